@@ -1,0 +1,1 @@
+"""LoRA and its kin, and the kohya file format in and out."""

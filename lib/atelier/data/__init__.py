@@ -1,0 +1,1 @@
+"""Image folders, captions, buckets, masks, cached latents and text states."""

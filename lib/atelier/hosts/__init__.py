@@ -1,0 +1,1 @@
+"""The contract with a WebUI, and one adapter per WebUI."""

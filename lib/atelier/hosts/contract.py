@@ -1,0 +1,118 @@
+"""The contract with a host: what a WebUI must offer so that training can live inside it.
+
+Between two turns the host may use its model; inside a turn the trainer may. A lease hands out modules whose
+parameters are the host's own tensors, and gives everything back when it ends, on every path out.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+from atelier.config.errors import AtelierError
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the host keeps things. All exist or may be created."""
+
+    lora: Path
+    checkpoints: Path
+    runs: Path
+    """One record folder per run, and the queue."""
+    cache: Path
+    """Latents and text states that survive a restart."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The model that the host has loaded now."""
+
+    title: str
+    family: str | None
+    """The name of a `models.family.Family`, or None when it is not one we can train."""
+    path: Path | None
+    identity: str
+    """Changes whenever the weights are other ones: a job waits until its identity is back."""
+    prediction_type: str
+    dtype: str
+    device: str
+    refusal: str | None = None
+    """Why it cannot be borrowed, as one sentence that names the setting to change; None when it can."""
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """One picture to draw. `width` and `height` in pixels."""
+
+    prompt: str
+    negative_prompt: str = ""
+    width: int = 512
+    height: int = 512
+    steps: int = 20
+    cfg_scale: float = 7.0
+    seed: int = 0
+    sampler: str = "Euler a"
+
+
+class BaseGone(AtelierError):
+    """Raised on entering a turn when the host no longer has the leased base loaded. The job waits for it."""
+
+
+class Memory(Protocol):
+    """The host's own memory management, in bytes, of the device it computes on."""
+
+    def free(self) -> int: ...
+
+    def total(self) -> int: ...
+
+    def ask(self, size: int) -> None:
+        """Asks the host to make `size` bytes free, by its own means. Fewer may come of it."""
+        ...
+
+
+class Lease(AbstractContextManager[Any], Protocol):
+    """The loan of the base. Entering gives a `models.family.Parts`; leaving gives everything back.
+
+    `turn` is entered around every use of the parts.
+    """
+
+    def turn(self) -> AbstractContextManager[None]:
+        """The host's own queue. Raises `BaseGone` when the base is not loaded any more."""
+        ...
+
+
+class Host(Protocol):
+    """A WebUI."""
+
+    name: str
+    version: str
+    folders: Folders
+    memory: Memory
+
+    def loaded_model(self) -> ModelInfo | None:
+        """The model loaded now, or None. Never loads one."""
+        ...
+
+    def lease(self, parts: frozenset[str]) -> Lease:
+        """Borrows "unet", "text_encoder", "vae". Raises `AtelierError` with `ModelInfo.refusal` if it cannot."""
+        ...
+
+    def publish_lora(self, path: Path) -> None:
+        """Makes a LoRA file in `folders.lora` usable by its name at once, also when its bytes are new."""
+        ...
+
+    def publish_checkpoint(self, path: Path, load: bool) -> None:
+        """Lists a checkpoint in `folders.checkpoints`, and loads it if asked."""
+        ...
+
+    def sample(self, request: SampleRequest) -> Image.Image | None:
+        """Draws with the host's own sampler, LoRA tags in the prompt included; None when it has none.
+
+        Takes the host's queue itself: not to be called inside a turn.
+        """
+        ...

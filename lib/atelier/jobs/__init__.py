@@ -1,0 +1,1 @@
+"""The queue, the worker thread, events, and the record of each run."""

@@ -1,0 +1,90 @@
+"""What a model family is: how it encodes prompts, calls its UNet and names its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Parts:
+    """The modules of one loaded model. A lease hands these out; their parameters are the host's own tensors.
+
+    `text_encoders` and `tokenizers` have one entry, SDXL has two. Parts that were not asked for are None
+    (or an empty list).
+    """
+
+    family: Family
+    unet: nn.Module
+    text_encoders: list[nn.Module] = field(default_factory=list)
+    tokenizers: list[Any] = field(default_factory=list)
+    vae: nn.Module | None = None
+    prediction_type: str = "epsilon"
+    """"epsilon" or "v_prediction"."""
+    zero_terminal_snr: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.unet.parameters()).device
+
+
+@dataclass
+class TextStates:
+    """What the UNet attends to. `hidden`: [B, tokens, channels]; `pooled`: [B, channels], only SDXL."""
+
+    hidden: Tensor
+    pooled: Tensor | None = None
+
+
+@dataclass
+class SizeConditions:
+    """SDXL's picture conditions in pixels, each [B, 2] as (height, width) or (top, left)."""
+
+    original: Tensor
+    crop: Tensor
+    target: Tensor
+
+
+class Family(Protocol):
+    """One architecture. Each lives in a file of its own; `models.families` lists them."""
+
+    name: str
+    """"sd1", "sd2" or "sdxl"."""
+    title: str
+    """For people: "Stable Diffusion 1.x"."""
+    resolution: int
+    """The side in pixels that it was trained at."""
+    latent_scale: float
+    """Latents are the VAE's sample times this."""
+    base_model_version: str
+    """kohya's ss_base_model_version."""
+    text_encoder_prefixes: Sequence[str]
+    """kohya's name prefixes of the text encoders, in order: ("lora_te",) or ("lora_te1", "lora_te2")."""
+
+    def recognise(self, shapes: Mapping[str, Sequence[int]]) -> bool:
+        """True when a checkpoint with these tensor names (LDM layout) and shapes is of this family."""
+        ...
+
+    def architecture(self, prediction_type: str) -> str:
+        """The modelspec.architecture of a checkpoint, e.g. "stable-diffusion-v1"."""
+        ...
+
+    def encode(
+        self, parts: Parts, captions: Sequence[str], clip_skip: int | None, max_token_length: int, weighted: bool = False
+    ) -> TextStates:
+        """Text states of captions. `max_token_length` is 75, 150 or 225. Gradients flow if the encoders train."""
+        ...
+
+    def predict(
+        self, parts: Parts, latents: Tensor, timesteps: Tensor, text: TextStates, sizes: SizeConditions | None
+    ) -> Tensor:
+        """The UNet's prediction [B, 4, h, w] for noisy latents [B, 4, h, w] at timesteps [B]."""
+        ...
+
+    def unet_lora_name(self, module_path: str) -> str:
+        """kohya's name of a UNet layer, from its diffusers path: "down_blocks.0…" -> "lora_unet_down_blocks_0_…"."""
+        ...

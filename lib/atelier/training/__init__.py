@@ -1,0 +1,1 @@
+"""The loop, losses, optimisers, schedules, previews and the state that resumes."""

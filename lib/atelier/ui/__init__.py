@@ -1,0 +1,1 @@
+"""The Gradio tab and the routes behind its live panel."""
