@@ -1,0 +1,134 @@
+"""Optimisers by the names that kohya accepts, each from the library that keeps it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from atelier.config.errors import AtelierError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an optimiser comes from: candidates of (module, class), the package to install, and set arguments."""
+
+    candidates: tuple[tuple[str, str], ...]
+    package: str
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+
+def _bitsandbytes(name: str, **arguments: Any) -> Source:
+    return Source((("bitsandbytes.optim", name),), "bitsandbytes", tuple(arguments.items()))
+
+
+def _kept(name: str) -> Source:
+    return Source((("pytorch_optimizer", name),), "pytorch_optimizer")
+
+
+SOURCES: dict[str, Source] = {
+    "adamw": Source((("torch.optim", "AdamW"),), "torch"),
+    "adamw8bit": _bitsandbytes("AdamW8bit"),
+    "pagedadamw": _bitsandbytes("PagedAdamW"),
+    "pagedadamw8bit": _bitsandbytes("PagedAdamW8bit"),
+    "pagedadamw32bit": _bitsandbytes("PagedAdamW32bit"),
+    "lion": _kept("Lion"),
+    "lion8bit": _bitsandbytes("Lion8bit"),
+    "pagedlion8bit": _bitsandbytes("PagedLion8bit"),
+    "sgdnesterov": Source((("torch.optim", "SGD"),), "torch", (("nesterov", True), ("momentum", 0.9))),
+    "sgdnesterov8bit": _bitsandbytes("SGD8bit", nesterov=True, momentum=0.9),
+    "adafactor": Source((("transformers.optimization", "Adafactor"),), "transformers"),
+    "prodigy": Source((("prodigyopt", "Prodigy"), ("pytorch_optimizer", "Prodigy")), "prodigyopt"),
+    "dadaptation": _kept("DAdaptAdam"),
+    "dadaptadampreprint": _kept("DAdaptAdam"),
+    "dadaptadam": _kept("DAdaptAdam"),
+    "dadaptadagrad": _kept("DAdaptAdaGrad"),
+    "dadaptadan": _kept("DAdaptAdan"),
+    "dadaptadanip": _kept("DAdaptAdan"),
+    "dadaptlion": _kept("DAdaptLion"),
+    "dadaptsgd": _kept("DAdaptSGD"),
+    "radamschedulefree": Source((("schedulefree", "RAdamScheduleFree"),), "schedulefree"),
+    "adamwschedulefree": Source((("schedulefree", "AdamWScheduleFree"),), "schedulefree"),
+    "sgdschedulefree": Source((("schedulefree", "SGDScheduleFree"),), "schedulefree"),
+}
+
+
+def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    """["weight_decay=0.01", "betas=0.9,0.99"] -> keyword arguments; a value is a Python literal, else a string.
+
+    Raises `AtelierError` for a pair without "=".
+    """
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise AtelierError(f"The argument {pair!r} is not of the form key=value.")
+        try:
+            arguments[key.strip()] = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError):
+            arguments[key.strip()] = text.strip()
+    return arguments
+
+
+def import_class(path: str) -> Any:
+    """The class at "package.module.Class". Raises `AtelierError` that names the package to install."""
+    module_name, _, class_name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), class_name)
+    except ImportError as error:
+        package = module_name.split(".")[0]
+        raise AtelierError(f"{path} needs the package {package}: pip install {package} ({error}).") from error
+    except AttributeError as error:
+        raise AtelierError(f"The module {module_name} has no class {class_name}.") from error
+
+
+def optimizer_class(name: str) -> tuple[Any, dict[str, Any]]:
+    """The class for a kohya name or a "module.Class", and the arguments that the name implies."""
+    source = SOURCES.get(name.lower())
+    if source is None:
+        if "." in name:
+            return import_class(name), {}
+        if hasattr(torch.optim, name):
+            return getattr(torch.optim, name), {}
+        known = ", ".join(sorted(SOURCES))
+        raise AtelierError(f"optimizer_type {name!r} is not known; use one of {known}, or a module.Class.")
+    for module_name, class_name in source.candidates:
+        try:
+            return getattr(importlib.import_module(module_name), class_name), dict(source.arguments)
+        except (ImportError, AttributeError):
+            continue
+    raise AtelierError(
+        f"The optimiser {name} needs the package {source.package}, which is not installed: pip install {source.package}"
+    )
+
+
+def create_optimizer(
+    groups: list[dict[str, Any]], name: str, learning_rate: float, pairs: Sequence[str]
+) -> torch.optim.Optimizer:
+    """An optimiser over parameter groups, each {"params": …, "lr": …}; `pairs` are kohya's optimizer_args.
+
+    Adafactor with relative steps takes no rate of its own: kohya's default for it is relative_step=True.
+    Raises `AtelierError` when the library refuses the arguments.
+    """
+    cls, arguments = optimizer_class(name)
+    arguments.update(parse_arguments(pairs))
+    rate: float | None = learning_rate
+    if name.lower() == "adafactor":
+        arguments.setdefault("relative_step", True)
+        if arguments["relative_step"]:
+            arguments.setdefault("warmup_init", True)
+            groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
+            rate = None
+    try:
+        return cls(groups, lr=rate, **arguments)
+    except (TypeError, ValueError) as error:
+        raise AtelierError(f"The optimiser {name} does not take these arguments: {error}.") from error
+
+
+def is_schedule_free(optimizer: torch.optim.Optimizer) -> bool:
+    """True for optimisers that keep averages of their own and want train() and eval() called on them."""
+    return callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None))

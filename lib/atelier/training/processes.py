@@ -1,0 +1,55 @@
+"""Accelerate, as a guest: mixed precision and several processes, with its global state put back afterwards.
+
+Gradients are summed over processes by hand, in one buffer: the trained weights are few, their layers wrap another
+model's, and a batch may leave a process without a picture, none of which a wrapping DDP takes well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch import nn
+
+
+@contextmanager
+def borrowed_accelerator(device: torch.device, precision: str) -> Iterator[Accelerator]:
+    """An `Accelerator` for one session; another extension's, and the environment, are as before when it ends."""
+    shared = [AcceleratorState._shared_state, PartialState._shared_state, GradientState._shared_state]
+    before = [dict(state) for state in shared]
+    environment = {key: value for key, value in os.environ.items() if key.startswith("ACCELERATE_")}
+    launched = "LOCAL_RANK" in os.environ
+    AcceleratorState._shared_state.clear()
+    if not launched:
+        PartialState._shared_state.clear()
+    try:
+        yield Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+    finally:
+        for state, old in zip(shared, before):
+            if state is PartialState._shared_state and launched:
+                continue
+            state.clear()
+            state.update(old)
+        for key in [key for key in os.environ if key.startswith("ACCELERATE_") and key not in environment]:
+            del os.environ[key]
+        os.environ.update(environment)
+
+
+def sum_gradients(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> None:
+    """Adds up every process's gradients; a process that saw no picture gives zeros."""
+    if accelerator.num_processes == 1:
+        return
+    trained = list(parameters)
+    flat = torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1).float() for p in trained]
+    )
+    flat = accelerator.reduce(flat, reduction="sum")
+    offset = 0
+    for parameter in trained:
+        size = parameter.numel()
+        parameter.grad = flat[offset : offset + size].view_as(parameter).to(parameter.dtype)
+        offset += size
