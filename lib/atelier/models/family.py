@@ -66,7 +66,10 @@ class Family(Protocol):
     """kohya's name prefixes of the text encoders, in order: ("lora_te",) or ("lora_te1", "lora_te2")."""
 
     def recognise(self, shapes: Mapping[str, Sequence[int]]) -> bool:
-        """True when a checkpoint with these tensor names (LDM layout) and shapes is of this family."""
+        """True when a checkpoint with these tensor names (LDM layout) and shapes is of this family.
+
+        Raises nothing: what cannot be trained is refused, with its name, by `models.families.recognise`.
+        """
         ...
 
     def architecture(self, prediction_type: str) -> str:
@@ -74,9 +77,17 @@ class Family(Protocol):
         ...
 
     def encode(
-        self, parts: Parts, captions: Sequence[str], clip_skip: int | None, max_token_length: int, weighted: bool = False
+        self,
+        parts: Parts,
+        captions: Sequence[str],
+        clip_skip: int | None,
+        max_token_length: int,
+        weighted: bool = False,
     ) -> TextStates:
-        """Text states of captions. `max_token_length` is 75, 150 or 225. Gradients flow if the encoders train."""
+        """Text states of captions. `max_token_length` is 75, 150 or 225.
+
+        `clip_skip` None is the family's own layer. Gradients flow if the encoders train.
+        """
         ...
 
     def predict(
@@ -86,5 +97,12 @@ class Family(Protocol):
         ...
 
     def unet_lora_name(self, module_path: str) -> str:
-        """kohya's name of a UNet layer, from its diffusers path: "down_blocks.0…" -> "lora_unet_down_blocks_0_…"."""
+        """kohya's name of a UNet layer from its diffusers path: "mid_block…" -> "lora_unet_mid_block_…"."""
+        ...
+
+    def text_lora_name(self, encoder: int, module_path: str) -> str:
+        """kohya's name of a layer of text encoder number `encoder` (0 or 1), from its path in the module.
+
+        The path may be written with or without `text_model.` (see `models.clip_names`).
+        """
         ...

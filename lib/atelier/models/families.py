@@ -1,0 +1,28 @@
+"""The list of families. A new one is a file of its own and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from atelier.config.errors import AtelierError
+from atelier.models.family import Family
+from atelier.models.sd1 import SD1
+
+FAMILIES: tuple[Family, ...] = (SD1,)
+
+
+def family_named(name: str) -> Family:
+    """The family called "sd1", "sd2" or "sdxl". Raises `AtelierError` for another name."""
+    for family in FAMILIES:
+        if family.name == name:
+            return family
+    known = ", ".join(family.name for family in FAMILIES)
+    raise AtelierError(f"{name!r} is not a model family; known are {known}.")
+
+
+def recognise(shapes: Mapping[str, Sequence[int]]) -> Family:
+    """The family of a checkpoint from its tensor names (LDM layout) and shapes. Raises `AtelierError`."""
+    for family in FAMILIES:
+        if family.recognise(shapes):
+            return family
+    raise AtelierError("The tensors are not those of a Stable Diffusion 1.x, 2.x or XL model.")
