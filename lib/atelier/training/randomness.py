@@ -26,7 +26,7 @@ def generator(seed: int, *purpose: object) -> torch.Generator:
 
 @contextmanager
 def seeded_globals(device: torch.device, seed: int, *purpose: object) -> Iterator[None]:
-    """Seeds torch's global generators inside the block, for layers that draw from them (dropout), and puts them back."""
+    """Seeds torch's global generators inside the block, for layers that draw there (dropout), and puts them back."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         value = derived_seed(seed, *purpose)

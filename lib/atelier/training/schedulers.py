@@ -45,11 +45,12 @@ def create_scheduler(
     if is_schedule_free(optimizer):
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     name = options.name.lower()
-    if name.startswith("adafactor"):
+    sets_own_rate = any(group["lr"] is None for group in optimizer.param_groups)
+    if name.startswith("adafactor") or sets_own_rate:
         from transformers.optimization import AdafactorSchedule
 
         _, _, initial = name.partition(":")
-        return AdafactorSchedule(optimizer, float(initial or 0.0))
+        return AdafactorSchedule(optimizer, float(initial) if initial and not sets_own_rate else 0.0)
     function = _function(name)
     arguments = {**_named_arguments(name, options, total_steps), **arguments}
     return _call(function, optimizer, arguments, name)

@@ -1,0 +1,108 @@
+"""Sample prompts in kohya's three syntaxes: a text file of lines, TOML, JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import ParseError
+
+from atelier.config.errors import AtelierError
+
+
+@dataclass(frozen=True)
+class SamplePrompt:
+    """One picture to draw while training. Unset sizes and steps are filled in from the run."""
+
+    prompt: str
+    negative_prompt: str = ""
+    width: int | None = None
+    height: int | None = None
+    seed: int | None = None
+    sample_steps: int | None = None
+    scale: float | None = None
+    sample_sampler: str | None = None
+
+
+_FLAGS: dict[str, tuple[str, type]] = {
+    "n": ("negative_prompt", str),
+    "w": ("width", int),
+    "h": ("height", int),
+    "d": ("seed", int),
+    "s": ("sample_steps", int),
+    "l": ("scale", float),
+    "ss": ("sample_sampler", str),
+}
+_FLAG = re.compile(r"\s--([a-z]{1,2})\s+", re.IGNORECASE)
+
+
+def parse_line(line: str) -> SamplePrompt:
+    """A line as `a cat --n bad --w 512 --h 512 --d 1 --s 20 --l 7 --ss euler_a`; unknown flags stay in the prompt.
+
+    Raises `AtelierError` for a flag with a value that is not a number where one is due.
+    """
+    pieces = _FLAG.split(" " + line)
+    prompt, values = pieces[0], {}
+    for flag, text in zip(pieces[1::2], pieces[2::2]):
+        if flag.lower() not in _FLAGS:
+            prompt += f" --{flag} {text}"
+            continue
+        name, kind = _FLAGS[flag.lower()]
+        try:
+            values[name] = kind(text.strip())
+        except ValueError as error:
+            raise AtelierError(f"In the sample prompt {line.strip()!r}, --{flag} wants a number.") from error
+    return SamplePrompt(prompt=prompt.strip(), **values)
+
+
+def parse_lines(text: str) -> list[SamplePrompt]:
+    """One prompt a line; lines that are empty or start with # are passed over."""
+    lines = (line.strip() for line in text.splitlines())
+    return [parse_line(line) for line in lines if line and not line.startswith("#")]
+
+
+def read_sample_prompts(path: Path) -> list[SamplePrompt]:
+    """The prompts of a .txt, .toml or .json file. Raises `AtelierError` when it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        if path.suffix.lower() == ".toml":
+            return _from_toml(tomlkit.parse(text).unwrap())
+        if path.suffix.lower() == ".json":
+            items = json.loads(text)
+            return [_from_mapping(item, {}) for item in (items if isinstance(items, list) else [items])]
+    except OSError as error:
+        raise AtelierError(f"The sample prompts {path} cannot be read: {error.strerror}.") from error
+    except (ParseError, ValueError) as error:
+        raise AtelierError(f"The sample prompts {path.name} are not valid: {error}.") from error
+    return parse_lines(text)
+
+
+def with_defaults(prompt: SamplePrompt, **defaults: Any) -> SamplePrompt:
+    """`prompt` with each unset field taken from `defaults`."""
+    unset = {key: value for key, value in defaults.items() if getattr(prompt, key) is None}
+    return replace(prompt, **unset)
+
+
+def _from_toml(document: Mapping[str, Any]) -> list[SamplePrompt]:
+    shared = document.get("prompt", {})
+    if not isinstance(shared, Mapping):
+        raise ValueError("[prompt] is missing")
+    subsets = shared.get("subset") or [{}]
+    return [_from_mapping(subset, shared) for subset in subsets]
+
+
+def _from_mapping(item: object, shared: Mapping[str, Any]) -> SamplePrompt:
+    if isinstance(item, str):
+        return parse_line(item)
+    if not isinstance(item, Mapping):
+        raise ValueError(f"{item!r} is not a prompt")
+    known = {field.name for field in fields(SamplePrompt)}
+    values = {key: value for key, value in {**shared, **item}.items() if key in known}
+    if not isinstance(values.get("prompt"), str):
+        raise ValueError("a prompt has no text")
+    return SamplePrompt(**values)

@@ -1,0 +1,142 @@
+"""Everything about a run that stays the same from its first session to its last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atelier.config.job import JobConfig
+from atelier.config.sample_prompts import SamplePrompt
+from atelier.data.batch import Batch
+from atelier.data.dataset import TrainingData
+from atelier.data.latents import LatentCache
+from atelier.hosts.contract import Folders, Host, ModelInfo
+from atelier.training.interfaces import RunControl, RunRecord
+from atelier.training.losses import LossOptions
+from atelier.training.noise import TIMESTEPS, NoiseOptions
+from atelier.training.rhythm import Calendar, Rhythm
+from atelier.training.schedulers import ScheduleOptions
+
+
+@dataclass
+class RunContext:
+    """What was asked, of which host, on which pictures, and where results go."""
+
+    job: JobConfig
+    host: Host
+    record: RunRecord
+    control: RunControl
+    base: ModelInfo
+    data: TrainingData
+    calendar: Calendar
+    latent_cache: LatentCache
+    prompts: list[SamplePrompt]
+    seed: int
+    started_at: float
+    rhythm: Rhythm = field(default_factory=Rhythm)
+    finished_steps: int = 0
+    saves: list[Save] = field(default_factory=list)
+
+    @property
+    def folders(self) -> Folders:
+        return self.host.folders
+
+    @property
+    def accumulation(self) -> int:
+        return max(1, self.job.settings.gradient_accumulation_steps)
+
+    @property
+    def trains_unet(self) -> bool:
+        settings = self.job.settings
+        return not settings.network_train_text_encoder_only and rate_of(settings, "unet_lr") != 0
+
+    @property
+    def trains_text(self) -> bool:
+        settings = self.job.settings
+        if settings.network_train_unet_only or settings.cache_text_encoder_outputs:
+            return False
+        return any(rate != 0 for rate in text_rates(settings))
+
+
+@dataclass(frozen=True)
+class Save:
+    """A file that this run wrote: at the end of an epoch, in the middle, or when asked."""
+
+    path: Path
+    step: int
+    epoch: int
+    kind: str
+    """"step", "epoch", "asked" or "final"."""
+
+
+def rate_of(settings: Any, key: str) -> float:
+    """A part's own learning rate, else the common one."""
+    value = getattr(settings, key)
+    return settings.learning_rate if value is None else value
+
+
+def text_rates(settings: Any) -> list[float]:
+    """The learning rate of each text encoder; one number in the settings stands for all."""
+    value = settings.text_encoder_lr
+    if value is None or value == []:
+        return [settings.learning_rate]
+    return [float(rate) for rate in value] if isinstance(value, (list, tuple)) else [float(value)]
+
+
+def noise_options(settings: Any) -> NoiseOptions:
+    """The settings of `training.noise`."""
+    return NoiseOptions(
+        noise_offset=settings.noise_offset or 0.0,
+        noise_offset_random_strength=bool(settings.noise_offset_random_strength),
+        adaptive_noise_scale=settings.adaptive_noise_scale or 0.0,
+        multires_noise_iterations=settings.multires_noise_iterations or 0,
+        multires_noise_discount=settings.multires_noise_discount,
+        ip_noise_gamma=settings.ip_noise_gamma or 0.0,
+        ip_noise_gamma_random_strength=bool(settings.ip_noise_gamma_random_strength),
+        min_timestep=settings.min_timestep or 0,
+        max_timestep=TIMESTEPS if settings.max_timestep is None else settings.max_timestep,
+    )
+
+
+def loss_options(settings: Any, prediction_type: str) -> LossOptions:
+    """The settings of `training.losses`, for a model that predicts `prediction_type`."""
+    return LossOptions(
+        prediction_type=prediction_type,
+        loss_type=settings.loss_type,
+        huber_schedule=settings.huber_schedule,
+        huber_c=settings.huber_c,
+        huber_scale=settings.huber_scale,
+        min_snr_gamma=settings.min_snr_gamma,
+        scale_v_pred_loss_like_noise_pred=bool(settings.scale_v_pred_loss_like_noise_pred),
+        v_pred_like_loss=settings.v_pred_like_loss,
+        debiased_estimation_loss=bool(settings.debiased_estimation_loss),
+    )
+
+
+def schedule_options(settings: Any) -> ScheduleOptions:
+    """The settings of `training.schedulers`."""
+    return ScheduleOptions(
+        name=settings.lr_scheduler,
+        class_path=settings.lr_scheduler_type or "",
+        warmup_steps=settings.lr_warmup_steps or 0,
+        decay_steps=settings.lr_decay_steps or 0,
+        num_cycles=settings.lr_scheduler_num_cycles,
+        power=settings.lr_scheduler_power,
+        timescale=settings.lr_scheduler_timescale,
+        min_lr_ratio=settings.lr_scheduler_min_lr_ratio,
+        arguments=list(settings.lr_scheduler_args or []),
+    )
+
+
+def total_steps(settings: Any, batches_per_epoch: int) -> int:
+    """Optimiser steps of the run: max_train_epochs wins over max_train_steps, as in kohya."""
+    accumulation = max(1, settings.gradient_accumulation_steps)
+    if settings.max_train_epochs:
+        return -(-settings.max_train_epochs * batches_per_epoch // accumulation)
+    return int(settings.max_train_steps)
+
+
+def load_batch(data: TrainingData, cache: LatentCache, index: int, rank: int, world: int) -> Batch:
+    """The part of global batch `index` that process `rank` of `world` trains on."""
+    return data.batch(index, cache, rank=rank, world=world)

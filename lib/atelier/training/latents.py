@@ -1,0 +1,79 @@
+"""Latents of a batch: from the cache, or from the VAE and then into the cache."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from atelier.config.errors import AtelierError
+from atelier.data.batch import Batch
+from atelier.data.latents import LatentCache
+from atelier.models.family import Parts
+from atelier.training.randomness import derived_seed
+
+
+class LatentEncoder:
+    """Gives scaled latents [B, C, h, w] on the training device for a batch of pixels or cached latents."""
+
+    def __init__(self, parts: Parts, cache: LatentCache | None, batch_size: int, seed: int) -> None:
+        self._parts = parts
+        self._cache = cache
+        self._batch_size = max(1, batch_size)
+        self._seed = seed
+        self._full_vae: nn.Module | None = None
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Raises `AtelierError` when the VAE gives NaN in every precision."""
+        latents = batch.latents
+        if latents is None:
+            if batch.pixels is None:
+                raise AtelierError("A batch has neither pixels nor latents.")
+            latents = self.encode(batch.pixels, batch.keys)
+            if self._cache is not None:
+                for key, row in zip(batch.keys, latents):
+                    self._cache.put(key, row.cpu())
+        return latents.to(self._parts.device, torch.float32) * self._parts.family.latent_scale
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, keys: list[str]) -> Tensor:
+        """Unscaled samples of the VAE's posterior [B, C, h, w] for pixels [B, 3, H, W] in -1..1.
+
+        The noise of each sample depends on the picture's key and the seed alone: cached and fresh encodings agree.
+        """
+        vae = self._parts.vae
+        if vae is None:
+            raise AtelierError("This run needs the VAE, which was not borrowed.")
+        rows = []
+        for start in range(0, pixels.shape[0], self._batch_size):
+            mean, deviation = self._posterior(vae, pixels[start : start + self._batch_size])
+            for row, key in enumerate(keys[start : start + self._batch_size]):
+                random = torch.Generator("cpu").manual_seed(derived_seed(self._seed, "latent", key))
+                noise = torch.randn(mean.shape[1:], generator=random).to(mean)
+                rows.append(mean[row] + deviation[row] * noise)
+        return torch.stack(rows)
+
+
+    def _posterior(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Repeats in float32 what half precision overflows on, with a copy of the VAE made once, when it is needed."""
+        half = next(vae.parameters()).dtype == torch.float16
+        if self._full_vae is None and not (half and self._parts.device.type == "cpu"):
+            found = posterior(vae, pixels)
+            if found is not None:
+                return found
+        if half and self._full_vae is None:
+            self._full_vae = copy.deepcopy(vae).float()
+        found = posterior(self._full_vae, pixels) if self._full_vae is not None else None
+        if found is None:
+            raise AtelierError("The VAE gives NaN for a picture, in full precision too: choose another VAE.")
+        return found
+
+
+def posterior(vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation of the VAE's posterior, float32 [B, C, h, w]; None when they are not finite."""
+    parameter = next(vae.parameters())
+    with torch.autocast(parameter.device.type, enabled=False):
+        distribution = vae.encode(pixels.to(parameter.device, parameter.dtype)).latent_dist
+    mean, deviation = distribution.mean.float(), distribution.std.float()
+    return (mean, deviation) if bool(torch.isfinite(mean).all()) else None

@@ -1,0 +1,73 @@
+"""What a run tells its record while it goes: losses read in batches, speed, memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Sink(Protocol):
+    """The part of a run's record that the monitor writes to."""
+
+    def losses(self, rows: list[tuple[int, float, dict[str, float]]]) -> None: ...
+
+    def progress(
+        self, step: int, total: int, epoch: int, epochs: int, seconds_per_step: float, eta: float, memory: int
+    ) -> None: ...
+
+
+class Monitor:
+    """Collects losses on the device and reads them in batches: one wait for the device every `every` steps."""
+
+    def __init__(self, sink: Sink, total: int, epochs: int, steps_per_epoch: int, device: torch.device) -> None:
+        self._sink = sink
+        self._total = total
+        self._epochs = epochs
+        self._steps_per_epoch = max(1, steps_per_epoch)
+        self._device = device
+        self._pending: list[tuple[int, Tensor, dict[str, float]]] = []
+        self._seconds: deque[float] = deque(maxlen=20)
+        self._read_at = time.monotonic()
+        self._every = 1 if device.type == "cpu" else 10
+
+    def step_done(self, step: int, loss: Tensor, rates: dict[str, float], seconds: float) -> bool:
+        """Notes step number `step` (from 1). Gives True when the losses are due to be read."""
+        self._pending.append((step, loss.detach(), rates))
+        self._seconds.append(seconds)
+        return len(self._pending) >= self._every or step >= self._total
+
+    def read(self) -> bool:
+        """Reads what is pending and hands it on. False when a loss was not finite."""
+        if not self._pending:
+            return True
+        values = torch.stack([loss for _, loss, _ in self._pending]).float().cpu().tolist()
+        rows = [(step, value, rates) for (step, _, rates), value in zip(self._pending, values)]
+        self._pending.clear()
+        self._sink.losses(rows)
+        step = rows[-1][0]
+        speed = sum(self._seconds) / len(self._seconds) if self._seconds else 0.0
+        epoch = min(self._epochs, (step - 1) // self._steps_per_epoch + 1)
+        left = max(0, self._total - step) * speed
+        self._sink.progress(step, self._total, epoch, self._epochs, speed, left, memory_used(self._device))
+        return all(math.isfinite(value) for value in values)
+
+    @property
+    def seconds_per_step(self) -> float:
+        """The mean of the last twenty steps, without the waits for the host's pictures."""
+        return sum(self._seconds) / len(self._seconds) if self._seconds else 0.0
+
+
+def memory_used(device: torch.device) -> int:
+    """Bytes in use: of the device's allocator, or of this process when the processor trains."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        import psutil
+    except ImportError:
+        return 0
+    return psutil.Process().memory_info().rss

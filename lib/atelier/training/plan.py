@@ -1,0 +1,49 @@
+"""What is decided before the first step: precision, and which savers of memory are on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from atelier.config.schema import Settings
+from atelier.models.family import Parts
+from atelier.training.precision import autocast_dtype, choose
+
+
+@dataclass
+class Plan:
+    """How this run computes. `notes` are sentences for the person in the tab."""
+
+    precision: str
+    gradient_checkpointing: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What matrix products run in, None for float32."""
+        return autocast_dtype(self.precision)
+
+    def apply(self, parts: Parts) -> None:
+        """Sets the borrowed modules up. They are views of our own: the host's modules are not touched."""
+        if not self.gradient_checkpointing:
+            return
+        # Checkpointing is only active in training mode; Stable Diffusion's UNet and text encoders have no dropout.
+        for module in [parts.unet, *parts.text_encoders]:
+            module.train()
+            enable = getattr(module, "enable_gradient_checkpointing", None) or getattr(
+                module, "gradient_checkpointing_enable", None
+            )
+            if enable is not None:
+                enable()
+
+
+def make_plan(settings: Settings, parts: Parts) -> Plan:
+    """The plan for a run on these parts. Raises `AtelierError` when the device cannot do what was asked."""
+    precision = choose(settings.mixed_precision, parts.device, _count(parts.unet))
+    return Plan(precision, bool(settings.gradient_checkpointing))
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,84 @@
+"""Sample pictures drawn with the network as it stands, with fixed prompts and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+
+from atelier.adapters.network import Network
+from atelier.config.errors import AtelierError
+from atelier.config.sample_prompts import SamplePrompt
+from atelier.hosts.contract import BaseGone, Lease
+from atelier.models.family import Parts
+from atelier.models.sampling import sample
+from atelier.training.interfaces import RunControl, RunRecord
+from atelier.training.plan import Plan
+from atelier.training.turns import LongTurn
+
+
+class Previews:
+    """Draws the run's prompts with our own sampler, letting the host in after every sampling step."""
+
+    def __init__(
+        self,
+        prompts: Sequence[SamplePrompt],
+        parts: Parts,
+        network: Network,
+        lease: Lease,
+        plan: Plan,
+        record: RunRecord,
+        control: RunControl,
+        clip_skip: int | None,
+    ) -> None:
+        self._prompts = prompts
+        self._parts = parts
+        self._network = network
+        self._lease = lease
+        self._plan = plan
+        self._record = record
+        self._control = control
+        self._clip_skip = clip_skip
+        self.newest: Image.Image | None = None
+
+    def draw(self, step: int) -> None:
+        """Draws every prompt and hands the pictures to the record. A failure is told, and training goes on."""
+        for index, prompt in enumerate(self._prompts):
+            if self._control.stopping or self._control.paused:
+                return
+            try:
+                picture = self._draw_one(prompt)
+            except BaseGone:
+                raise
+            except (AtelierError, RuntimeError, ValueError) as error:
+                self._record.message(f"The sample picture {prompt.prompt!r} could not be drawn: {error}", "warning")
+                return
+            if index == 0:
+                self.newest = picture
+            self._record.sample(step, index, prompt.prompt, picture)
+
+    def _draw_one(self, prompt: SamplePrompt) -> Image.Image:
+        trained = self._network.training
+        self._network.eval()
+        device = self._parts.device
+        try:
+            with LongTurn(self._lease) as turn, torch.autocast(
+                device.type, dtype=self._plan.dtype or torch.bfloat16, enabled=self._plan.dtype is not None
+            ):
+                pictures = sample(
+                    self._parts,
+                    prompts=[prompt.prompt],
+                    negative_prompts=[prompt.negative_prompt],
+                    width=prompt.width or self._parts.family.resolution,
+                    height=prompt.height or self._parts.family.resolution,
+                    steps=prompt.sample_steps or 20,
+                    cfg_scale=7.0 if prompt.scale is None else prompt.scale,
+                    seeds=[prompt.seed or 0],
+                    sampler=prompt.sample_sampler or "Euler a",
+                    clip_skip=self._clip_skip,
+                    on_step=lambda *_: turn.breathe(),
+                )
+        finally:
+            self._network.train(trained)
+        return pictures[0]

@@ -1,0 +1,40 @@
+"""Writing the trained LoRA: names, metadata, sidecars, and how many old ones stay."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from atelier.config.errors import AtelierError
+
+MARGIN = 64 * 2**20
+"""Bytes that are left free on the disk beside what is written."""
+
+
+def epoch_name(name: str, epoch: int) -> str:
+    """kohya's name of a save at the end of an epoch: NAME-000004."""
+    return f"{name}-{epoch:06d}"
+
+
+def step_name(name: str, step: int) -> str:
+    """kohya's name of a save in the middle: NAME-step00000100."""
+    return f"{name}-step{step:08d}"
+
+
+def check_space(folder: Path, size: int) -> None:
+    """Raises `AtelierError` when `folder`'s disk has no room for `size` bytes more."""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < size + MARGIN:
+        raise AtelierError(
+            f"The disk of {folder} has {free / 2**20:.0f} MB free, the next file needs {size / 2**20:.0f} MB: "
+            "make room, or choose another folder."
+        )
+
+
+def remove_with_sidecars(path: Path) -> None:
+    """Deletes a save of this run together with its description and preview."""
+    for suffix in (".safetensors", ".json", ".png"):
+        path.with_suffix(suffix).unlink(missing_ok=True)

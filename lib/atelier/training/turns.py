@@ -1,0 +1,42 @@
+"""Work longer than a turn: one that lets the host in between its parts."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from atelier.hosts.contract import Lease
+
+
+class LongTurn:
+    """A turn that can be given up for a moment: `with LongTurn(lease) as turn: …; turn.breathe(); …`."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._turn: AbstractContextManager[None] | None = None
+
+    def __enter__(self) -> LongTurn:
+        self._begin()
+        return self
+
+    def breathe(self) -> None:
+        """Lets the host use its model, then takes the turn again. Raises `BaseGone` as entering does."""
+        self._end(None, None, None)
+        self._begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(kind, error, trace)
+
+    def _begin(self) -> None:
+        turn = self._lease.turn()
+        turn.__enter__()
+        self._turn = turn
+
+    def _end(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.__exit__(kind, error, trace)
