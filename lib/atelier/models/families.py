@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from atelier.config.errors import AtelierError
 from atelier.models.family import Family
+from atelier.models.refusals import TRAINABLE, refusal
 from atelier.models.sd1 import SD1
 
 FAMILIES: tuple[Family, ...] = (SD1,)
@@ -20,9 +21,15 @@ def family_named(name: str) -> Family:
     raise AtelierError(f"{name!r} is not a model family; known are {known}.")
 
 
-def recognise(shapes: Mapping[str, Sequence[int]]) -> Family:
-    """The family of a checkpoint from its tensor names (LDM layout) and shapes. Raises `AtelierError`."""
+def recognise(shapes: Mapping[str, Sequence[int]], title: str = "The model") -> Family:
+    """The family of a checkpoint from its tensor names (LDM layout) and shapes.
+
+    Raises `AtelierError` with a sentence about `title` when it is something that cannot be trained.
+    """
+    said = refusal(shapes)
+    if said is not None:
+        raise AtelierError(f"{title} {said}{'' if said.endswith('.') else '.'}")
     for family in FAMILIES:
         if family.recognise(shapes):
             return family
-    raise AtelierError("The tensors are not those of a Stable Diffusion 1.x, 2.x or XL model.")
+    raise AtelierError(f"{title} is not a model that is known here. {TRAINABLE}")

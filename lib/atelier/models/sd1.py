@@ -42,7 +42,7 @@ class StableDiffusion1:
         max_token_length: int,
         weighted: bool = False,
     ) -> TextStates:
-        """Text states [B, 77 | 152 | 227, C]: the last layer or the `clip_skip`th from the end, then the norm."""
+        """Text states [B, 77 | 152 | 227, C]: the `clip_skip`th layer from the end (or the last), normed."""
         ids = token_ids(parts.tokenizers[0], captions, max_token_length)
         return TextStates(hidden_states(parts.text_encoders[0], ids, clip_skip))
 

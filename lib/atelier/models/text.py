@@ -20,8 +20,8 @@ def token_ids(tokenizer: Any, captions: Sequence[str], max_token_length: int) ->
     """Ids [captions, chunks, 77]. Every chunk begins with BOS and ends with EOS or padding.
 
     One tokenisation of the whole caption, cut to `max_token_length` tokens, is dealt out 75 at a time. A
-    tokenizer that pads with EOS (CLIP) fills up with it; one with a padding token of its own (OpenCLIP) has one
-    EOS in every chunk, also in an empty one.
+    tokenizer that pads with EOS (CLIP) fills up with it; one with a padding token of its own (OpenCLIP) has
+    one EOS in every chunk, also in an empty one.
     Raises `AtelierError` when `max_token_length` is not 75, 150 or 225.
     """
     if max_token_length not in TOKEN_LENGTHS:

@@ -1,0 +1,216 @@
+"""PyTorch checkpoints (.ckpt, .pt, .bin) read without running anything that is in them.
+
+A pickle names functions to call. Here those names are looked up in a short table of our own (tensors, ordered
+dictionaries) and never imported; bookkeeping of known training libraries becomes an inert object; any other name
+refuses the file. `torch.load` is not used for the zip format of PyTorch 1.6 and newer, because WebUIs replace it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from atelier.config.errors import AtelierError
+
+_STORAGE_DTYPES: dict[str, torch.dtype] = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+_INERT_MODULES = ("pytorch_lightning", "lightning", "lightning_fabric", "numpy", "omegaconf")
+"""Libraries whose objects are found beside the weights of released checkpoints. Nothing of them is imported."""
+_INERT_NAMES = {("_codecs", "encode"), ("collections", "defaultdict"), ("torch", "Size"), ("torch", "device")}
+
+
+@dataclass(frozen=True)
+class _Storage:
+    key: str
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class _LazyTensor:
+    """Where a tensor lies in the archive; strides and offset count elements."""
+
+    storage: _Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class _Inert:
+    """Stands for an object that does not matter. Accepts whatever a pickle does to it and does nothing."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+    def append(self, value: object) -> None:
+        pass
+
+    def extend(self, values: object) -> None:
+        pass
+
+
+def _tensor(
+    storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: object
+) -> _LazyTensor:
+    return _LazyTensor(storage, int(offset), tuple(size), tuple(stride))
+
+
+def _parameter(tensor: _LazyTensor, *rest: object) -> _LazyTensor:
+    return tensor
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the names of `_KNOWN` only. Raises `AtelierError` that tells the name it was asked for."""
+
+    def __init__(self, file: IO[bytes], title: str) -> None:
+        super().__init__(file, encoding="latin1")
+        self._title = title
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
+            return _tensor
+        if module == "torch._utils" and name in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
+            return _parameter
+        if module in ("torch", "torch.storage") and name in _STORAGE_DTYPES:
+            return _STORAGE_DTYPES[name]
+        if (module, name) in _INERT_NAMES or module.split(".")[0] in _INERT_MODULES:
+            return _Inert
+        raise AtelierError(
+            f"{self._title} is refused: loading it would run {module}.{name}, which no model needs. "
+            "Use a .safetensors version of it."
+        )
+
+    def persistent_load(self, saved: Any) -> _Storage:
+        kind, dtype, key = saved[0], saved[1], saved[2]
+        if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
+            raise pickle.UnpicklingError("unknown kind of storage")
+        return _Storage(key, dtype)
+
+
+class PickleFile:
+    """A checkpoint of `torch.save`: a dictionary of tensors, or one that has it under "state_dict".
+
+    Raises `AtelierError` when the file wants to run code, is damaged or holds no such dictionary.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metadata: Mapping[str, str] = {}
+        self._archive: zipfile.ZipFile | None = None
+        try:
+            if zipfile.is_zipfile(path):
+                self._archive = zipfile.ZipFile(path)
+                content = self._unpickle(self._archive)
+            else:
+                content = _legacy(path)
+        except AtelierError:
+            self.close()
+            raise
+        except (OSError, zipfile.BadZipFile) as error:
+            self.close()
+            raise AtelierError(f"{path.name} cannot be read: {error}.") from error
+        except Exception as error:
+            self.close()
+            raise AtelierError(f"{path.name} is not a PyTorch checkpoint, or it is damaged or cut off.") from error
+        self._tensors = _find_tensors(content)
+        if not self._tensors:
+            self.close()
+            raise AtelierError(f"{path.name} holds no weights of a model.")
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            name: tuple(tensor.shape) if isinstance(tensor, Tensor) else tensor.size
+            for name, tensor in self._tensors.items()
+        }
+
+    def _unpickle(self, archive: zipfile.ZipFile) -> Any:
+        inner = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        if len(inner) != 1:
+            raise AtelierError(f"{self.path.name} is a zip file, but not a PyTorch checkpoint.")
+        self._folder = inner[0][: -len("data.pkl")]
+        with archive.open(inner[0]) as file:
+            return _Unpickler(file, self.path.name).load()
+
+    def read(self, name: str) -> Tensor:
+        """The tensor in memory of its own."""
+        found = self._tensors[name]
+        if isinstance(found, Tensor):
+            return found
+        if self._archive is None:
+            raise AtelierError(f"{self.path.name} is closed.")
+        try:
+            dtype = found.storage.dtype
+            raw = bytearray(self._archive.read(f"{self._folder}data/{found.storage.key}"))
+            flat = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+            strided = flat.as_strided(found.size, found.stride, found.offset)
+        except (KeyError, RuntimeError, ValueError, OSError, zipfile.BadZipFile) as error:
+            raise AtelierError(f"{self.path.name} is damaged: {name} cannot be read.") from error
+        return strided if strided.numel() == flat.numel() and strided.is_contiguous() else strided.clone()
+
+    def close(self) -> None:
+        if self._archive is not None:
+            self._archive.close()
+            self._archive = None
+
+    def __enter__(self) -> PickleFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _legacy(path: Path) -> Any:
+    """Files older than PyTorch 1.6 through PyTorch's own reader, which runs nothing either."""
+    try:
+        return torch.load(str(path), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise AtelierError(
+            f"{path.name} is refused: it is not a checkpoint of weights only ({_first_line(error)}). "
+            "Use a .safetensors version of it."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return next((line.strip() for line in text if "GLOBAL" in line or "global" in line), text[0] if text else "")
+
+
+def _find_tensors(content: Any) -> dict[str, Any]:
+    """The dictionary of tensors, also when it lies under "state_dict" or another usual key."""
+    if not isinstance(content, dict):
+        return {}
+    for key in ("state_dict", "model_state_dict", "module", "model"):
+        inner = content.get(key)
+        if isinstance(inner, dict) and any(isinstance(value, (_LazyTensor, Tensor)) for value in inner.values()):
+            return _find_tensors(inner)
+    return {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, (_LazyTensor, Tensor))
+    }
