@@ -1,0 +1,171 @@
+"""The embedded host: one loaded model, one queue, and folders. No page in here."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from atelier import __version__
+from atelier.config.errors import AtelierError
+from atelier.hosts.contract import ModelInfo, SampleRequest
+from atelier.hosts.embedded.checkpoints import CheckpointFile, list_checkpoints
+from atelier.hosts.embedded.folders import DataFolder, data_folder
+from atelier.hosts.embedded.generate import Generator
+from atelier.hosts.embedded.lease import EmbeddedLease
+from atelier.hosts.embedded.lora_list import LoraEntry, list_loras
+from atelier.hosts.embedded.memory import DeviceMemory
+from atelier.hosts.embedded.queue_lock import QueueLock
+from atelier.models.checkpoint import load_checkpoint
+from atelier.models.family import Parts
+
+DEMO_BASE = Path(__file__).resolve().parents[4] / "assets" / "demo" / "base"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """The model in memory. Another object after every load, also of the same file."""
+
+    title: str
+    path: Path
+    identity: str
+    parts: Parts
+
+
+class EmbeddedHost:
+    """Implements `hosts.contract.Host` over a data folder (models/, loras/, outputs/, runs/, cache/).
+
+    `checkpoint` is a file, a diffusers folder or a title of the list; it is loaded at once. Without it nothing is
+    loaded until `load` or `load_default`. `demo_base` is listed besides the models folder.
+    """
+
+    name = "embedded"
+    version = __version__
+
+    def __init__(
+        self,
+        root_folder: Path | str,
+        checkpoint: Path | str | None = None,
+        device: torch.device | str | None = None,
+        demo_base: Path | None = DEMO_BASE,
+    ) -> None:
+        self.folders: DataFolder = data_folder(Path(root_folder))
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        self.memory = DeviceMemory(self.device)
+        self.queue = QueueLock()
+        self.leases: list[EmbeddedLease] = []
+        self.current: LoadedModel | None = None
+        self.generator = Generator(self)
+        self._others = [demo_base] if demo_base is not None else []
+        self._loading = threading.Lock()
+        if checkpoint is not None:
+            self.load(checkpoint)
+
+    # --- checkpoints ---
+
+    def checkpoints(self) -> list[CheckpointFile]:
+        """The dropdown: the models folder read anew, then the demo base and what was loaded by path."""
+        return list_checkpoints(self.folders.checkpoints, self._others)
+
+    def load(self, checkpoint: Path | str) -> LoadedModel:
+        """Loads a checkpoint by its title in the list or by its path, in the host's queue.
+
+        The one in memory is dropped only when the new one has been read; a file that cannot be read changes
+        nothing. Raises `AtelierError` when there is none of that name or it is of no family we know.
+        """
+        entry = self._find(checkpoint)
+        with self._loading:
+            read = load_checkpoint(entry.path, self.dtype, torch.device("cpu"))
+            with self.queue:
+                for lease in self.leases:
+                    lease.let_go()
+                self.current = None
+                self.memory.ask(self.memory.total())
+                parts = _to_device(read.parts, self.device)
+                self.current = LoadedModel(entry.title, entry.path, read.info.identity, parts)
+                self.generator.forget_loras()
+            return self.current
+
+    def load_default(self) -> LoadedModel | None:
+        """Loads the first checkpoint of the list if none is loaded. None when the list is empty."""
+        if self.current is None and (entries := self.checkpoints()):
+            return self.load(entries[0].title)
+        return self.current
+
+    def native_size(self) -> int:
+        """The side in pixels that the loaded model draws best, 512 when none is loaded."""
+        if self.current is None:
+            return 512
+        parts = self.current.parts
+        sample_size = getattr(parts.unet.config, "sample_size", None)
+        return 8 * sample_size if isinstance(sample_size, int) else parts.family.resolution
+
+    def _find(self, checkpoint: Path | str) -> CheckpointFile:
+        entries = self.checkpoints()
+        for entry in entries:
+            if entry.title == str(checkpoint):
+                return entry
+        path = Path(checkpoint).expanduser()
+        if not path.exists():
+            known = ", ".join(entry.title for entry in entries) or "nothing"
+            raise AtelierError(f"There is no checkpoint {str(checkpoint)!r}. {self.folders.checkpoints} has: {known}.")
+        path = path.resolve()
+        for entry in entries:
+            if entry.path.resolve() == path:
+                return entry
+        self._others.append(path)
+        return next(entry for entry in self.checkpoints() if entry.path.resolve() == path)
+
+    # --- the contract ---
+
+    def loaded_model(self) -> ModelInfo | None:
+        """The model in memory, or None. Never loads one."""
+        model = self.current
+        if model is None:
+            return None
+        return ModelInfo(
+            title=model.title,
+            family=model.parts.family.name,
+            path=model.path,
+            identity=model.identity,
+            prediction_type=model.parts.prediction_type,
+            dtype=str(self.dtype).removeprefix("torch."),
+            device=str(self.device),
+        )
+
+    def lease(self, parts: frozenset[str]) -> EmbeddedLease:
+        """Borrows "unet", "text_encoder", "vae" of the loaded model."""
+        return EmbeddedLease(self, parts)
+
+    def publish_lora(self, path: Path) -> None:
+        """The list and Generate read the folder each time, so only what is kept in memory has to go."""
+        self.generator.forget_loras(Path(path).stem)
+
+    def publish_checkpoint(self, path: Path, load: bool) -> None:
+        """The dropdown reads the folder each time; `load` loads it in the queue."""
+        if load:
+            self.load(path)
+
+    def sample(self, request: SampleRequest) -> Image.Image | None:
+        """Draws one picture, `<lora:…>` tags included, without saving it. Takes the queue."""
+        return self.generator.draw(request).picture
+
+    # --- the page ---
+
+    def loras(self) -> list[LoraEntry]:
+        """The LoRA list, newest first."""
+        return list_loras(self.folders.lora)
+
+
+def _to_device(parts: Parts, device: torch.device) -> Parts:
+    for module in (parts.unet, *parts.text_encoders, parts.vae):
+        if module is not None:
+            module.to(device)
+            module.eval().requires_grad_(False)
+    gc.collect()
+    return parts

@@ -1,0 +1,107 @@
+"""The loan of the embedded host's base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from atelier.config.errors import AtelierError
+from atelier.hosts.contract import BaseGone
+from atelier.models.family import Parts
+from atelier.models.view import view_parts
+
+if TYPE_CHECKING:
+    from atelier.hosts.embedded.host import EmbeddedHost, LoadedModel
+
+
+class EmbeddedLease(AbstractContextManager[Parts]):
+    """Views over the loaded base. They follow it: emptied when another checkpoint is loaded (so that its memory
+    is free), pointed at the new tensors when the same checkpoint is loaded again."""
+
+    def __init__(self, host: EmbeddedHost, wanted: frozenset[str]) -> None:
+        self._host = host
+        self._wanted = wanted
+        self._identity = ""
+        self._views: Parts | None = None
+        self._source: LoadedModel | None = None
+
+    def __enter__(self) -> Parts:
+        with self._host.queue:
+            model = self._host.current
+            if model is None:
+                raise AtelierError("No model is loaded. Choose a checkpoint at the top of the page.")
+            views = self._view(model.parts)
+            self._identity = model.identity
+            self._views = views
+            self._source = model
+            self._host.leases.append(self)
+            return views
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._host.queue:
+            if self in self._host.leases:
+                self._host.leases.remove(self)
+            self._views = None
+            self._source = None
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The host's queue. Raises `BaseGone` when another checkpoint is loaded, or none."""
+        with self._host.queue:
+            if self._views is None:
+                raise AtelierError("The loan of the model has ended.")
+            model = self._host.current
+            if model is None or model.identity != self._identity:
+                raise BaseGone(
+                    f"The model in training is not loaded any more: the page now has "
+                    f"{model.title if model else 'none'}. Training goes on when it is chosen again."
+                )
+            if model is not self._source:
+                self._point_at(model)
+            yield
+
+    def let_go(self) -> None:
+        """Empties the views. Called by the host, inside its queue, before it loads another checkpoint."""
+        if self._views is None:
+            return
+        self._source = None
+        for module in _modules(self._views):
+            for tensor in _tensors(module).values():
+                tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+
+    def _view(self, parts: Parts) -> Parts:
+        """Views over the wanted parts; the tokenizers go with the text encoders."""
+        text = "text_encoder" in self._wanted
+        wanted = replace(
+            parts,
+            text_encoders=parts.text_encoders if text else [],
+            tokenizers=parts.tokenizers if text else [],
+            vae=parts.vae if "vae" in self._wanted else None,
+        )
+        return view_parts(wanted)
+
+    def _point_at(self, model: LoadedModel) -> None:
+        assert self._views is not None
+        fresh = self._view(model.parts)
+        for module, source in zip(_modules(self._views), _modules(fresh), strict=True):
+            tensors = _tensors(source)
+            for name, tensor in _tensors(module).items():
+                tensor.data = tensors[name].data
+        self._source = model
+
+
+def _modules(parts: Parts) -> list[nn.Module]:
+    modules = [parts.unet, *parts.text_encoders, parts.vae]
+    return [module for module in modules if module is not None]
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
