@@ -1,0 +1,105 @@
+"""The samplers by name, each a diffusers scheduler set up for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import diffusers
+
+from atelier.config.errors import AtelierError
+from atelier.models.family import Parts
+
+NOISE_SCHEDULE: Mapping[str, Any] = MappingProxyType(
+    {
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+    }
+)
+"""The noise that all families were trained with."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A scheduler class of diffusers and how it is set up. `zero_snr`: it knows zero terminal SNR."""
+
+    scheduler: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    zero_snr: bool = True
+
+
+_LEADING = {"timestep_spacing": "leading", "steps_offset": 1}
+_DDIM = {**_LEADING, "clip_sample": False, "set_alpha_to_one": False}
+
+SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
+    {
+        "Euler a": Sampler("EulerAncestralDiscreteScheduler", _LEADING),
+        "Euler": Sampler("EulerDiscreteScheduler", _LEADING),
+        "DPM++ 2M": Sampler("DPMSolverMultistepScheduler", _LEADING),
+        "DPM++ 2M Karras": Sampler("DPMSolverMultistepScheduler", {**_LEADING, "use_karras_sigmas": True}),
+        "DDIM": Sampler("DDIMScheduler", _DDIM),
+    }
+)
+"""The samplers that are offered."""
+
+_MORE: Mapping[str, Sampler] = MappingProxyType(
+    {
+        "Heun": Sampler("HeunDiscreteScheduler", _LEADING, zero_snr=False),
+        "DPM2": Sampler("KDPM2DiscreteScheduler", _LEADING, zero_snr=False),
+        "DPM2 a": Sampler("KDPM2AncestralDiscreteScheduler", _LEADING, zero_snr=False),
+        "DPM++ 2S": Sampler("DPMSolverSinglestepScheduler", {}, zero_snr=False),
+        "PNDM": Sampler(
+            "PNDMScheduler", {**_LEADING, "skip_prk_steps": True, "set_alpha_to_one": False}, zero_snr=False
+        ),
+    }
+)
+"""Understood in prompt files, not offered."""
+
+_ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "euler_a": "Euler a",
+        "k_euler_a": "Euler a",
+        "euler_ancestral": "Euler a",
+        "k_euler": "Euler",
+        "dpmsolver": "DPM++ 2M",
+        "dpmsolver++": "DPM++ 2M",
+        "dpm++_2m": "DPM++ 2M",
+        "dpmpp_2m": "DPM++ 2M",
+        "dpm++_2m_karras": "DPM++ 2M Karras",
+        "dpmpp_2m_karras": "DPM++ 2M Karras",
+        "dpmsingle": "DPM++ 2S",
+        "heun": "Heun",
+        "k_heun": "Heun",
+        "dpm_2": "DPM2",
+        "k_dpm_2": "DPM2",
+        "dpm_2_a": "DPM2 a",
+        "k_dpm_2_a": "DPM2 a",
+        "plms": "PNDM",
+        "lms": "Euler",
+        "k_lms": "Euler",
+    }
+)
+"""Names that kohya's trainers and others use. LMS, which wants SciPy, is drawn with the Euler method it extends."""
+
+
+def sampler_named(name: str) -> Sampler:
+    """The sampler of a name, in any case; kohya's names are known too. Raises `AtelierError` for another one."""
+    known = {**SAMPLERS, **_MORE}
+    wanted = _ALIASES.get(name.strip().lower().replace(" ", "_"), name.strip())
+    for title, sampler in known.items():
+        if title.lower() == wanted.lower():
+            return sampler
+    raise AtelierError(f"There is no sampler {name!r}; choose one of {', '.join(SAMPLERS)}.")
+
+
+def scheduler_for(parts: Parts, sampler: str) -> Any:
+    """A fresh diffusers scheduler for what `parts` predict."""
+    chosen = sampler_named(sampler)
+    options = {**NOISE_SCHEDULE, **chosen.options, "prediction_type": parts.prediction_type}
+    if parts.zero_terminal_snr and chosen.zero_snr:
+        options.update(rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    return getattr(diffusers, chosen.scheduler).from_config(options)
