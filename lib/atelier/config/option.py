@@ -1,0 +1,89 @@
+"""How one setting is declared: a dataclass field that carries its help, its bounds and its place in the tab."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+GROUPS = (
+    "Basics",
+    "Pictures",
+    "Captions",
+    "Network",
+    "Learning",
+    "Schedule",
+    "Noise and loss",
+    "Text encoder",
+    "Memory and precision",
+    "Saving",
+    "Samples",
+    "Validation",
+    "Dreambooth",
+    "Description",
+)
+"""In the order in which the tab shows them."""
+
+KINDS = ("bool", "int", "float", "str", "int_or_float", "floats", "strs")
+"""A setting's kind. "floats" and "strs" are lists, "int_or_float" keeps 10 and 0.1 apart (steps, or a fraction)."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting as the tab, the TOML reader, the validation and the docs see it."""
+
+    key: str
+    kind: str
+    default: Any
+    optional: bool
+    """True when None is a value: not set."""
+    group: str
+    label: str
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    shown: bool = True
+    """False for keys that only files and the command line set."""
+    ours: bool = False
+    """True for the few keys that kohya's scripts do not know."""
+
+
+def setting(
+    default: Any,
+    kind: str,
+    group: str,
+    label: str,
+    help: str,
+    *,
+    optional: bool = False,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    shown: bool = True,
+    ours: bool = False,
+) -> Any:
+    """A dataclass field of `Settings`. A list as default is copied for each instance."""
+    metadata = {
+        "kind": kind,
+        "optional": optional or default is None,
+        "group": group,
+        "label": label,
+        "help": help,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "shown": shown,
+        "ours": ours,
+    }
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def option_of(field: dataclasses.Field[Any]) -> Option:
+    """The `Option` that a field declares."""
+    default = field.default
+    if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    return Option(key=field.name, default=default, **field.metadata)
