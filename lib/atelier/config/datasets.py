@@ -1,0 +1,135 @@
+"""Datasets and subsets: which folders, how often, in which sizes and with which captions."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atelier.config.errors import Problem, SettingsError
+from atelier.config.schema import Settings, parse_resolution
+
+
+@dataclass
+class Subset:
+    """A folder of pictures and what is done with them; every inherited value is filled in."""
+
+    image_dir: str = ""
+    metadata_file: str | None = None
+    num_repeats: int = 1
+    class_tokens: str | None = None
+    is_reg: bool = False
+    caption_extension: str = ".txt"
+    caption_separator: str = ","
+    caption_prefix: str | None = None
+    caption_suffix: str | None = None
+    shuffle_caption: bool = False
+    keep_tokens: int = 0
+    keep_tokens_separator: str = ""
+    secondary_separator: str | None = None
+    enable_wildcard: bool = False
+    caption_dropout_rate: float = 0.0
+    caption_dropout_every_n_epochs: int = 0
+    caption_tag_dropout_rate: float = 0.0
+    token_warmup_min: int = 1
+    token_warmup_step: float = 0.0
+    flip_aug: bool = False
+    color_aug: bool = False
+    random_crop: bool = False
+    face_crop_aug_range: list[float] | None = None
+    alpha_mask: bool = False
+    conditioning_data_dir: str | None = None
+    resize_interpolation: str | None = None
+    network_multiplier: float = 1.0
+    custom_attributes: dict[str, Any] = field(default_factory=dict)
+    cache_info: bool = False
+    caption_from_name: bool = False
+    """Ours: a picture without a caption file is called what its file is called."""
+
+
+@dataclass
+class Dataset:
+    """Subsets that share sizes and batches. `resolution` is (width, height) in pixels."""
+
+    resolution: tuple[int, int] = (512, 512)
+    batch_size: int = 1
+    enable_bucket: bool = True
+    min_bucket_reso: int = 256
+    max_bucket_reso: int = 1024
+    bucket_reso_steps: int = 64
+    bucket_no_upscale: bool = False
+    validation_split: float = 0.0
+    validation_seed: int | None = None
+    resize_interpolation: str | None = None
+    subsets: list[Subset] = field(default_factory=list)
+
+
+@dataclass
+class DatasetConfig:
+    """Everything a run learns from."""
+
+    datasets: list[Dataset] = field(default_factory=list)
+
+    @property
+    def subsets(self) -> list[Subset]:
+        return [subset for dataset in self.datasets for subset in dataset.subsets]
+
+
+def dataset_from_settings(settings: Settings) -> Dataset:
+    """A dataset with the sizes of the training settings, without subsets."""
+    return Dataset(
+        resolution=parse_resolution(settings.resolution),
+        batch_size=settings.train_batch_size,
+        enable_bucket=settings.enable_bucket,
+        min_bucket_reso=settings.min_bucket_reso,
+        max_bucket_reso=settings.max_bucket_reso,
+        bucket_reso_steps=settings.bucket_reso_steps,
+        bucket_no_upscale=settings.bucket_no_upscale,
+        validation_split=settings.validation_split,
+        validation_seed=settings.validation_seed,
+        resize_interpolation=settings.resize_interpolation,
+    )
+
+
+def subset_from_settings(settings: Settings, folder: str | Path, **changes: Any) -> Subset:
+    """A subset over `folder` with the captions and augmentations of the training settings."""
+    names = {item.name for item in dataclasses.fields(Subset)} & {item.name for item in dataclasses.fields(Settings)}
+    shared = {name: getattr(settings, name) for name in names}
+    shared.pop("face_crop_aug_range", None)
+    return Subset(**{**shared, "image_dir": str(folder), "num_repeats": settings.dataset_repeats, **changes})
+
+
+_REPEATS = re.compile(r"^(\d{1,6})_(.+)$")
+
+
+def folders_in(parent: Path) -> list[tuple[Path, int, str | None]]:
+    """The picture folders under `parent` as (folder, repeats, class): its 10_name folders, or else itself.
+
+    Raises `SettingsError` when there is no such folder.
+    """
+    if not parent.is_dir():
+        raise SettingsError([Problem("train_data_dir", str(parent), "there is no such folder; give one with pictures")])
+    named = [(path, _REPEATS.match(path.name)) for path in sorted(parent.iterdir()) if path.is_dir()]
+    found = [(path, int(match.group(1)), match.group(2).strip()) for path, match in named if match]
+    return [*found] or [(parent, 1, None)]
+
+
+def datasets_from_folders(settings: Settings) -> DatasetConfig:
+    """The datasets that train_data_dir and reg_data_dir stand for.
+
+    The class in a folder's name is its pictures' caption where they have none. Raises `SettingsError` for a folder
+    that is missing.
+    """
+    if not settings.train_data_dir:
+        raise SettingsError([Problem("train_data_dir", None, "give a folder of pictures, or a dataset file")])
+    dataset = dataset_from_settings(settings)
+    for parent, is_reg in ((settings.train_data_dir, False), (settings.reg_data_dir, True)):
+        if not parent:
+            continue
+        for folder, repeats, tokens in folders_in(Path(parent).expanduser()):
+            subset = subset_from_settings(settings, folder, class_tokens=tokens, is_reg=is_reg)
+            subset.num_repeats *= repeats
+            dataset.subsets.append(subset)
+    return DatasetConfig([dataset])

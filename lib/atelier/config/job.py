@@ -1,0 +1,60 @@
+"""What one run is asked to do, as an object and as JSON for the queue."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from atelier.config.datasets import Dataset, DatasetConfig, Subset, datasets_from_folders
+from atelier.config.errors import AtelierError
+from atelier.config.schema import Settings, check
+
+VERSION = 1
+
+
+@dataclass
+class JobConfig:
+    """Settings and datasets of one run, checked and complete."""
+
+    settings: Settings
+    datasets: DatasetConfig
+
+    @property
+    def trigger(self) -> str:
+        return self.settings.trigger.strip()
+
+    @property
+    def name(self) -> str:
+        return self.settings.output_name
+
+
+def job_from_settings(settings: Settings, datasets: DatasetConfig | None = None) -> JobConfig:
+    """A job from settings, with the datasets of its folders unless some are given. Raises `SettingsError`."""
+    check(settings)
+    return JobConfig(settings, datasets if datasets is not None else datasets_from_folders(settings))
+
+
+def job_to_dict(job: JobConfig) -> dict[str, Any]:
+    """The job as JSON holds it."""
+    return {
+        "version": VERSION,
+        "settings": dataclasses.asdict(job.settings),
+        "datasets": [dataclasses.asdict(dataset) for dataset in job.datasets.datasets],
+    }
+
+
+def job_from_dict(data: dict[str, Any]) -> JobConfig:
+    """The inverse of `job_to_dict`. Raises `AtelierError` for a job of a newer version, or one that is no job."""
+    try:
+        if data["version"] > VERSION:
+            raise AtelierError("This job was made by a newer version of Atelier: update it to run the job.")
+        settings = Settings(**data["settings"])
+        datasets = []
+        for item in data["datasets"]:
+            subsets = [Subset(**subset) for subset in item["subsets"]]
+            width, height = item["resolution"]
+            datasets.append(Dataset(**{**item, "subsets": subsets, "resolution": (width, height)}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise AtelierError(f"This is not a job that can be read: {error}.") from error
+    return JobConfig(settings, DatasetConfig(datasets))
