@@ -1,0 +1,146 @@
+"""How adapters take part in a module's forward pass, and leave it again without a trace.
+
+While adapters are attached, a `Chain` stands in the module's own `forward` attribute. It computes the base layer
+and lets each adapter change the result. When the last adapter leaves, the attribute is deleted, so that the
+method of the class is back. Several networks may be attached at once and leave in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Adapter(Protocol):
+    """What a chain asks of an adapter of one layer."""
+
+    additive: bool
+    """True: `add` changes the base's output. False: `replace` computes the layer from its input."""
+
+    @property
+    def active(self) -> bool:
+        """False while its multiplier is 0: the chain then leaves it out."""
+        ...
+
+    def add(self, x: Tensor, out: Tensor, batch: int) -> Tensor:
+        """`out` plus the adapter's share for the input `x`; may change `out` in place.
+
+        For linear layers `x` is [rows, in] and `out` [rows, out], `batch` pictures with equally many rows each.
+        """
+        ...
+
+    def replace(self, x: Tensor) -> Tensor:
+        """The output of the whole layer, base included."""
+        ...
+
+
+class Chain:
+    """Stands in for `module.forward` while adapters are attached."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.previous: Callable[..., Tensor] | None = module.__dict__.get("forward")
+        self.adapters: list[Adapter] = []
+        self._plain_linear = type(module) is nn.Linear and self.previous is None
+        self._plain_conv = type(module) is nn.Conv2d and self.previous is None
+        self._only_additive = True
+
+    def update(self) -> None:
+        """To be called after `adapters` changed."""
+        self._only_additive = all(adapter.additive for adapter in self.adapters)
+
+    def __call__(self, input: Tensor) -> Tensor:
+        x = _as_autocast_will(input)
+        if self._only_additive and self._plain_linear:
+            return self._linear(x)
+        if self._only_additive and self._plain_conv:
+            module: Any = self.module
+            out = F.conv2d(
+                x, module.weight, module.bias, module.stride, module.padding, module.dilation, module.groups
+            ) if module.padding_mode == "zeros" else module._conv_forward(x, module.weight, module.bias)
+            for adapter in self.adapters:
+                if adapter.active:
+                    out = adapter.add(x, out, x.shape[0])
+            return out
+        return self._any(x)
+
+    def _linear(self, x: Tensor) -> Tensor:
+        """Rows are laid flat first, so that adapters may add to the fresh output in place."""
+        module: Any = self.module
+        shape = x.shape
+        if len(shape) != 2:
+            x = x.reshape(-1, shape[-1])
+        out = F.linear(x, module.weight, module.bias)
+        for adapter in self.adapters:
+            if adapter.active:
+                out = adapter.add(x, out, shape[0])
+        return out if len(shape) == 2 else out.view(*shape[:-1], -1)
+
+    def _any(self, x: Tensor) -> Tensor:
+        """Adapters that compute the layer anew: the first one's output is taken, others add their difference."""
+        replacing = [adapter for adapter in self.adapters if not adapter.additive and adapter.active]
+        base = self._base(x) if len(replacing) != 1 else None
+        out = base if base is not None else replacing[0].replace(x)
+        if base is not None:
+            for adapter in replacing:
+                out = out + (adapter.replace(x) - base)
+        additive = [adapter for adapter in self.adapters if adapter.additive and adapter.active]
+        if not additive:
+            return out
+        if not isinstance(self.module, nn.Linear):
+            out = out.clone()
+            for adapter in additive:
+                out = adapter.add(x, out, x.shape[0])
+            return out
+        rows, flat = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1]).clone()
+        for adapter in additive:
+            flat = adapter.add(rows, flat, x.shape[0])
+        return flat.view(out.shape)
+
+    def _base(self, x: Tensor) -> Tensor:
+        if self.previous is not None:
+            return self.previous(x)
+        return type(self.module).forward(self.module, x)
+
+
+def attach(module: nn.Module, adapter: Adapter) -> None:
+    """Lets `adapter` take part in the forward pass of `module`."""
+    chain = module.__dict__.get("forward")
+    if not isinstance(chain, Chain):
+        chain = Chain(module)
+        module.forward = chain
+    chain.adapters.append(adapter)
+    chain.update()
+
+
+def detach(module: nn.Module, adapter: Adapter) -> None:
+    """Takes `adapter` out again; the last one out restores the module's forward exactly as it was."""
+    chain = module.__dict__.get("forward")
+    if not isinstance(chain, Chain):
+        return
+    chain.adapters = [other for other in chain.adapters if other is not adapter]
+    chain.update()
+    if not chain.adapters:
+        del module.forward
+        if chain.previous is not None:
+            module.forward = chain.previous  # type: ignore[method-assign]
+
+
+_TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+
+def _as_autocast_will(x: Tensor) -> Tensor:
+    """Casts once what autocast would cast for the base layer and for each adapter again."""
+    kind = x.device.type
+    if _TORCH >= (2, 4):
+        if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
+            return x.to(torch.get_autocast_dtype(kind))
+    elif kind == "cuda" and torch.is_autocast_enabled():
+        return x.to(torch.get_autocast_gpu_dtype())
+    elif kind == "cpu" and torch.is_autocast_cpu_enabled():
+        return x.to(torch.get_autocast_cpu_dtype())
+    return x

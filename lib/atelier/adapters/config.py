@@ -1,0 +1,84 @@
+"""What a network of adapters is made of, read from the training settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from atelier.config.errors import AtelierError
+
+DEFAULT_DIM = 4
+"""kohya's rank when network_dim is not given."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Rank, strength and dropouts of the adapters, and which parts get them.
+
+    `alpha` 0 or None means dim. Without `conv_dim` only the transformers are adapted. `dims` holds ranks and
+    alphas of single layers by kohya's name: with it only the layers named there are adapted.
+    `arguments` are the network_args that are left, as text.
+    """
+
+    dim: int = DEFAULT_DIM
+    alpha: float | None = None
+    conv_dim: int | None = None
+    conv_alpha: float | None = None
+    dropout: float = 0.0
+    rank_dropout: float = 0.0
+    module_dropout: float = 0.0
+    unet: bool = True
+    text_encoders: bool = True
+    module: str = "networks.lora"
+    """kohya's network_module."""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    dims: Mapping[str, tuple[int, float]] | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Any) -> NetworkConfig:
+        """From the settings under kohya's names. Raises `AtelierError` for a network_args entry it cannot read."""
+        arguments = parse_network_args(getattr(settings, "network_args", None) or [])
+
+        def number(key: str, kind: Any = float) -> Any:
+            value = arguments.pop(key, None)
+            return _number(key, value, kind) if value is not None else getattr(settings, key, None)
+
+        dropout = number("dropout")
+        return cls(
+            dim=settings.network_dim or DEFAULT_DIM,
+            alpha=settings.network_alpha,
+            conv_dim=number("conv_dim", int) or None,
+            conv_alpha=number("conv_alpha"),
+            dropout=settings.network_dropout or dropout or 0.0,
+            rank_dropout=number("rank_dropout") or 0.0,
+            module_dropout=number("module_dropout") or 0.0,
+            unet=not settings.network_train_text_encoder_only,
+            text_encoders=not settings.network_train_unet_only,
+            module=settings.network_module or "networks.lora",
+            arguments=arguments,
+        )
+
+    def with_dims(self, dims: Mapping[str, tuple[int, float]]) -> NetworkConfig:
+        """The same with the ranks of a file (dim_from_weights)."""
+        return replace(self, dims=dict(dims))
+
+
+def parse_network_args(pairs: Sequence[str]) -> dict[str, str]:
+    """["conv_dim=4", "algo=loha"] -> a mapping. Raises `AtelierError` for an entry without "="."""
+    arguments: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = str(pair).partition("=")
+        if not equals or not key.strip():
+            raise AtelierError(f"network_args: {pair!r} is not of the form key=value, as in conv_dim=4.")
+        arguments[key.strip()] = value.strip()
+    return arguments
+
+
+def _number(key: str, value: str, kind: Any) -> Any:
+    if value.lower() in ("", "none"):
+        return None
+    try:
+        return kind(value) if kind is float else int(float(value))
+    except ValueError as error:
+        raise AtelierError(f"network_args: {key} is {value!r}, which is not a number.") from error
