@@ -1,0 +1,43 @@
+"""Notices cut-off pictures without decoding them: looks at where a file of its kind has to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atelier.data.images import open_picture, picture_size
+
+_TAIL = 64
+
+
+def check_picture(path: Path) -> tuple[int, int]:
+    """(width, height) of a picture that seems whole. One that does not end as it should is decoded to be sure.
+
+    Raises `AtelierError` when it cannot be read to its end.
+    """
+    size = picture_size(path)
+    if not _ends_well(path):
+        open_picture(path)
+    return size
+
+
+def _ends_well(path: Path) -> bool:
+    """False when the file may be cut short. Kinds without a known ending count as suspicious."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+            length = file.seek(0, 2)
+            file.seek(max(0, length - _TAIL))
+            tail = file.read()
+    except OSError:
+        return False
+    if head.startswith(b"\x89PNG"):
+        return b"IEND" in tail
+    if head.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" in tail
+    if head.startswith(b"RIFF"):
+        return length >= 8 + int.from_bytes(head[4:8], "little")
+    if head.startswith(b"GIF8"):
+        return tail.rstrip(b"\x00").endswith(b";")
+    if head.startswith(b"BM"):
+        return length >= int.from_bytes(head[2:6], "little") > 0
+    return False
