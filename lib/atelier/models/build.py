@@ -54,12 +54,17 @@ class Weights:
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def configs_of(family: Family, shapes: Mapping[str, Sequence[int]]) -> dict[str, dict[str, Any]]:
-    """The configurations of all parts of an LDM file, from the shapes of its tensors."""
-    configs = {"unet": unet_config(family.name, shapes)}
-    for index in range(len(TEXT_CLASSES[family.name])):
-        configs[TEXT_PARTS[index]] = text_config(family.name, index, shapes)
-    vae = vae_config(family.name, shapes)
+def configs_of(
+    family: Family, shapes: Mapping[str, Sequence[int]], parts: frozenset[str] = ALL_PARTS
+) -> dict[str, dict[str, Any]]:
+    """The configurations of the asked parts of an LDM file, from the shapes of its tensors."""
+    configs = {}
+    if "unet" in parts:
+        configs["unet"] = unet_config(family.name, shapes)
+    if "text_encoder" in parts:
+        for index in range(len(TEXT_CLASSES[family.name])):
+            configs[TEXT_PARTS[index]] = text_config(family.name, index, shapes)
+    vae = vae_config(family.name, shapes) if "vae" in parts else None
     if vae is not None:
         configs["vae"] = vae
     return configs
@@ -77,7 +82,7 @@ def weights_from_ldm(
     `overrides` corrects what shapes do not tell, per part: {"unet": {"attention_head_dim": 4}}.
     """
     names = LdmNames(structure_of(family.name, shapes))
-    configs = {part: config for part, config in configs_of(family, shapes).items() if part.removesuffix("_2") in parts}
+    configs = configs_of(family, shapes, parts)
     for part, changes in (overrides or {}).items():
         if part in configs:
             configs[part].update(changes)

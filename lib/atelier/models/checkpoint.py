@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from atelier.config.errors import AtelierError
 from atelier.models.assets import load_tokenizers
-from atelier.models.build import ALL_PARTS, parts_from_weights, weights_from_ldm
+from atelier.models.build import ALL_PARTS, Weights, parts_from_weights, weights_from_ldm
 from atelier.models.families import family_named, recognise
-from atelier.models.family import Parts
+from atelier.models.family import Family, Parts
 from atelier.models.folder import (
     folder_family,
     folder_schedule,
@@ -76,7 +76,7 @@ def load_checkpoint(
     try:
         family = recognise(file.shapes, path.name)
         weights = weights_from_ldm(
-            family, file.shapes, lambda key: convert(file.read(key)), parts, _stated_config(file.metadata)
+            family, file.shapes, lambda key: convert(file.read(key)), parts, stated_config(file.metadata)
         )
         loaded = parts_from_weights(family, weights, load_tokenizers(family.name))
     except AtelierError as error:
@@ -109,6 +109,17 @@ def _load_folder(
     return Loaded(loaded, info)
 
 
+def weights_from_path(family: Family, path: Path, parts: frozenset[str]) -> Weights:
+    """The tensors of the asked parts of a file or folder, as they are there. Raises `AtelierError`."""
+    if path.is_dir():
+        return weights_from_folder(path, parts, lambda tensor: tensor)
+    file = open_tensor_file(path)
+    try:
+        return weights_from_ldm(family, file.shapes, file.read, parts, stated_config(file.metadata))
+    finally:
+        file.close()
+
+
 def identity_of(path: Path) -> str:
     """A short hash of a model's bytes: of the size and 16 samples of 64 KB of every weight file, so it is quick."""
     digest = hashlib.sha256()
@@ -130,7 +141,8 @@ def identity_of(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _stated_config(metadata: Any) -> dict[str, dict[str, Any]]:
+def stated_config(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What a file written here says about its configuration beyond its shapes, per part."""
     try:
         content = json.loads(metadata.get(CONFIG_KEY, "{}"))
     except ValueError:

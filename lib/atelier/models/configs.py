@@ -29,21 +29,26 @@ TEXT_LAYOUTS: dict[str, tuple[TextLayout, ...]] = {
 
 def structure_of(family: str, shapes: Shapes) -> Structure:
     """The structure that decides the names of an LDM file."""
-    unet = unet_config(family, shapes)
-    vae = vae_config(family, shapes)
-    return structure_from_configs(unet, vae, text_layouts(family, shapes))
+    has_unet = UNET_PREFIX + "input_blocks.0.0.weight" in shapes
+    unet = unet_config(family, shapes) if has_unet else None
+    return structure_from_configs(family, unet, vae_config(family, shapes), text_layouts(family, shapes))
 
 
 def structure_from_configs(
-    unet: Mapping[str, Any], vae: Mapping[str, Any] | None, texts: tuple[TextLayout, ...]
+    family: str,
+    unet: Mapping[str, Any] | None,
+    vae: Mapping[str, Any] | None,
+    texts: tuple[TextLayout, ...] | None = None,
 ) -> Structure:
-    """The same, from configurations. Without a VAE, that of the released models is assumed."""
+    """The same, from configurations. What is None has the released model's structure."""
+    unet = unet or released_config(family, "unet")
+    vae = vae or released_config(family, "vae")
     return Structure(
         unet_attention=tuple(kind.startswith("CrossAttn") for kind in unet["down_block_types"]),
         unet_layers=_one_number(unet["layers_per_block"]),
-        vae_levels=len(vae["block_out_channels"]) if vae else 4,
-        vae_layers=_one_number(vae["layers_per_block"]) if vae else 2,
-        texts=texts,
+        vae_levels=len(vae["block_out_channels"]),
+        vae_layers=_one_number(vae["layers_per_block"]),
+        texts=TEXT_LAYOUTS[family] if texts is None else texts,
     )
 
 

@@ -8,8 +8,10 @@ from atelier.config.errors import AtelierError
 from atelier.models.family import Family
 from atelier.models.refusals import TRAINABLE, refusal
 from atelier.models.sd1 import SD1
+from atelier.models.sd2 import SD2
+from atelier.models.sdxl import SDXL
 
-FAMILIES: tuple[Family, ...] = (SD1,)
+FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL)
 
 
 def family_named(name: str) -> Family:

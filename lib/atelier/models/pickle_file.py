@@ -155,6 +155,10 @@ class PickleFile:
         with archive.open(inner[0]) as file:
             return _Unpickler(file, self.path.name).load()
 
+    def dtype(self, name: str) -> torch.dtype:
+        found = self._tensors[name]
+        return found.dtype if isinstance(found, Tensor) else found.storage.dtype
+
     def read(self, name: str) -> Tensor:
         """The tensor in memory of its own."""
         found = self._tensors[name]

@@ -91,9 +91,7 @@ def _decode(vae: nn.Module, latents: Tensor) -> Tensor:
     return vae.decode(latents.to(weight_dtype(vae)), return_dict=False)[0].float()
 
 
-def _encode_pair(
-    parts: Parts, prompt: str, negative: str, clip_skip: int | None, cfg_scale: float
-) -> TextStates:
+def _encode_pair(parts: Parts, prompt: str, negative: str, clip_skip: int | None, cfg_scale: float) -> TextStates:
     """States of (negative, prompt), or of the prompt alone when there is no guidance."""
     captions = [prompt] if cfg_scale == 1 else [negative, prompt]
     length = needed_length(parts.tokenizers, captions)

@@ -43,6 +43,10 @@ class TensorFile(Protocol):
     @property
     def metadata(self) -> Mapping[str, str]: ...
 
+    def dtype(self, name: str) -> torch.dtype:
+        """The precision of a tensor in the file."""
+        ...
+
     def read(self, name: str) -> Tensor:
         """A tensor in memory of its own, in the file's precision. Raises `AtelierError` if the file is damaged."""
         ...
@@ -91,11 +95,15 @@ class SafetensorsFile:
             )
         return entries, {str(key): str(value) for key, value in metadata.items()}, 8 + length
 
+    def dtype(self, name: str) -> torch.dtype:
+        kind = self._entries[name]["dtype"]
+        if kind not in DTYPES:
+            raise AtelierError(f"{self.path.name}: {name} has the type {kind}, which cannot be read.")
+        return DTYPES[kind]
+
     def read(self, name: str) -> Tensor:
         entry = self._entries[name]
-        dtype = DTYPES.get(entry["dtype"])
-        if dtype is None:
-            raise AtelierError(f"{self.path.name}: {name} has the type {entry['dtype']}, which cannot be read.")
+        dtype = self.dtype(name)
         begin, end = entry["data_offsets"]
         raw = torch.empty(end - begin, dtype=torch.uint8)
         if end > begin:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
 from atelier.models.clip_names import body
+from atelier.models.prompts import parse_emphasis
 
 CHUNK = 75
 """Tokens of the caption in one pass of the encoder; with BOS and EOS it sees 77."""
@@ -34,6 +35,41 @@ def token_ids(tokenizer: Any, captions: Sequence[str], max_token_length: int) ->
         return_tensors="pt",
     ).input_ids
     return chunked(ids, int(tokenizer.eos_token_id), int(tokenizer.pad_token_id))
+
+
+def weighted_token_ids(tokenizer: Any, captions: Sequence[str], max_token_length: int) -> tuple[Tensor, Tensor]:
+    """Ids [captions, chunks, 77] of captions with emphasis, and the weight of every joined position [captions, 2 + n].
+
+    The pieces of a caption are tokenised one by one. BOS, EOS and padding weigh 1.
+    """
+    if max_token_length not in TOKEN_LENGTHS:
+        raise AtelierError(f"max_token_length is {max_token_length}; it can be 75, 150 or 225.")
+    rows: list[list[int]] = []
+    weights = torch.ones(len(captions), max_token_length + 2)
+    for index, caption in enumerate(captions):
+        ids: list[int] = []
+        for text, weight in parse_emphasis(caption):
+            piece = list(tokenizer(text, add_special_tokens=False).input_ids)[: max_token_length - len(ids)]
+            weights[index, 1 + len(ids) : 1 + len(ids) + len(piece)] = weight
+            ids += piece
+        filled = [int(tokenizer.bos_token_id), *ids, int(tokenizer.eos_token_id)]
+        rows.append(filled + [int(tokenizer.pad_token_id)] * (max_token_length + 2 - len(filled)))
+    chunks = chunked(torch.tensor(rows), int(tokenizer.eos_token_id), int(tokenizer.pad_token_id))
+    return chunks, weights
+
+
+def caption_ids(
+    tokenizer: Any, captions: Sequence[str], max_token_length: int, weighted: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Ids of captions, and their weights if emphasis is to be read."""
+    if weighted:
+        return weighted_token_ids(tokenizer, captions, max_token_length)
+    return token_ids(tokenizer, captions, max_token_length), None
+
+
+def emphasised(states: Tensor, weights: Tensor | None) -> Tensor:
+    """States [B, n, C] times the weights [B, n] of their positions, as kohya does it: the mean is not restored."""
+    return states if weights is None else states * weights.to(states).unsqueeze(-1)
 
 
 def chunked(ids: Tensor, eos: int, pad: int) -> Tensor:
@@ -67,6 +103,19 @@ def hidden_states(encoder: nn.Module, chunks: Tensor, layer: int | None, final_n
         every = encoder(input_ids=flat, output_hidden_states=True, return_dict=True).hidden_states
         states = pick_layer(encoder, every, layer, final_norm)
     return joined(states.reshape(batch, count, length, -1))
+
+
+def hidden_and_pooled(encoder: nn.Module, chunks: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+    """SDXL's use of an encoder: the `layer`th state from the end without the final norm, and the pooled state.
+
+    `encoder` is a CLIPTextModelWithProjection. The pooled state [B, P] is that of the first chunk's EOS.
+    """
+    batch, count, length = chunks.shape
+    flat = chunks.reshape(batch * count, length).to(next(encoder.parameters()).device)
+    out = encoder(input_ids=flat, output_hidden_states=True, return_dict=True)
+    states = pick_layer(encoder, out.hidden_states, layer, final_norm=False)
+    pooled = out.text_embeds.reshape(batch, count, -1)[:, 0]
+    return joined(states.reshape(batch, count, length, -1)), pooled
 
 
 def pick_layer(encoder: nn.Module, every: Sequence[Tensor], layer: int | None, final_norm: bool) -> Tensor:

@@ -18,12 +18,13 @@ def call_unet(
     """The prediction [B, 4, h, w], in the precision of `latents`.
 
     Inputs are cast to the precision of the UNet's weights; under autocast that changes nothing that autocast
-    would not do itself. Timesteps [B] are whole or fractional and stay as they are.
+    would not do itself. `added` are SDXL's conditions; sizes in pixels must not be rounded to half precision, and the
+    UNet casts what it makes of them. Timesteps [B] are whole or fractional and stay as they are.
     """
     dtype = weight_dtype(unet)
     more: dict[str, Any] = {}
     if added is not None:
-        more["added_cond_kwargs"] = {name: tensor.to(dtype) for name, tensor in added.items()}
+        more["added_cond_kwargs"] = added
     states = hidden.to(dtype)
     out = unet(latents.to(dtype), timesteps, encoder_hidden_states=states, return_dict=False, **more)[0]
     return out.to(latents.dtype)
