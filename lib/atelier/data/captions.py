@@ -1,0 +1,237 @@
+"""Captions: read from any bytes, then turned into the text of one draw by kohya's pipeline."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from atelier.config.datasets import Subset
+
+LONGEST_FILE = 65_536
+"""Bytes of a caption file that are read: no text encoder takes more than 225 tokens."""
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CAMERA = re.compile(
+    r"(img|dsc[nf]?|pxl|mvi|gopr|image|photo|picture|pic|screenshot|untitled|download)?[\s\d().\-]*", re.IGNORECASE
+)
+_COUNTER = re.compile(r"[\s\-]*(\(\d+\)|(?<!\w)\d+)\s*$")
+_WILDCARD = re.compile(r"\{([^{}]+)\}")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a picture is called before any choice is made. `source`: "file", "metadata", "name", "class" or "none"."""
+
+    text: str
+    source: str
+
+
+def decode(data: bytes) -> str:
+    """The text of a caption file in whatever encoding: UTF-16 by its mark, UTF-8, else Windows' Latin."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = data.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            cut = data[: error.start] if len(data) - error.start < 4 and len(data) >= LONGEST_FILE else None
+            if cut is not None:  # reading stopped in the middle of a letter
+                text = cut.decode("utf-8-sig")
+            else:
+                try:
+                    text = data.decode("cp1252")
+                except UnicodeDecodeError:
+                    text = data.decode("latin-1")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
+    return _CONTROLS.sub("", text)
+
+
+def read_caption_file(path: Path, every_line: bool) -> str | None:
+    """The caption in a file: its first line with anything on it, or all of them. None when there is no such file.
+
+    Never raises: what cannot be read is no caption.
+    """
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            data = file.read(LONGEST_FILE)
+    except (OSError, ValueError):
+        return None
+    lines = [line.strip() for line in decode(data).split("\n")]
+    lines = [line for line in lines if line]
+    return "\n".join(lines if every_line else lines[:1])
+
+
+def caption_from_name(path: Path) -> str:
+    """A file's name as a caption: "red_fox (2).png" is "red fox". Names that cameras give are no caption: ""."""
+    words = re.sub(r"[_+]+", " ", path.stem)
+    words = re.sub(r"\s+", " ", words).strip()
+    if _CAMERA.fullmatch(words):
+        return ""
+    return _COUNTER.sub("", words).strip(" -.,")
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Captions by picture from kohya's metadata JSON: {"picture": {"caption": "…", "tags": "…"}}.
+
+    Each is found under the key as written, its file name and its stem. Raises OSError or ValueError for a bad file.
+    """
+    entries = json.loads(decode(path.read_bytes()))
+    if not isinstance(entries, dict):
+        raise ValueError("it must hold an object")
+    captions: dict[str, str] = {}
+    for key, entry in entries.items():
+        if not isinstance(entry, dict):
+            continue
+        parts = [entry.get("caption"), entry.get("tags")]
+        text = ", ".join(part.strip() for part in parts if isinstance(part, str) and part.strip())
+        name = re.split(r"[/\\]", key)[-1]
+        for alias in (Path(name).stem, name, key):
+            captions[alias] = text
+    return captions
+
+
+def find_caption(picture: Path, subset: Subset, metadata: dict[str, str] | None = None) -> Caption:
+    """What `picture` is called: by its caption file, the metadata, its name if asked, or its folder's class.
+
+    The subset's own extension is tried first, then .txt and .caption. Never raises.
+    """
+    for ending in _endings(subset.caption_extension):
+        for file in (picture.with_suffix(ending), picture.with_name(picture.name + ending)):
+            text = read_caption_file(file, subset.enable_wildcard)
+            if text:
+                return Caption(text, "file")
+    for alias in (str(picture), picture.name, picture.stem):
+        if metadata and metadata.get(alias):
+            return Caption(metadata[alias], "metadata")
+    if subset.caption_from_name:
+        name = caption_from_name(picture)
+        if name:
+            return Caption(name, "name")
+    if subset.class_tokens:
+        return Caption(subset.class_tokens, "class")
+    return Caption("", "none")
+
+
+def _endings(extension: str) -> list[str]:
+    """The endings of caption files to try. One with a folder in it is no ending."""
+    asked = "." + (extension or "txt").lstrip(".")
+    usable = asked != "." and not re.search(r"[/\\\x00]", asked)
+    return list(dict.fromkeys(([asked] if usable else []) + [".txt", ".caption"]))
+
+
+def mentions(caption: str, trigger: str) -> bool:
+    """True when the trigger stands in the caption as words of their own."""
+    return re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE) is not None
+
+
+def final_caption(
+    raw: str,
+    subset: Subset,
+    rng: random.Random,
+    epoch: int = 0,
+    step: int = 0,
+    trigger: str = "",
+    total_steps: int = 0,
+) -> str:
+    """The text that one draw is trained with; every choice is taken from `rng`.
+
+    `epoch` and `step` count from 0; `total_steps` is what a fractional token_warmup_step is a part of. The order of
+    things is kohya's (sd-scripts, process_caption): prefix and suffix, caption dropout, a line and wildcards, then
+    tags: fixed ones apart, warm-up, shuffle, tag dropout. The trigger comes in front as a fixed tag unless the
+    caption has it; regularisation pictures never get it.
+    """
+    dropped = subset.caption_dropout_rate > 0 and rng.random() < subset.caption_dropout_rate
+    every = subset.caption_dropout_every_n_epochs
+    if dropped or (every > 0 and (epoch + 1) % every == 0):  # kohya counts epochs from 1
+        return ""
+    caption = _one_line(raw, subset, rng)
+    caption = " ".join(part for part in (subset.caption_prefix, caption, subset.caption_suffix) if part)
+    if subset.enable_wildcard:
+        caption = resolve_wildcards(caption, rng)
+    trigger = "" if subset.is_reg else trigger.strip()
+    caption, leading = _with_trigger(caption, trigger, subset)
+    if subset.shuffle_caption or subset.token_warmup_step > 0 or subset.caption_tag_dropout_rate > 0:
+        caption = _rearranged(caption, leading, subset, rng, step, total_steps)
+    elif subset.keep_tokens_separator:
+        caption = _without_marks(caption, subset)
+    if subset.secondary_separator:
+        caption = caption.replace(subset.secondary_separator, _separator(subset))
+    if trigger and not mentions(caption, trigger):  # it stood in a tag that was left out
+        return f"{trigger}, {caption}" if caption else trigger
+    return caption
+
+
+def _separator(subset: Subset) -> str:
+    return subset.caption_separator or ","
+
+
+def _one_line(raw: str, subset: Subset, rng: random.Random) -> str:
+    if "\n" not in raw:
+        return raw
+    lines = raw.split("\n")
+    return rng.choice(lines) if subset.enable_wildcard else lines[0]
+
+
+def resolve_wildcards(caption: str, rng: random.Random) -> str:
+    """One of a, b, c for each {a|b|c}; {{ and }} stand for the braces themselves."""
+    opening, closing = "\ue000", "\ue001"
+    caption = caption.replace(opening, "").replace(closing, "")
+    caption = caption.replace("{{", opening).replace("}}", closing)
+    caption = _WILDCARD.sub(lambda found: rng.choice(found.group(1).split("|")), caption)
+    return caption.replace(opening, "{").replace(closing, "}")
+
+
+def _with_trigger(caption: str, trigger: str, subset: Subset) -> tuple[str, int]:
+    """The caption with the trigger in it, and how many tags at its front stay there."""
+    keep = max(0, subset.keep_tokens)
+    if not trigger:
+        return caption, keep
+    if not caption.strip():
+        return trigger, max(1, keep)
+    if not mentions(caption, trigger):
+        between = ", " if _separator(subset) == "," else _separator(subset)
+        return trigger + between + caption, keep + 1
+    first = caption.split(_separator(subset), 1)[0]
+    return caption, max(1, keep) if mentions(first, trigger) else keep
+
+
+def _tags(text: str, subset: Subset) -> list[str]:
+    return [tag.strip() for tag in text.split(_separator(subset)) if tag.strip()]
+
+
+def _rearranged(
+    caption: str, leading: int, subset: Subset, rng: random.Random, step: int, total_steps: int
+) -> str:
+    """Fixed tags in front, the others warmed up, shuffled and dropped, a fixed end behind."""
+    ending: list[str] = []
+    mark = subset.keep_tokens_separator
+    if mark and mark in caption:
+        front, _, rest = caption.partition(mark)
+        middle, _, end = rest.partition(mark)
+        fixed, free, ending = _tags(front, subset), _tags(middle, subset), _tags(end, subset)
+    else:
+        tags = _tags(caption, subset)
+        fixed, free = tags[:leading], tags[leading:]
+    warmup = subset.token_warmup_step
+    if warmup < 1:
+        warmup = math.floor(warmup * total_steps)
+    if warmup and step < warmup:
+        least = max(0, subset.token_warmup_min)
+        free = free[: max(0, math.floor(step * ((len(free) - least) / warmup)) + least)]
+    if subset.shuffle_caption:
+        rng.shuffle(free)
+    if subset.caption_tag_dropout_rate > 0:
+        free = [tag for tag in free if rng.random() >= subset.caption_tag_dropout_rate]
+    return ", ".join(fixed + free + ending)
+
+
+def _without_marks(caption: str, subset: Subset) -> str:
+    """The marks of fixed tags are instructions, not words: they leave the text even when nothing is shuffled."""
+    parts = [part.strip().strip(_separator(subset)).strip() for part in caption.split(subset.keep_tokens_separator)]
+    return ", ".join(part for part in parts if part)
