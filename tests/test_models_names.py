@@ -67,7 +67,7 @@ def test_joint_projection_is_taken_apart_without_copies() -> None:
 
 
 def lora_names(family_name: str, with_convolutions: bool) -> set[str]:
-    """kohya's rule: every Linear and convolution of the transformers; with 3x3 convolutions, of resnets and samplers."""
+    """kohya's rule: every layer of the transformers; with 3x3 convolutions, also of resnets and samplers."""
     family = family_named(family_name)
     unet = build_empty(UNet2DConditionModel, released_config(family_name, "unet"))
     blocks = ("Transformer2DModel",)

@@ -78,6 +78,9 @@ def load_checkpoint(
         weights = weights_from_ldm(
             family, file.shapes, lambda key: convert(file.read(key)), parts, stated_config(file.metadata)
         )
+        for tensors in weights.tensors.values():
+            # The transposed projection in its own order: products then round as in a diffusers folder.
+            tensors.update({name: tensor.contiguous() for name, tensor in tensors.items()})
         loaded = parts_from_weights(family, weights, load_tokenizers(family.name))
     except AtelierError as error:
         raise _named(error, path) from error

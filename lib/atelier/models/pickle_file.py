@@ -2,7 +2,7 @@
 
 A pickle names functions to call. Here those names are looked up in a short table of our own (tensors, ordered
 dictionaries) and never imported; bookkeeping of known training libraries becomes an inert object; any other name
-refuses the file. `torch.load` is not used for the zip format of PyTorch 1.6 and newer, because WebUIs replace it.
+refuses the file. `torch.load` is not used, because WebUIs replace it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ _STORAGE_DTYPES: dict[str, torch.dtype] = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+"""The number that files of PyTorch before 1.6 begin with."""
 _INERT_MODULES = ("pytorch_lightning", "lightning", "lightning_fabric", "numpy", "omegaconf")
 """Libraries whose objects are found beside the weights of released checkpoints. Nothing of them is imported."""
 _INERT_NAMES = {("_codecs", "encode"), ("collections", "defaultdict"), ("torch", "Size"), ("torch", "device")}
@@ -167,13 +169,9 @@ class PickleFile:
         if self._archive is None:
             raise AtelierError(f"{self.path.name} is closed.")
         try:
-            dtype = found.storage.dtype
-            raw = bytearray(self._archive.read(f"{self._folder}data/{found.storage.key}"))
-            flat = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
-            strided = flat.as_strided(found.size, found.stride, found.offset)
+            return _from_bytes(found, self._archive.read(f"{self._folder}data/{found.storage.key}"))
         except (KeyError, RuntimeError, ValueError, OSError, zipfile.BadZipFile) as error:
             raise AtelierError(f"{self.path.name} is damaged: {name} cannot be read.") from error
-        return strided if strided.numel() == flat.numel() and strided.is_contiguous() else strided.clone()
 
     def close(self) -> None:
         if self._archive is not None:
@@ -190,19 +188,44 @@ class PickleFile:
 
 
 def _legacy(path: Path) -> Any:
-    """Files older than PyTorch 1.6 through PyTorch's own reader, which runs nothing either."""
-    try:
-        return torch.load(str(path), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise AtelierError(
-            f"{path.name} is refused: it is not a checkpoint of weights only ({_first_line(error)}). "
-            "Use a .safetensors version of it."
-        ) from error
+    """The content of a file older than PyTorch 1.6: five pickles, then the storages one after the other."""
+    with path.open("rb") as file:
+        first = _Unpickler(file, path.name).load()
+        if first != _LEGACY_MAGIC:
+            return first
+        for _ in ("protocol", "byte order and sizes"):
+            _Unpickler(file, path.name).load()
+        content = _Unpickler(file, path.name).load()
+        keys = _Unpickler(file, path.name).load()
+        storages: dict[str, tuple[int, bytes]] = {}
+        dtypes = {lazy.storage.key: lazy.storage.dtype for lazy in _lazy_tensors(content)}
+        for key in keys:
+            count = int.from_bytes(file.read(8), "little")
+            item = torch.empty(0, dtype=dtypes.get(key, torch.uint8)).element_size()
+            raw = file.read(count * item)
+            if len(raw) != count * item:
+                raise AtelierError(f"{path.name} is cut off. Download or copy it again.")
+            storages[key] = (count, raw)
+    return {name: _from_bytes(lazy, storages[lazy.storage.key][1]) for name, lazy in _find_tensors(content).items()}
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return next((line.strip() for line in text if "GLOBAL" in line or "global" in line), text[0] if text else "")
+def _lazy_tensors(content: Any) -> list[_LazyTensor]:
+    """Every tensor anywhere in a checkpoint's dictionaries and lists."""
+    if isinstance(content, _LazyTensor):
+        return [content]
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, (list, tuple)):
+        return [found for item in content for found in _lazy_tensors(item)]
+    return []
+
+
+def _from_bytes(lazy: _LazyTensor, raw: bytes) -> Tensor:
+    """The tensor in its storage's bytes, in memory of its own."""
+    dtype = lazy.storage.dtype
+    flat = torch.frombuffer(bytearray(raw), dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+    strided = flat.as_strided(lazy.size, lazy.stride, lazy.offset)
+    return strided if strided.numel() == flat.numel() and strided.is_contiguous() else strided.clone()
 
 
 def _find_tensors(content: Any) -> dict[str, Any]:

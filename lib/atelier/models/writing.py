@@ -123,9 +123,8 @@ def write_safetensors(path: Path, entries: Sequence[Entry], metadata: Mapping[st
 def write_pickle(path: Path, entries: Sequence[Entry]) -> None:
     """Writes a .ckpt: {"state_dict": tensors} of `torch.save`, atomically. Raises `AtelierError`."""
     check_space(path, sum(item.size for item in entries))
-    state = {item.name: item.tensor() for item in entries}
     with replacing(path) as temporary:
-        torch.save({"state_dict": state}, str(temporary))
+        torch.save({"state_dict": {item.name: item.tensor() for item in entries}}, str(temporary))
 
 
 def _umask() -> int:
