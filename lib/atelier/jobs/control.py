@@ -1,0 +1,89 @@
+"""Requests of the person at the page to a run, from any thread; the trainer reads them between two steps."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Control:
+    """One run's requests. A stop cannot be taken back, and ends a pause."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._requests = 0
+        self._stopping = False
+        self._paused = False
+        self._save = False
+        self._sample = False
+
+    # -- the page --------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Asks the run to end after the step it is in, keeping what is trained."""
+        with self._changed:
+            self._stopping = True
+            self._paused = False
+            self._notify()
+
+    def pause(self) -> None:
+        """Asks the run to free the device and wait. Does nothing to a run that is stopping."""
+        with self._changed:
+            self._paused = not self._stopping
+            self._notify()
+
+    def resume(self) -> None:
+        """Asks a paused run to go on."""
+        with self._changed:
+            self._paused = False
+            self._notify()
+
+    def save_now(self) -> None:
+        """Asks for a file of the LoRA as it stands."""
+        with self._changed:
+            self._save = True
+            self._notify()
+
+    def sample_now(self) -> None:
+        """Asks for sample pictures of the LoRA as it stands."""
+        with self._changed:
+            self._sample = True
+            self._notify()
+
+    # -- the trainer -----------------------------------------------------------------------------------------------
+
+    @property
+    def stopping(self) -> bool:
+        """True once a stop was asked for."""
+        return self._stopping
+
+    @property
+    def paused(self) -> bool:
+        """True while the run is asked to pause."""
+        return self._paused
+
+    def take_save(self) -> bool:
+        """True once after any number of requests to save."""
+        with self._changed:
+            taken, self._save = self._save, False
+            return taken
+
+    def take_sample(self) -> bool:
+        """True once after any number of requests for sample pictures."""
+        with self._changed:
+            taken, self._sample = self._sample, False
+            return taken
+
+    def wait_while_paused(self, timeout: float | None = None) -> None:
+        """Returns as soon as the run is not to pause any more, or after `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._paused, timeout)
+
+    def wait_for_request(self, timeout: float | None = None) -> None:
+        """Returns when anything is asked from now on, at once if the run is to stop, or after `timeout` seconds."""
+        with self._changed:
+            seen = self._requests
+            self._changed.wait_for(lambda: self._stopping or self._requests != seen, timeout)
+
+    def _notify(self) -> None:
+        self._requests += 1
+        self._changed.notify_all()
