@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from atelier.config.errors import AtelierError
@@ -116,6 +115,7 @@ class Jobs:
             job.control.stop()
             if job.state == "queued":
                 job.record.status("stopped", "Taken out of the queue.")
+                self._changed.notify_all()
 
     def pause(self, job_id: str) -> None:
         self._running_job(job_id).control.pause()
@@ -197,7 +197,9 @@ class Jobs:
             record.status("failed", str(error))
         except Exception as error:  # noqa: BLE001 - whatever went wrong belongs to this run, and the next one goes on
             record.log_exception(error)
-            record.status("failed", f"{type(error).__name__}: {error}. The traceback is in {record.folder / 'log.txt'}.")
+            record.status(
+                "failed", f"{type(error).__name__}: {error}. The traceback is in {record.folder / 'log.txt'}."
+            )
         except BaseException as error:
             record.log_exception(error)
             self._mark_killed(job)

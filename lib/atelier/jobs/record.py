@@ -1,12 +1,12 @@
 """The record of one run: a folder with what was asked, what happened, and what came of it.
 
-    job.json       what it is, and how it stands
-    settings.toml  dataset.toml    what was asked, as kohya's scripts would read it
-    events.jsonl   one event a line, numbered
-    losses.jsonl   [step, loss, {rate name: rate}] a line
-    samples/       STEP-INDEX.png
-    log.txt        tracebacks
-    state/         what the trainer needs to go on
+job.json       what it is, and how it stands
+settings.toml  dataset.toml    what was asked, as kohya's scripts would read it
+events.jsonl   one event a line, numbered
+losses.jsonl   [step, loss, {rate name: rate}] a line
+samples/       STEP-INDEX.png
+log.txt        tracebacks
+state/         what the trainer needs to go on
 """
 
 from __future__ import annotations

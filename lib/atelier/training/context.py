@@ -8,14 +8,15 @@ from typing import Any
 
 from atelier.config.job import JobConfig
 from atelier.config.sample_prompts import SamplePrompt
-from atelier.data.batch import Batch
 from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
-from atelier.hosts.contract import Folders, Host, ModelInfo
+from atelier.data.prefetch import Prefetcher
+from atelier.hosts.contract import Host, ModelInfo
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.losses import LossOptions
 from atelier.training.noise import TIMESTEPS, NoiseOptions
 from atelier.training.rhythm import Calendar, Rhythm
+from atelier.training.savers import Savers
 from atelier.training.schedulers import ScheduleOptions
 
 
@@ -34,17 +35,13 @@ class RunContext:
     prompts: list[SamplePrompt]
     seed: int
     started_at: float
+    savers: Savers = field(default_factory=Savers)
     rhythm: Rhythm = field(default_factory=Rhythm)
-    finished_steps: int = 0
     saves: list[Save] = field(default_factory=list)
 
     @property
-    def folders(self) -> Folders:
-        return self.host.folders
-
-    @property
     def accumulation(self) -> int:
-        return max(1, self.job.settings.gradient_accumulation_steps)
+        return self.calendar.accumulation
 
     @property
     def trains_unet(self) -> bool:
@@ -57,6 +54,11 @@ class RunContext:
         if settings.network_train_unet_only or settings.cache_text_encoder_outputs:
             return False
         return any(rate != 0 for rate in text_rates(settings))
+
+    def prefetcher(self, step: int, rank: int, world: int) -> Prefetcher:
+        """Batches from optimiser step `step` on, assembled beside the training; `rank` takes its part of each."""
+        first, last = step * self.accumulation, self.calendar.total_steps * self.accumulation
+        return Prefetcher(lambda index: self.data.batch(index, self.latent_cache, rank=rank, world=world), first, last)
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,3 @@ def total_steps(settings: Any, batches_per_epoch: int) -> int:
     if settings.max_train_epochs:
         return -(-settings.max_train_epochs * batches_per_epoch // accumulation)
     return int(settings.max_train_steps)
-
-
-def load_batch(data: TrainingData, cache: LatentCache, index: int, rank: int, world: int) -> Batch:
-    """The part of global batch `index` that process `rank` of `world` trains on."""
-    return data.batch(index, cache, rank=rank, world=world)

@@ -15,7 +15,7 @@ class RunRecord(Protocol):
     folder: Path
 
     def status(self, state: str, message: str = "") -> None:
-        """"preparing", "running", "paused", "waiting", "done", "stopped" or "failed", and a sentence about it."""
+        """ "preparing", "running", "paused", "waiting", "done", "stopped" or "failed", and a sentence about it."""
 
     def event(self, kind: str, **data: Any) -> Any: ...
 

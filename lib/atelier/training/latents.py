@@ -54,7 +54,6 @@ class LatentEncoder:
                 rows.append(mean[row] + deviation[row] * noise)
         return torch.stack(rows)
 
-
     def _posterior(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Repeats in float32 what half precision overflows on, with a copy of the VAE made once, when it is needed."""
         half = next(vae.parameters()).dtype == torch.float16

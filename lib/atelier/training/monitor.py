@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from atelier.training.rhythm import Calendar
+
 
 class Sink(Protocol):
     """The part of a run's record that the monitor writes to."""
 
-    def losses(self, rows: list[tuple[int, float, dict[str, float]]]) -> None: ...
+    def losses(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None: ...
 
     def progress(
         self, step: int, total: int, epoch: int, epochs: int, seconds_per_step: float, eta: float, memory: int
@@ -24,11 +27,10 @@ class Sink(Protocol):
 class Monitor:
     """Collects losses on the device and reads them in batches: one wait for the device every `every` steps."""
 
-    def __init__(self, sink: Sink, total: int, epochs: int, steps_per_epoch: int, device: torch.device) -> None:
+    def __init__(self, sink: Sink, calendar: Calendar, device: torch.device) -> None:
         self._sink = sink
-        self._total = total
-        self._epochs = epochs
-        self._steps_per_epoch = max(1, steps_per_epoch)
+        self._calendar = calendar
+        self._total = calendar.total_steps
         self._device = device
         self._pending: list[tuple[int, Tensor, dict[str, float]]] = []
         self._seconds: deque[float] = deque(maxlen=20)
@@ -51,9 +53,10 @@ class Monitor:
         self._sink.losses(rows)
         step = rows[-1][0]
         speed = sum(self._seconds) / len(self._seconds) if self._seconds else 0.0
-        epoch = min(self._epochs, (step - 1) // self._steps_per_epoch + 1)
+        epochs = self._calendar.epochs
+        epoch = min(epochs, self._calendar.finished_epochs(step - 1) + 1)
         left = max(0, self._total - step) * speed
-        self._sink.progress(step, self._total, epoch, self._epochs, speed, left, memory_used(self._device))
+        self._sink.progress(step, self._total, epoch, epochs, speed, left, memory_used(self._device))
         return all(math.isfinite(value) for value in values)
 
     @property

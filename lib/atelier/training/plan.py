@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -10,15 +10,15 @@ from torch import nn
 from atelier.config.schema import Settings
 from atelier.models.family import Parts
 from atelier.training.precision import autocast_dtype, choose
+from atelier.training.savers import Savers
 
 
 @dataclass
 class Plan:
-    """How this run computes. `notes` are sentences for the person in the tab."""
+    """How a session computes."""
 
     precision: str
     gradient_checkpointing: bool = False
-    notes: list[str] = field(default_factory=list)
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -39,10 +39,10 @@ class Plan:
                 enable()
 
 
-def make_plan(settings: Settings, parts: Parts) -> Plan:
-    """The plan for a run on these parts. Raises `AtelierError` when the device cannot do what was asked."""
+def make_plan(settings: Settings, parts: Parts, savers: Savers) -> Plan:
+    """The plan for a session on these parts. Raises `AtelierError` when the device cannot do what was asked."""
     precision = choose(settings.mixed_precision, parts.device, _count(parts.unet))
-    return Plan(precision, bool(settings.gradient_checkpointing))
+    return Plan(precision, settings.gradient_checkpointing or savers.gradient_checkpointing)
 
 
 def _count(module: nn.Module) -> int:

@@ -24,7 +24,7 @@ def computes_bf16(device: torch.device) -> bool:
 
 
 def choose(asked: str, device: torch.device, unet_parameters: int) -> str:
-    """"no", "fp16" or "bf16" for kohya's mixed_precision, or for "auto" the best that the device has.
+    """ "no", "fp16" or "bf16" for kohya's mixed_precision, or for "auto" the best that the device has.
 
     Raises `AtelierError` when the device cannot do what was asked.
     """

@@ -63,8 +63,11 @@ class Previews:
         self._network.eval()
         device = self._parts.device
         try:
-            with LongTurn(self._lease) as turn, torch.autocast(
-                device.type, dtype=self._plan.dtype or torch.bfloat16, enabled=self._plan.dtype is not None
+            with (
+                LongTurn(self._lease) as turn,
+                torch.autocast(
+                    device.type, dtype=self._plan.dtype or torch.bfloat16, enabled=self._plan.dtype is not None
+                ),
             ):
                 pictures = sample(
                     self._parts,

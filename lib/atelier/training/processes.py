@@ -44,9 +44,7 @@ def sum_gradients(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) 
     if accelerator.num_processes == 1:
         return
     trained = list(parameters)
-    flat = torch.cat(
-        [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1).float() for p in trained]
-    )
+    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1).float() for p in trained])
     flat = accelerator.reduce(flat, reduction="sum")
     offset = 0
     for parameter in trained:

@@ -105,9 +105,7 @@ def _function(name: str) -> Callable[..., Any]:
         raise AtelierError(f"lr_scheduler {name} needs a newer transformers than the one installed.") from error
 
 
-def _call(
-    function: Callable[..., Any], optimizer: torch.optim.Optimizer, arguments: dict[str, Any], name: str
-) -> Any:
+def _call(function: Callable[..., Any], optimizer: torch.optim.Optimizer, arguments: dict[str, Any], name: str) -> Any:
     try:
         return function(optimizer, **arguments)
     except (TypeError, ValueError) as error:

@@ -7,30 +7,38 @@ written, and the next one goes on from there to the same bits.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
-from atelier.adapters.network import Network
 from atelier.data.batch import Batch
-from atelier.data.prefetch import Prefetcher
 from atelier.hosts.contract import Lease
 from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.training.context import (
+    RunContext,
+    loss_options,
+    noise_options,
+    rate_of,
+    schedule_options,
+    text_rates,
+)
 from atelier.training.divergence import Guard
 from atelier.training.latents import LatentEncoder
 from atelier.training.monitor import Monitor
+from atelier.training.networks import new_network
 from atelier.training.noise import NoiseSchedule
 from atelier.training.objective import diffusion_losses, draw
 from atelier.training.optimizers import create_optimizer, is_schedule_free
 from atelier.training.outputs import Outputs
+from atelier.training.plan import make_plan
 from atelier.training.previews import Previews
 from atelier.training.processes import borrowed_accelerator, sum_gradients
 from atelier.training.randomness import seeded_globals
-from atelier.training.run_context import RunContext
 from atelier.training.schedulers import create_scheduler
 from atelier.training.state import State, pack, unpack
 from atelier.training.text import TextCache
@@ -48,84 +56,102 @@ class Ending(Enum):
 class Session:
     """Trains from the state it is given until something ends it. Use: `Session(context).run(lease, state)`."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunContext, keep_state: Callable[[State], None]) -> None:
         self.context = context
         self.settings = context.job.settings
         self.step = 0
-        self._stack = ExitStack()
+        self._keep_state = keep_state
+        self._ready = False
+        self._updating = False
 
-    def run(self, lease: Lease, state: State | None) -> tuple[Ending, State]:
-        """Gives why it ended, and the state to go on from. Everything borrowed is given back on every path.
+    def run(self, lease: Lease, state: State | None) -> Ending:
+        """Gives why it ended. Everything borrowed is given back on every path.
 
-        Raises `BaseGone` (with the state kept in `latest`) when the host loads another model.
+        Raises `BaseGone` when the host loads another model; what was learnt until then is in `capture`.
         """
-        with self._stack:
-            self._enter(lease, state)
-            ending = self._loop()
-            return ending, self.capture()
+        if state is not None:
+            self.step = state.step
+        with ExitStack() as stack:
+            self._enter(stack, lease, state)
+            return self._loop()
+
+    def keep(self) -> State | None:
+        """Writes the state after the last whole step and gives it; None when there is nothing whole to keep."""
+        if not self._ready or self._updating:
+            return None
+        state = self.capture()
+        self._keep_state(state)
+        return state
+
+    def write_last(self, ending: Ending) -> Path | None:
+        """The file that the run leaves: its own name when it is done, else the step's. None without a step."""
+        if not self._ready or self.step == 0:
+            return None
+        return self.outputs.save(self.step, "final" if ending is Ending.DONE else "asked")
 
     # -- setting up -----------------------------------------------------------------------------------------------
 
-    def _enter(self, lease: Lease, state: State | None) -> None:
+    def _enter(self, stack: ExitStack, lease: Lease, state: State | None) -> None:
         context, settings = self.context, self.settings
         self.lease = lease
-        self.parts: Parts = self._stack.enter_context(lease)
+        self.parts: Parts = stack.enter_context(lease)
         self.device = self.parts.device
-        self.accelerator: Accelerator = self._stack.enter_context(
-            borrowed_accelerator(self.device, context.plan.precision)
-        )
+        self.plan = make_plan(settings, self.parts, context.savers)
+        self.accelerator = stack.enter_context(borrowed_accelerator(self.device, self.plan.precision))
         with lease.turn():
-            self.network: Network = context.build_network(self.parts)
-            self.network.to(self.device)
-            self._stack.enter_context(self.network.attached())
-            context.plan.apply(self.parts)
-        self.groups = self.network.parameter_groups(context.rates)
-        self.parameters = [parameter for group in self.groups for parameter in group["params"]]
+            self.network = new_network(context, self.parts)
+            self.network.to(self.device).train()
+            stack.enter_context(self.network.attached())
+            self.plan.apply(self.parts)
+        groups = self.network.parameter_groups(rate_of(settings, "unet_lr"), text_rates(settings))
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = create_optimizer(
-            self.groups, settings.optimizer_type, settings.learning_rate, settings.optimizer_args or []
+            groups, settings.optimizer_type, settings.learning_rate, settings.optimizer_args
         )
-        self.scheduler = create_scheduler(self.optimizer, context.schedule_options, context.total_steps)
+        self.scheduler = create_scheduler(self.optimizer, schedule_options(settings), context.calendar.total_steps)
         if is_schedule_free(self.optimizer):
-            self.optimizer.train()
+            self.optimizer.train()  # type: ignore[attr-defined]
         if state is not None:
             self.restore(state)
-        self.noise_schedule = NoiseSchedule.create(self.device, context.zero_terminal_snr)
         self.stepper = self.accelerator.prepare_optimizer(self.optimizer)
+        self.loss_options = loss_options(settings, self.parts.prediction_type)
+        self.noise_options = noise_options(settings)
+        self.noise_schedule = NoiseSchedule.create(
+            self.device, settings.zero_terminal_snr or self.parts.zero_terminal_snr
+        )
         self.text = TextCache(self._encode)
-        self.latents = LatentEncoder(self.parts, context.latent_cache, settings.vae_batch_size, context.plan)
-        self.monitor = Monitor(
-            context.record, context.total_steps, context.epochs, context.steps_per_epoch, self.device
-        )
-        self.guard = Guard(self.parameters)
+        self.latents = LatentEncoder(self.parts, context.latent_cache, settings.vae_batch_size, context.seed)
+        self.monitor = Monitor(context.record, context.calendar, self.device)
+        self.guard = Guard(self.parameters, self.step)
         self.outputs = Outputs(context, self.network)
-        self.previews = Previews(context, self.parts, self.lease)
-        first = self.step * context.accumulation
-        self.batches = self._stack.enter_context(
-            Prefetcher(context.load_batch, first, context.total_steps * context.accumulation)
+        self.previews = Previews(
+            context.prompts, self.parts, self.network, lease, self.plan, context.record, context.control,
+            settings.clip_skip,
+        )  # fmt: skip
+        self.batches = stack.enter_context(
+            context.prefetcher(self.step, self.accelerator.process_index, self.accelerator.num_processes)
         )
+        self._ready = True
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def _loop(self) -> Ending:
         context, control = self.context, self.context.control
-        context.record.status("running", "")
-        if self.step == 0:
-            self._first_previews()
-        while self.step < context.total_steps:
-            started = time.monotonic()
-            waited = self._take_step()
-            self.step += 1
-            context.finished_steps = self.step
-            due = self.monitor.step_done(
-                self.step, self.loss, self.rates(), time.monotonic() - started - waited
-            )
-            if due and not self._read_losses():
-                return Ending.DIVERGED
-            self._after_step()
+        context.record.status("running")
+        if self.step == 0 and self.settings.sample_at_first:
+            self.previews.draw(0)
+        while self.step < context.calendar.total_steps:
             if control.stopping:
                 return Ending.STOPPED
             if control.paused:
                 return Ending.PAUSED
+            started = time.monotonic()
+            waited = self._take_step()
+            self.step += 1
+            seconds = time.monotonic() - started - waited
+            due = self.monitor.step_done(self.step, self.loss, self.rates(), seconds)
+            if (due and not self._read_losses()) or not self._after_step():
+                return Ending.DIVERGED
         return Ending.DONE
 
     def _take_step(self) -> float:
@@ -141,7 +167,9 @@ class Session:
                 waited += time.monotonic() - asked
                 total += self._forward_backward(batch, micro)
                 if micro == context.accumulation - 1:
+                    self._updating = True
                     self._update()
+                    self._updating = False
         self.loss = total
         return waited
 
@@ -155,12 +183,12 @@ class Session:
         with self.accelerator.autocast(), seeded_globals(self.device, context.seed, "dropout", *purpose):
             latents = self.latents(batch)
             shape = torch.Size((batch.total, *latents.shape[1:]))
-            draws = draw(shape, latents, context.noise_options, context.seed, "noise", *purpose)
+            draws = draw(shape, latents, self.noise_options, context.seed, "noise", *purpose)
             rows = draws.rows(batch.first, batch.first + len(batch.captions))
             losses = diffusion_losses(
                 self.parts,
                 self.noise_schedule,
-                context.loss_options,
+                self.loss_options,
                 latents,
                 rows,
                 self._text_states(batch),
@@ -192,21 +220,28 @@ class Session:
         self.step = self.guard.roll_back()
         return False
 
-    def _after_step(self) -> None:
-        """Saves, states and samples that are due at this step, by rhythm or by request."""
-        context, control = self.context, self.context.control
-        save, sample = control.take_save(), control.take_sample()
-        if context.rhythm.state_due(self.step):
-            context.keep_state(self.capture())
-        due = self.outputs.due(self.step)
-        if not (save or sample or due or self.previews.due(self.step)):
-            return
+    def _after_step(self) -> bool:
+        """Saves, states and samples that are due at this step, by rhythm or by request. False when it diverged."""
+        settings, calendar, control = self.settings, self.context.calendar, self.context.control
+        kinds = self.outputs.due(self.step)
+        if control.take_save():
+            kinds.append("asked")
+        sample = control.take_sample() or calendar.due(
+            self.step, settings.sample_every_n_steps, settings.sample_every_n_epochs
+        )
+        state = self.context.rhythm.due()
+        if not (kinds or sample or state):
+            return True
         if not self._read_losses():
-            return
-        if sample or self.previews.due(self.step):
+            return False
+        if sample:
             self.previews.draw(self.step)
-        if save or due:
-            self.outputs.save(self.step, final=False)
+            self.outputs.preview = self.previews.newest
+        for kind in kinds:
+            self.outputs.save(self.step, kind)
+        if state or kinds:
+            self.keep()
+        return True
 
     # -- inputs ---------------------------------------------------------------------------------------------------
 

@@ -34,9 +34,7 @@ class LongTurn:
         turn.__enter__()
         self._turn = turn
 
-    def _end(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _end(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.__exit__(kind, error, trace)

@@ -14,7 +14,7 @@ class NetworkSettings:
     """Size and kind of the adapter."""
 
     network_module: str = setting(
-        "networks.lora", "str", "Network", "Kind of adapter", "networks.lora is LoRA; lycoris.kohya gives LoHa, LoKr and more.",
+        "networks.lora", "str", "Network", "Kind of adapter", "networks.lora is LoRA; lycoris.kohya has LoHa, LoKr and more.",
         choices=MODULES,
     )  # fmt: skip
     network_dim: int = setting(
@@ -90,7 +90,7 @@ class LearningSettings:
         maximum=10,
     )
     text_encoder_lr: list[float] = setting(
-        [], "floats", "Learning", "Text encoder rate", "Empty takes the learning rate, 0 leaves it alone; two for SDXL.",
+        [], "floats", "Learning", "Text encoder rate", "Empty takes the learning rate, 0 leaves it alone.",
         minimum=0, maximum=10,
     )  # fmt: skip
     optimizer_type: str = setting(
@@ -103,7 +103,7 @@ class LearningSettings:
         1.0, "float", "Learning", "Clip gradients", "Limits the size of a step; 0 does not.", minimum=0
     )
     gradient_accumulation_steps: int = setting(
-        1, "int", "Learning", "Accumulation", "Adds up so many batches before each step: a larger batch in less memory.",
+        1, "int", "Learning", "Accumulation", "Adds up so many batches before each step.",
         minimum=1, maximum=4096,
     )  # fmt: skip
     lr_scheduler: str = setting(

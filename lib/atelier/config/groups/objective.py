@@ -109,7 +109,7 @@ class ObjectiveSettings:
         1.0, "float", "Noise and loss", "Class picture weight", "How much class pictures count.", minimum=0, maximum=100
     )
     clip_skip: int | None = setting(
-        None, "int", "Text encoder", "Clip skip", "Takes the text encoder's last layer but so many; 2 for many anime bases.",
+        None, "int", "Text encoder", "Clip skip", "Leaves out the text encoder's last layers; 2 for many anime bases.",
         minimum=1, maximum=12,
     )  # fmt: skip
     max_token_length: int | None = setting(

@@ -1,0 +1,95 @@
+"""The loan of a WebUI's base, and its turns under the WebUI's queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Protocol
+
+import torch
+
+from atelier.config.errors import AtelierError
+from atelier.hosts.contract import BaseGone, ModelInfo
+from atelier.hosts.webui.borrowed import Borrowed
+from atelier.models.family import Parts
+
+
+class Base(Protocol):
+    """What a lease asks of its host. All but `loaded_model` are called inside the host's queue."""
+
+    def queue(self) -> AbstractContextManager[object]: ...
+
+    def loaded_model(self) -> ModelInfo | None: ...
+
+    def borrow(self, parts: frozenset[str]) -> Borrowed: ...
+
+    def clean(self) -> None:
+        """Takes LoRAs out of the base, if any picture left some in it; quick when there are none."""
+
+    def bring(self) -> None:
+        """Puts the base on the training device."""
+
+    def give_back(self) -> None:
+        """Puts the base where the host had it."""
+
+
+class WebUILease(AbstractContextManager[Parts]):
+    """Clean views over the loaded base; each turn holds the host's queue and first sets right what it may have changed."""
+
+    def __init__(self, host: Base, parts: frozenset[str], on_exit: Callable[[], None] | None = None) -> None:
+        self._host = host
+        self._wanted = parts
+        self._borrowed: Borrowed | None = None
+        self._identity = ""
+        self._on_exit = on_exit
+
+    def __enter__(self) -> Parts:
+        with self._host.queue():
+            info = self._host.loaded_model()
+            if info is None:
+                raise AtelierError("No model is loaded. Choose a checkpoint, then train.")
+            if info.refusal:
+                raise AtelierError(info.refusal)
+            self._identity = info.identity
+            self._host.bring()
+            try:
+                self._host.clean()
+                with torch.inference_mode(False):
+                    self._borrowed = self._host.borrow(self._wanted)
+            except BaseException:
+                self._host.give_back()
+                raise
+            return self._borrowed.parts
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        borrowed, self._borrowed = self._borrowed, None
+        if borrowed is None:
+            return
+        with self._host.queue():
+            borrowed.let_go()
+            self._host.give_back()
+        if self._on_exit is not None:
+            self._on_exit()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The host's queue, with the base as it was promised. Raises `BaseGone` when it is not loaded any more."""
+        borrowed = self._borrowed
+        if borrowed is None:
+            raise AtelierError("The loan of the model has ended.")
+        with self._host.queue():
+            info = self._host.loaded_model()
+            if info is None or info.identity != self._identity or info.refusal:
+                now = "none" if info is None else info.title
+                raise BaseGone(
+                    f"The model in training is not loaded any more; the WebUI now has {now}. "
+                    "Training goes on when it is chosen again."
+                )
+            self._host.bring()
+            self._host.clean()
+            borrowed.follow()
+            with torch.inference_mode(False), torch.enable_grad():
+                yield

@@ -1,0 +1,36 @@
+"""Memory of the device a WebUI computes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+
+class DeviceMemory:
+    """Free and total bytes; `ask` goes to the host's own manager where it has one."""
+
+    def __init__(self, device: Callable[[], torch.device], make_room: Callable[[int], None] | None = None) -> None:
+        self._device = device
+        self._make_room = make_room
+
+    def free(self) -> int:
+        device = self._device()
+        if device.type == "cuda":
+            unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return torch.cuda.mem_get_info(device)[0] + unused
+        return _processor().available
+
+    def total(self) -> int:
+        device = self._device()
+        return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else _processor().total
+
+    def ask(self, size: int) -> None:
+        if self._make_room is not None:
+            self._make_room(size)
+
+
+def _processor():  # type: ignore[no-untyped-def]
+    import psutil
+
+    return psutil.virtual_memory()

@@ -1,0 +1,180 @@
+"""The recipe of a run, from what was asked to the finished file.
+
+check what was asked and find the pictures
+until it is done or stopped:
+    borrow the base and train from the last state      (session.py)
+    a pause, another checkpoint, too little memory: keep the state, wait, go on
+write the LoRA, make it known to the host
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from atelier.config.errors import AtelierError
+from atelier.config.job import JobConfig
+from atelier.config.sample_prompts import SamplePrompt, parse_lines, read_sample_prompts, with_defaults
+from atelier.config.schema import parse_resolution
+from atelier.data.dataset import TrainingData
+from atelier.data.latents import LatentCache
+from atelier.data.scan import scan
+from atelier.hosts.contract import BaseGone, Host, ModelInfo
+from atelier.training.context import RunContext, total_steps
+from atelier.training.interfaces import RunControl, RunRecord
+from atelier.training.randomness import derived_seed
+from atelier.training.rhythm import Calendar
+from atelier.training.savers import is_out_of_memory
+from atelier.training.session import Ending, Session
+from atelier.training.state import State, read_newest, write_state
+
+PARTS = frozenset(("unet", "text_encoder", "vae"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: "done", "stopped" or "diverged", after how many steps, and the file it left."""
+
+    state: str
+    steps: int
+    path: Path | None
+
+
+def train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -> Outcome:
+    """Runs `job` on the model that `host` has loaded, from the newest state in the record if there is one.
+
+    Raises `AtelierError` with a sentence for the person who asked, before anything is trained, when it cannot be done.
+    """
+    record.status("preparing", "Looking at the pictures.")
+    context = prepare(job, host, record, control)
+    states = record.folder / "state"
+    state = read_newest(states)
+    if state is not None:
+        record.message(f"Going on from step {state.step}.")
+    while True:
+        session = Session(context, lambda new: _keep(states, new, record))
+        gone = ""
+        try:
+            ending = session.run(host.lease(PARTS), state)
+        except BaseGone as error:
+            ending, gone = Ending.PAUSED, str(error)
+        except Exception as error:
+            session.keep()
+            if not (is_out_of_memory(error) and context.savers.take_next()):
+                raise
+            record.message(f"Out of memory: {context.savers.notes[-1]} The step is repeated.", "warning")
+            ending = Ending.PAUSED
+        state = session.keep() or state
+        if gone:
+            _wait_for_base(context, gone)
+        if ending is Ending.PAUSED:
+            ending = _wait_while_paused(context)
+        if ending is not Ending.PAUSED:
+            return _finish(context, session, ending)
+
+
+def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -> RunContext:
+    """Everything that stays the same over the run's sessions. Raises `AtelierError` for what cannot be trained."""
+    settings = job.settings
+    base = loaded_base(host)
+    found = scan(job.datasets, job.trigger)
+    for problem in found.problems:
+        record.message(f"{problem.path.name} is left out: {problem.reason}", "warning")
+    seed = settings.seed if settings.seed is not None else derived_seed(0, job.name, str(record.folder.name))
+    data = TrainingData(found, settings, seed)
+    calendar = Calendar(
+        total_steps(settings, data.batches_per_epoch),
+        data.batches_per_epoch,
+        max(1, settings.gradient_accumulation_steps),
+    )
+    cache = LatentCache(host.folders.cache / "latents" if settings.cache_latents_to_disk else None, base.identity)
+    return RunContext(
+        job=job,
+        host=host,
+        record=record,
+        control=control,
+        base=base,
+        data=data,
+        calendar=calendar,
+        latent_cache=cache,
+        prompts=sample_prompts(job),
+        seed=seed,
+        started_at=time.time(),
+    )
+
+
+def loaded_base(host: Host) -> ModelInfo:
+    """The host's model, if it can be borrowed. Raises `AtelierError` that says what to do if not."""
+    info = host.loaded_model()
+    if info is None:
+        raise AtelierError("No model is loaded. Choose a checkpoint at the top of the page, then press Train again.")
+    if info.refusal:
+        raise AtelierError(info.refusal)
+    if info.family is None:
+        raise AtelierError(f"{info.title} is of a family that cannot be trained yet; choose one of SD 1, 2 or XL.")
+    return info
+
+
+def sample_prompts(job: JobConfig) -> list[SamplePrompt]:
+    """The prompts to draw while training: the given ones, or one with the trigger word."""
+    settings = job.settings
+    given = (settings.sample_prompts or "").strip()
+    if not given:
+        text = f"a photo of {job.trigger}" if settings.subject != "style" else f"a picture, {job.trigger}"
+        prompts = [SamplePrompt(text.strip(" ,"))] if job.trigger else []
+    elif "\n" not in given and Path(given).suffix.lower() in (".txt", ".toml", ".json") and Path(given).is_file():
+        prompts = read_sample_prompts(Path(given))
+    else:
+        prompts = parse_lines(given)
+    width, height = (side - side % 8 for side in parse_resolution(settings.resolution))
+    defaults = {"width": width, "height": height, "sample_steps": 20, "sample_sampler": settings.sample_sampler}
+    return [
+        with_defaults(prompt, **defaults, seed=derived_seed(0, "sample", index) % 2**32, scale=7.0)
+        for index, prompt in enumerate(prompts)
+    ]
+
+
+def _keep(folder: Path, state: State, record: RunRecord) -> None:
+    """Writes the state; a full disk is told and does not end the run."""
+    try:
+        write_state(folder, state)
+    except OSError as error:
+        record.message(f"The state at step {state.step} could not be kept: {error}. Training goes on.", "warning")
+
+
+def _wait_for_base(context: RunContext, message: str) -> None:
+    """Returns when the host has loaded the base again, or when the person stops the run."""
+    context.record.status("waiting", message)
+    while not context.control.stopping:
+        info = context.host.loaded_model()
+        if info is not None and info.identity == context.base.identity and not info.refusal:
+            return
+        context.control.wait_for_request(0.5)
+
+
+def _wait_while_paused(context: RunContext) -> Ending:
+    """Waits while the person wants the run to pause. PAUSED to go on with another session, STOPPED to end."""
+    control = context.control
+    if control.paused and not control.stopping:
+        context.record.status("paused", "Paused; the device is free. Press Resume to go on.")
+    while control.paused and not control.stopping:
+        control.wait_while_paused(1.0)
+    return Ending.STOPPED if control.stopping else Ending.PAUSED
+
+
+def _finish(context: RunContext, session: Session, ending: Ending) -> Outcome:
+    """Writes the last file and closes the record."""
+    record, step = context.record, session.step
+    path = session.write_last(ending)
+    if ending is Ending.DIVERGED:
+        record.status(
+            "failed",
+            f"The loss was not a number, so training ended; what was good after step {step} is kept. "
+            "A lower learning rate usually helps.",
+        )
+    elif ending is Ending.STOPPED:
+        record.status("stopped", f"Stopped after step {step}; what was learnt is kept.")
+    else:
+        record.status("done", "Done.")
+    return Outcome(ending.value, step, path)
