@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,13 +59,18 @@ class Generator:
         for number in range(1, count + 1):
             one = replace(request, seed=(first + number - 1) % 2**32)
             try:
-                drawn = self.draw(one, _numbered(progress, number))
+                drawn = self.draw(one, _numbered(progress, number), self._stop.is_set)
             except _Stopped:
                 return
             path = save_picture(drawn.picture, self._host.folders.outputs, drawn.seed, drawn.parameters)
             yield replace(drawn, path=path)
 
-    def draw(self, request: SampleRequest, progress: Callable[[int, int], None] | None = None) -> Drawn:
+    def draw(
+        self,
+        request: SampleRequest,
+        progress: Callable[[int, int], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Drawn:
         """Draws one picture in one turn of the queue, without saving it.
 
         Raises `AtelierError` for a request that cannot be drawn, a LoRA that is not there, or when no model is
@@ -80,38 +84,36 @@ class Generator:
         report = progress or (lambda step, total: None)
         report(0, request.steps)
 
-        def on_step(step: int, total: int) -> None:
-            if self._stop.is_set():
-                raise _Stopped
-            report(step, total)
-
-        with self._host.queue, ExitStack() as stack:
+        with self._host.queue:
             model = self._host.current
             if model is None:
                 raise AtelierError("No model is loaded. Choose a checkpoint at the top of the page.")
-            hashes = self._loras.apply(tags, model.parts, stack)
-            picture = sample(
-                model.parts,
-                prompts=[prompt],
-                negative_prompts=[negative],
-                width=request.width,
-                height=request.height,
-                steps=request.steps,
-                cfg_scale=request.cfg_scale,
-                seeds=[seed],
-                sampler=request.sampler,
-                on_step=on_step,
-            )[0]
+            with self._loras.worn(tags, model.parts) as hashes:
+                pictures = sample(
+                    model.parts,
+                    [prompt],
+                    [negative],
+                    width=request.width,
+                    height=request.height,
+                    steps=request.steps,
+                    cfg_scale=request.cfg_scale,
+                    seeds=[seed],
+                    sampler=request.sampler,
+                    on_step=lambda step, total, _: report(step, total),
+                    should_stop=should_stop,
+                )
+            if not pictures:
+                raise _Stopped
         text = parameters_text(request, Path(model.title).stem, model.identity[:10], hashes, __version__)
-        return Drawn(picture, seed, text)
+        return Drawn(pictures[0], seed, text)
 
     def stop(self) -> None:
         """Ends the batch that is being drawn, after its present step."""
         self._stop.set()
 
-    def forget_loras(self, name: str | None = None) -> None:
-        """Drops LoRA files kept in memory: one by name, or all."""
-        self._loras.forget(name)
+    def forget_loras(self) -> None:
+        """Drops the LoRA files kept ready for the model; to be called inside the queue when it is another one."""
+        self._loras.forget()
 
 
 def check_request(request: SampleRequest) -> None:

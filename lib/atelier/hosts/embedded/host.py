@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -20,6 +22,7 @@ from atelier.hosts.embedded.lease import EmbeddedLease
 from atelier.hosts.embedded.lora_list import LoraEntry, list_loras
 from atelier.hosts.embedded.memory import DeviceMemory
 from atelier.hosts.embedded.queue_lock import QueueLock
+from atelier.hosts.embedded.recommended import Recommended, recommended
 from atelier.models.checkpoint import load_checkpoint
 from atelier.models.family import Parts
 
@@ -34,6 +37,14 @@ class LoadedModel:
     path: Path
     identity: str
     parts: Parts
+    recommended: Recommended
+
+
+@dataclass(frozen=True)
+class EmbeddedModelInfo(ModelInfo):
+    """`recommended`: settings that suit this very model better than a preset for its family."""
+
+    recommended: Mapping[str, Any] = field(default_factory=dict)
 
 
 class EmbeddedHost:
@@ -87,7 +98,8 @@ class EmbeddedHost:
                 self.current = None
                 self.memory.ask(self.memory.total())
                 parts = _to_device(read.parts, self.device)
-                self.current = LoadedModel(entry.title, entry.path, read.info.identity, parts)
+                advice = recommended(entry.path, parts)
+                self.current = LoadedModel(entry.title, entry.path, read.info.identity, parts, advice)
                 self.generator.forget_loras()
             return self.current
 
@@ -99,11 +111,7 @@ class EmbeddedHost:
 
     def native_size(self) -> int:
         """The side in pixels that the loaded model draws best, 512 when none is loaded."""
-        if self.current is None:
-            return 512
-        parts = self.current.parts
-        sample_size = getattr(parts.unet.config, "sample_size", None)
-        return 8 * sample_size if isinstance(sample_size, int) else parts.family.resolution
+        return 512 if self.current is None else self.current.recommended.side
 
     def _find(self, checkpoint: Path | str) -> CheckpointFile:
         entries = self.checkpoints()
@@ -128,7 +136,7 @@ class EmbeddedHost:
         model = self.current
         if model is None:
             return None
-        return ModelInfo(
+        return EmbeddedModelInfo(
             title=model.title,
             family=model.parts.family.name,
             path=model.path,
@@ -136,6 +144,7 @@ class EmbeddedHost:
             prediction_type=model.parts.prediction_type,
             dtype=str(self.dtype).removeprefix("torch."),
             device=str(self.device),
+            recommended=model.recommended.train,
         )
 
     def lease(self, parts: frozenset[str]) -> EmbeddedLease:
@@ -143,8 +152,7 @@ class EmbeddedHost:
         return EmbeddedLease(self, parts)
 
     def publish_lora(self, path: Path) -> None:
-        """The list and Generate read the folder each time, so only what is kept in memory has to go."""
-        self.generator.forget_loras(Path(path).stem)
+        """Nothing is to be done: the list reads the folder each time, and Generate the file when it has changed."""
 
     def publish_checkpoint(self, path: Path, load: bool) -> None:
         """The dropdown reads the folder each time; `load` loads it in the queue."""

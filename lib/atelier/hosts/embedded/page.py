@@ -30,20 +30,19 @@ def build_page(host: EmbeddedHost, tabs: Sequence[Tab]) -> gr.Blocks:
                 label="Checkpoint",
                 info="The model you draw with and train on. Put more into the folder models/.",
                 elem_id="setting_sd_model_checkpoint",
-                scale=4,
+                scale=2,
                 min_width=240,
             )
             refresh = gr.Button(
                 "Refresh list", elem_id="refresh_sd_model_checkpoint", size="sm", scale=0, min_width=110
             )
-            message = gr.HTML(_model_line(host), elem_id="atelier_host_model", scale=6, min_width=240)
-        with gr.Tabs(elem_id="tabs") as tab_bar:
-            with gr.Tab("txt2img", elem_id="tab_txt2img", id="txt2img", render_children=True):
+            message = gr.HTML(_model_line(host), elem_id="atelier_host_model", min_width=240)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("txt2img", elem_id="tab_txt2img", id="txt2img"):
                 sizes = _txt2img(host)
             for title, element, build in tabs:
-                with gr.Tab(title, elem_id=element, id=element, render_children=True):
+                with gr.Tab(title, elem_id=element, id=element):
                     build()
-        del tab_bar
         top = [checkpoint, message, *sizes]
         checkpoint.input(
             lambda title: _switch(host, title), checkpoint, top, api_visibility="private", show_progress_on=message
@@ -114,9 +113,7 @@ def _txt2img(host: EmbeddedHost) -> list[gr.Slider]:
             with gr.Row():
                 scale = gr.Slider(1, 30, value=7, step=0.5, label="CFG scale", elem_id="txt2img_cfg_scale")
                 batch = gr.Slider(1, 16, value=1, step=1, label="Pictures", elem_id="txt2img_batch_count")
-                seed = gr.Number(
-                    label="Seed (-1: a new one)", value=-1, precision=0, elem_id="txt2img_seed", min_width=120
-                )
+                seed = gr.Number(label="Seed (-1: new)", value=-1, precision=0, elem_id="txt2img_seed", min_width=120)
         with gr.Column(scale=6, min_width=320):
             gallery = gr.Gallery(
                 label="Pictures", elem_id="txt2img_gallery", columns=3, height=420, format="png", object_fit="contain"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from datetime import date
 from pathlib import Path
@@ -42,7 +41,7 @@ def save_picture(picture: Image.Image, folder: Path, seed: int, parameters: str)
     day.mkdir(parents=True, exist_ok=True)
     info = PngInfo()
     info.add_text("parameters", parameters)
-    taken = [int(match.group(1)) for name in os.listdir(day) if (match := NUMBERED.match(name))]
+    taken = [int(match.group(1)) for file in day.iterdir() if (match := NUMBERED.match(file.name))]
     number = max(taken, default=0)
     while True:
         number += 1

@@ -8,13 +8,13 @@ from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-import gradio as gr  # noqa: E402
-import uvicorn  # noqa: E402
-from fastapi import FastAPI  # noqa: E402
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
 
-from atelier.hosts.embedded.host import EmbeddedHost  # noqa: E402
-from atelier.hosts.embedded.page import Tab, build_page  # noqa: E402
-from atelier.hosts.embedded.page_routes import register  # noqa: E402
+from atelier.hosts.embedded.host import EmbeddedHost
+from atelier.hosts.embedded.page import Tab, build_page
+from atelier.hosts.embedded.page_routes import register
 
 ROOT = Path(__file__).resolve().parents[4]
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -45,7 +45,7 @@ def make_app(host: EmbeddedHost, tabs: Sequence[Tab], on_app: Callable[[FastAPI]
 
 def page_theme() -> gr.themes.Base:
     """Gradio's soft look with the fonts of the system: nothing is fetched from elsewhere."""
-    return gr.themes.Soft(
+    theme = gr.themes.Soft(
         primary_hue="orange",
         secondary_hue="orange",
         neutral_hue="stone",
@@ -53,6 +53,28 @@ def page_theme() -> gr.themes.Base:
         spacing_size="sm",
         font=SYSTEM_FONTS,
         font_mono=SYSTEM_MONO,
+    )
+    return theme.set(
+        block_title_background_fill="transparent",
+        block_title_background_fill_dark="transparent",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_padding="0",
+        block_label_background_fill="*background_fill_secondary",
+        block_label_background_fill_dark="*background_fill_secondary",
+        block_label_text_color="*body_text_color",
+        block_label_text_color_dark="*body_text_color",
+        block_info_text_color="*body_text_color_subdued",
+        block_info_text_color_dark="*body_text_color_subdued",
+        block_border_width="1px",
+        input_border_width="1px",
+        input_border_width_dark="1px",
+        input_border_color="*border_color_primary",
+        input_border_color_dark="*border_color_primary",
+        input_shadow="none",
+        block_shadow="none",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
     )
 
 

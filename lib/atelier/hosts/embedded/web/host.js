@@ -22,7 +22,7 @@ function onAfterUiUpdate(callback) {
 }
 
 function atelierTabButton(title) {
-    const buttons = gradioApp().querySelectorAll('#tabs button[role="tab"]');
+    const buttons = gradioApp().querySelectorAll('#tabs > .tab-wrapper button[role="tab"]');
     return Array.from(buttons).find((button) => button.textContent.trim() === title) || null;
 }
 
@@ -51,16 +51,28 @@ function atelierRun(callbacks) {
     }
 }
 
-document.addEventListener('DOMContentLoaded', function() {
-    const observer = new MutationObserver(function() {
-        if (!atelierReady && gradioApp().querySelector('#txt2img_prompt textarea')) {
+// Gradio builds the page bit by bit: it is there when the last elements of txt2img are. Other tabs, and what is
+// folded in, come to the page when they are first opened.
+function atelierPageIsThere() {
+    const wanted = ['#txt2img_prompt textarea', '#txt2img_generate', '#txt2img_lora_cards', '#txt2img_lora_extra_refresh'];
+    return wanted.every((selector) => gradioApp().querySelector(selector));
+}
+
+function atelierWatchPage() {
+    const look = function() {
+        if (!atelierReady && atelierPageIsThere()) {
             atelierReady = true;
             atelierRun(atelierLoaded);
         }
         if (atelierReady) atelierRun(atelierUpdated);
-    });
-    observer.observe(document.body, {childList: true, subtree: true});
-});
+    };
+    new MutationObserver(look).observe(document.body, {childList: true, subtree: true});
+    look();
+}
+
+// Gradio may put this script on the page before or after the page is complete.
+if (document.body) atelierWatchPage();
+else document.addEventListener('DOMContentLoaded', atelierWatchPage);
 
 // Ctrl+Enter draws, from any field of txt2img.
 document.addEventListener('keydown', function(event) {

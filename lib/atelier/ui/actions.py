@@ -1,0 +1,142 @@
+"""What the tab answers when its controls change and when Train is pressed. Knows no Gradio component."""
+
+from __future__ import annotations
+
+import html
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from atelier.config.errors import AtelierError
+from atelier.config.option import Option
+from atelier.config.schema import options
+from atelier.hosts.contract import Host
+from atelier.jobs.queue import Jobs
+from atelier.jobs.record import ENDED
+from atelier.ui.fields import in_words, to_control
+from atelier.ui.found_html import found_html, nothing_yet
+from atelier.ui.presets_in_tab import suggested, to_fill
+from atelier.ui.preview_data import Found, look_at
+from atelier.ui.request import NameTaken, Request, check_name, job_of, model_to_train
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Reply:
+    """What changes on the page: HTML of the two areas (None: as it is), controls by key, and what was filled in."""
+
+    found: str | None = None
+    message: str | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+    filled: dict[str, Any] = field(default_factory=dict)
+
+
+class Actions:
+    """The answers of one tab. `filled` in its methods is what the last reply said it had filled in."""
+
+    def __init__(self, jobs: Jobs, host: Host) -> None:
+        self._jobs = jobs
+        self._host = host
+
+    def refresh(self, request: Request, filled: Mapping[str, Any]) -> Reply:
+        """Looks at the pictures, and lets the untouched controls follow them."""
+        if not request.files and not str(request.values.get("train_data_dir") or "").strip():
+            return self._filled(request, filled, Reply(found=nothing_yet(self._model_line())), 0)
+        try:
+            found = self._look(request, filled)
+        except AtelierError as error:
+            return Reply(found=error_html(in_words(error)), filled=dict(filled))
+        except Exception as error:  # the page must go on, whatever is in the folder
+            log.exception("the pictures could not be looked at")
+            return Reply(found=error_html(_unexpected(error)), filled=dict(filled))
+        reply = Reply(found=found_html(found, self._model_line(), self._name_note(request)))
+        return self._filled(request, filled, reply, found.count)
+
+    def train(self, request: Request, filled: Mapping[str, Any]) -> Reply:
+        """Puts the job into the queue, or says why not."""
+        reply = Reply(filled=dict(filled))
+        try:
+            model_to_train(self._host)
+            found = self._look(request, filled)
+            reply.found = found_html(found, self._model_line(), "")
+            self._filled(request, filled, reply, found.count)
+            request = replace(request, values={**request.values, **reply.changes})
+            name = str(request.values.get("output_name") or "").strip()
+            waiting = [job.config.name for job in self._jobs.jobs() if job.state not in ENDED]
+            check_name(name, self._host, waiting)
+            self._jobs.submit(job_of(request, self._host))
+        except NameTaken as error:
+            reply.changes["output_name"] = error.free
+            reply.message = error_html(str(error))
+        except AtelierError as error:
+            reply.message = error_html(in_words(error))
+        except Exception as error:  # a sentence for the page, the traceback for the log
+            log.exception("Train failed")
+            reply.message = error_html(_unexpected(error))
+        else:
+            before = f" {len(waiting)} before it." if waiting else ""
+            words = f"{name} is in the queue.{before}" if waiting else f"The training of {name} begins."
+            reply.message = f'<p class="atelier-ok" role="status">{html.escape(words)}</p>'
+        return reply
+
+    def back_to_preset(self, request: Request) -> Reply:
+        """Every control but the four fields as if it had never been touched."""
+        values = dict(request.values)
+        for option in options():
+            if option.key in values and not is_simple(option):
+                values[option.key] = to_control(option, option.default)
+        reply = self.refresh(replace(request, values=values), {})
+        reply.changes = {
+            key: reply.changes.get(key, value) for key, value in values.items() if key in reply.changes or key in values
+        }
+        return reply
+
+    def _look(self, request: Request, filled: Mapping[str, Any]) -> Found:
+        """The pictures with the settings they will have: a first look counts them, the preset may then size them."""
+        first = look_at(job_of(request, self._host), request.notes)
+        changes = self._filled(request, filled, Reply(), first.count).changes
+        if not changes:
+            return first
+        request = replace(request, values={**request.values, **changes}, notes=[])
+        return look_at(job_of(request, self._host), request.notes)
+
+    def _filled(self, request: Request, filled: Mapping[str, Any], reply: Reply, count: int) -> Reply:
+        wanted = suggested(str(request.values.get("subject")), count, self._host.loaded_model())
+        reply.changes = to_fill(request.values, filled, wanted)
+        reply.filled = wanted
+        return reply
+
+    def _name_note(self, request: Request) -> str:
+        """What is wrong with the output name, before Train is pressed; "" while it is empty."""
+        name = str(request.values.get("output_name") or "").strip()
+        if not name:
+            return ""
+        try:
+            check_name(name, self._host, [])
+        except NameTaken as error:
+            return f"There is a LoRA named {name} already; {error.free} is free."
+        except AtelierError as error:
+            return in_words(error)
+        return ""
+
+    def _model_line(self) -> str:
+        model = self._host.loaded_model()
+        if model is None:
+            return "No model is loaded."
+        return f"Trains on {model.title}." if not model.refusal else model.refusal
+
+
+def is_simple(option: Option) -> bool:
+    """True for the settings of the four fields."""
+    return option.key in ("train_data_dir", "trigger", "subject", "output_name")
+
+
+def error_html(text: str) -> str:
+    """A sentence for the page that is read out at once."""
+    return f'<p class="atelier-error" role="alert">{html.escape(text)}</p>'
+
+
+def _unexpected(error: Exception) -> str:
+    return f"Something went wrong that should not have: {type(error).__name__}: {error}. The log has the details."

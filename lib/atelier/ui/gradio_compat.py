@@ -1,0 +1,100 @@
+"""The differences between Gradio 3.41, 3.43, 4.40 and 6, found by feature: the one place that knows of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+
+def component(kind: type, **arguments: Any) -> Any:
+    """A component, without the arguments that this Gradio does not have.
+
+    Only arguments that change looks may be left out this way: sizes, scales and the like.
+    """
+    known = _parameters(kind.__init__)
+    return kind(**{name: value for name, value in arguments.items() if name in known})
+
+
+def update(**changes: Any) -> Any:
+    """What an event handler returns to change a component; without changes it leaves the component alone."""
+    return gr.update(**changes)
+
+
+def listen(
+    event: Callable[..., Any],
+    handler: Callable[..., Any] | None,
+    inputs: Any = None,
+    outputs: Any = None,
+    *,
+    js: str | None = None,
+    queue: bool = True,
+    latest: bool = False,
+    busy: bool = False,
+) -> Any:
+    """Connects `handler` to a component's event, hidden from Gradio's API page.
+
+    `js` runs in the browser before. `latest`: of many events in a row, the last one is handled for sure and those
+    in between may be skipped. `busy`: the outputs show that they are being computed.
+    """
+    known = _parameters(event)
+    arguments: dict[str, Any] = {"fn": handler, "inputs": inputs, "outputs": outputs, "queue": queue}
+    if js is not None:
+        arguments["js" if "js" in known else "_js"] = js
+    if "api_visibility" in known:
+        arguments["api_visibility"] = "private"
+    elif "api_name" in known:
+        arguments["api_name"] = False
+    if latest and "trigger_mode" in known:
+        arguments["trigger_mode"] = "always_last"
+    if "show_progress" in known:
+        arguments["show_progress"] = "minimal" if busy else "hidden"
+    return event(**arguments)
+
+
+def edited(control: Any) -> list[Callable[..., Any]]:
+    """The events that tell that the person, and not a handler, changed a control.
+
+    Where Gradio cannot skip events, a text box tells when it is left, not at every key.
+    """
+    if isinstance(control, gr.Textbox) and "trigger_mode" not in _parameters(control.input):
+        return [control.blur, control.submit]
+    return [control.input]
+
+
+@dataclass(frozen=True)
+class DroppedFile:
+    """A file dropped on the page: where Gradio put it, and the name it had."""
+
+    path: Path
+    name: str
+
+
+def dropped_files(value: Any) -> list[DroppedFile]:
+    """What a `gr.File` holds: temporary-file objects in Gradio 3, strings with attributes later, or nothing."""
+    if value is None:
+        return []
+    items: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
+    files = []
+    for item in items:
+        path = Path(str(getattr(item, "name", item)))
+        name = getattr(item, "orig_name", None) or path.name
+        files.append(DroppedFile(path, Path(str(name).replace("\\", "/")).name))
+    return files
+
+
+@lru_cache(maxsize=256)
+def _parameters_of(function: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
+def _parameters(function: Any) -> frozenset[str]:
+    try:
+        return _parameters_of(function)
+    except TypeError:  # a callable object that cannot be hashed
+        return frozenset(inspect.signature(function).parameters)

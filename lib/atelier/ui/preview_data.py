@@ -1,0 +1,79 @@
+"""What the tab shows of the pictures before anything is trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from atelier.config.job import JobConfig
+from atelier.data.scan import scan
+
+Size = tuple[int, int]
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class FoundPicture:
+    """One picture: sizes as (width, height) in pixels."""
+
+    path: Path
+    size: Size
+    bucket: Size
+    captioned: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """The pictures of a job. `buckets`: size and how many pictures are cut to it, most first."""
+
+    pictures: list[FoundPicture]
+    captioned: int
+    class_count: int
+    buckets: list[tuple[Size, int]]
+    examples: list[str]
+    problems: list[str]
+    notes: list[str]
+    steps: int
+
+    @property
+    def count(self) -> int:
+        return len(self.pictures)
+
+
+def look_at(job: JobConfig, notes: Sequence[str] = ()) -> Found:
+    """Looks through the job's folders. Raises `AtelierError` when nothing in them can be trained."""
+    seen = scan(job.datasets, job.trigger)
+    pictures = [
+        FoundPicture(picture.path, picture.size, picture.bucket, picture.caption_source in ("file", "metadata", "name"))
+        for picture in seen.training
+    ]
+    buckets = Counter(picture.bucket for picture in pictures)
+    return Found(
+        pictures=pictures,
+        captioned=sum(picture.captioned for picture in pictures),
+        class_count=len(seen.regularisation),
+        buckets=buckets.most_common(),
+        examples=[text for _, text in seen.example_captions(EXAMPLES)],
+        problems=[_short(str(problem), job) for problem in seen.problems],
+        notes=list(notes),
+        steps=_steps(job, sum(picture.repeats for picture in seen.training)),
+    )
+
+
+def _steps(job: JobConfig, pictures_an_epoch: int) -> int:
+    """About how many steps the job takes: exact but for the batches that buckets leave unfilled."""
+    settings = job.settings
+    if not settings.max_train_epochs:
+        return settings.max_train_steps
+    batches = -(-pictures_an_epoch // max(1, settings.train_batch_size))
+    return settings.max_train_epochs * max(1, batches // max(1, settings.gradient_accumulation_steps))
+
+
+def _short(problem: str, job: JobConfig) -> str:
+    """A problem without the folder that all paths begin with: the person has just given it."""
+    for subset in job.datasets.subsets:
+        for ending in ("/", "\\"):
+            problem = problem.replace(subset.image_dir.rstrip("/\\") + ending, "")
+    return problem

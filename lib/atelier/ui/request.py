@@ -1,0 +1,94 @@
+"""From what the tab's controls hold to a job, and every reason why there is none, as a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atelier.config.errors import AtelierError
+from atelier.config.job import JobConfig, job_from_settings
+from atelier.config.names import check_output_name, free_name
+from atelier.config.schema import Settings
+from atelier.hosts.contract import Host, ModelInfo
+from atelier.ui.fields import collect
+from atelier.ui.gradio_compat import DroppedFile
+from atelier.ui.uploads import keep_files
+
+UPLOADS = "uploads"
+"""Below the runs folder: the pictures that were dropped on the page."""
+
+
+class NameTaken(AtelierError):
+    """The output name is one that exists. `free` is the next one that does not."""
+
+    def __init__(self, name: str, free: str) -> None:
+        super().__init__(
+            f"There is a LoRA named {name} already, and nothing saved is overwritten. "
+            f"The name is now {free}: press Train again, or choose another one."
+        )
+        self.free = free
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the controls hold. `values`: by the key of the setting, as the controls have them."""
+
+    values: Mapping[str, Any]
+    files: Sequence[DroppedFile] = ()
+    caption_from_name: bool = False
+    notes: list[str] = field(default_factory=list)
+    """Filled while it is read: what was left out, for the person to know."""
+
+
+def settings_of(request: Request, host: Host) -> Settings:
+    """The settings, with dropped files as the folder of pictures. Raises `AtelierError`."""
+    settings = collect(request.values)
+    folder = (settings.train_data_dir or "").strip().strip('"')
+    if request.files:
+        uploaded = keep_files(request.files, host.folders.runs / UPLOADS)
+        request.notes.extend(uploaded.left_out)
+        if folder:
+            request.notes.append("The dropped pictures are used, not the folder; remove them to use the folder.")
+        folder = str(uploaded.folder)
+    if not folder:
+        raise AtelierError("Give a folder of pictures, or drop pictures on the page.")
+    if not Path(folder).expanduser().is_dir():
+        raise AtelierError(f"There is no folder {folder}. Check how it is written, or drop the pictures on the page.")
+    return settings.replace(
+        train_data_dir=str(Path(folder).expanduser()),
+        output_name=settings.output_name.strip(),
+        trigger=settings.trigger.strip(),
+    )
+
+
+def job_of(request: Request, host: Host) -> JobConfig:
+    """The job, checked as far as settings go. Raises `AtelierError`."""
+    settings = settings_of(request, host)
+    job = job_from_settings(settings)
+    for subset in job.datasets.subsets:
+        subset.caption_from_name = request.caption_from_name and not subset.is_reg
+    return job
+
+
+def check_name(name: str, host: Host, others: Sequence[str]) -> None:
+    """Raises `AtelierError` for a name that cannot be a file's, `NameTaken` for one in the list or in the queue."""
+    check_output_name(name)
+    free = free_name(host.folders.lora, name, others)
+    if free != name:
+        raise NameTaken(name, free)
+
+
+def model_to_train(host: Host) -> ModelInfo:
+    """The loaded model. Raises `AtelierError` that says why it cannot be trained."""
+    model = host.loaded_model()
+    if model is None:
+        raise AtelierError("No model is loaded. Choose a checkpoint at the top of the page.")
+    if model.refusal:
+        raise AtelierError(model.refusal)
+    if model.family is None:
+        raise AtelierError(
+            f"{model.title} is of a kind that cannot be trained here yet. Choose a Stable Diffusion 1, 2 or XL model."
+        )
+    return model
