@@ -1,7 +1,8 @@
 """The record of one run: a folder with what was asked, what happened, and what came of it.
 
-job.json       what it is, and how it stands
-settings.toml  dataset.toml    what was asked, as kohya's scripts would read it
+job.json       what it is, how it stands, and how far it is
+request.json   what was asked, as the queue reads it back
+settings.toml  dataset.toml    the same, as kohya's scripts would read it
 events.jsonl   one event a line, numbered
 losses.jsonl   [step, loss, {rate name: rate}] a line
 samples/       STEP-INDEX.png
@@ -11,9 +12,7 @@ state/         what the trainer needs to go on
 
 from __future__ import annotations
 
-import json
-import math
-import os
+import io
 import threading
 import time
 import traceback
@@ -24,77 +23,102 @@ from typing import Any
 from PIL import Image
 
 from atelier.config.errors import AtelierError
+from atelier.jobs.files import LineFile, plain, read_json, read_lines, write_bytes, write_json
+from atelier.jobs.losses import LossCurve
 
 VERSION = 1
 STATES = ("queued", "preparing", "running", "paused", "waiting", "done", "stopped", "failed", "interrupted")
 ENDED = ("done", "stopped", "failed", "interrupted")
+HEAD_SECONDS = 2.0
+"""How often, at most, progress alone rewrites job.json."""
+EVENTS_SENT = 500
+"""The most events in one answer to the page."""
+LASTING = ("sample", "saved", "validation", "plan")
+"""Kinds of events that are sent however long ago they were."""
 
 
 class Record:
-    """Writing to it never raises once it exists: a full disk costs lines of the record, never the training."""
+    """Writing to it never raises once it exists: a full disk costs lines of the record, never the training.
 
-    def __init__(self, folder: Path) -> None:
+    Safe from any thread. What is on the disk is read when it is first asked for.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
-        self._lock = threading.RLock()
-        self._events: list[dict[str, Any]] = []
-        self._losses: list[list[Any]] = []
-        self._progress: dict[str, Any] = {}
-        self._samples: list[dict[str, Any]] = []
-        self._saves: list[dict[str, Any]] = []
         self.state = "queued"
         self.state_message = ""
         self.newer = False
+        """True for a record of a newer version: it is shown, never written."""
+        self.about: dict[str, Any] = dict(about or {})
+        """What does not change: name, trigger, base; and the times "created", "started", "ended" as seconds."""
+        self._lock = threading.RLock()
+        self._progress: dict[str, Any] = {}
+        self._events: list[dict[str, Any]] = []
+        self._curve = LossCurve()
+        self._read = False
+        self._lost = False
+        self._head_written = float("-inf")
+        self._event_file = LineFile(folder / "events.jsonl")
+        self._loss_file = LineFile(folder / "losses.jsonl")
 
     @classmethod
-    def create(cls, folder: Path, files: Mapping[str, str]) -> Record:
+    def create(cls, folder: Path, files: Mapping[str, str], about: Mapping[str, Any] | None = None) -> Record:
         """A new record with the given text files in it. Raises `AtelierError` when the folder cannot be written."""
-        record = cls(folder)
+        record = cls(folder, {**(about or {}), "created": time.time()})
+        record._read = True
         try:
             (folder / "samples").mkdir(parents=True, exist_ok=False)
             for name, text in files.items():
-                write_text(folder / name, text)
+                write_bytes(folder / name, text.encode("utf-8", "replace"))
+            write_json(folder / "job.json", record._head())
         except OSError as error:
             raise AtelierError(
-                f"The run cannot be recorded in {folder}: {error.strerror or error}. Make the folder writable."
+                f"The run cannot be recorded in {folder}: {error.strerror or error}. "
+                "Make the folder writable, or make room on its disk."
             ) from error
-        record.status("queued")
         return record
 
     @classmethod
     def open(cls, folder: Path) -> Record:
-        """A record from an earlier time. What is damaged in it is left out; a newer version's is only shown."""
+        """A record from an earlier time. What is damaged in it is left out."""
         record = cls(folder)
         head = read_json(folder / "job.json", {})
-        record.newer = isinstance(head, dict) and int(head.get("version", 0) or 0) > VERSION
-        if isinstance(head, dict):
-            record.state = str(head.get("state", "interrupted"))
-            record.state_message = str(head.get("message", ""))
-            record._progress = dict(head.get("progress") or {})
-        record._events = [row for row in read_lines(folder / "events.jsonl") if isinstance(row, dict)]
-        record._losses = [row for row in read_lines(folder / "losses.jsonl") if isinstance(row, list)]
-        for event in record._events:
-            if event.get("kind") == "sample":
-                record._samples.append(event)
-            elif event.get("kind") == "saved":
-                record._saves.append(event)
+        if not isinstance(head, dict):
+            head = {}
+        version = head.get("version", 0)
+        record.newer = isinstance(version, (int, float)) and version > VERSION
+        record.state = str(head.get("state") or "interrupted")
+        record.state_message = str(head.get("message") or "")
+        record._progress = head["progress"] if isinstance(head.get("progress"), dict) else {}
+        record.about = head["about"] if isinstance(head.get("about"), dict) else {}
         return record
 
-    # -- what the trainer writes ----------------------------------------------------------------------------------
+    # -- what the trainer writes -----------------------------------------------------------------------------------
 
     def status(self, state: str, message: str = "") -> None:
         """One of `STATES`, with a sentence for the person."""
+        if self.newer:
+            return
         with self._lock:
+            if state == self.state and message == self.state_message:
+                return
             self.state, self.state_message = state, message
+            if state in ENDED:
+                self.about["ended"] = time.time()
+            elif state != "queued":
+                self.about.setdefault("started", time.time())
+                self.about.pop("ended", None)
             self._write_head()
-        self.event("status", state=state, message=message)
+            self.event("status", state=state, message=message)
 
     def event(self, kind: str, **data: Any) -> dict[str, Any]:
-        """Appends an event and gives it, with its number. Numbers count up whatever the clock does."""
+        """Appends an event and gives it with its number. Numbers count up, whatever the clock does."""
         with self._lock:
+            self._need_rows()
             number = self._events[-1]["id"] + 1 if self._events else 1
-            event = {"id": number, "time": time.time(), "kind": kind, **data}
+            event = {**plain(data), "id": number, "time": time.time(), "kind": kind}
             self._events.append(event)
-            self._append("events.jsonl", event)
+            self._append(self._event_file, [event])
             return event
 
     def message(self, text: str, level: str = "info") -> dict[str, Any]:
@@ -104,129 +128,155 @@ class Record:
     def progress(
         self, step: int, total: int, epoch: int, epochs: int, seconds_per_step: float, eta: float, memory: int
     ) -> None:
-        """Where the run is: seconds, bytes. Only the newest is kept."""
+        """Where the run is: seconds, bytes. Only the newest is kept, and the peak of memory."""
         with self._lock:
+            peak = max(memory, self._progress.get("peak_memory") or 0)
             self._progress = {
                 "step": step, "total": total, "epoch": epoch, "epochs": epochs,
-                "seconds_per_step": seconds_per_step, "eta": eta, "memory": memory,
+                "seconds_per_step": seconds_per_step, "eta": eta, "memory": memory, "peak_memory": peak,
             }  # fmt: skip
+            if time.monotonic() - self._head_written >= HEAD_SECONDS:
+                self._write_head()
 
     def losses(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
-        """Adds (step, loss, learning rates) rows."""
+        """Adds (step, loss, learning rates) rows. A step that was there before replaces it and what came after."""
         with self._lock:
-            for step, loss, rates in rows:
-                row = [step, loss if math.isfinite(loss) else None, dict(rates)]
-                self._losses.append(row)
-                self._append("losses.jsonl", row)
+            self._need_rows()
+            self._append(self._loss_file, [self._curve.add(step, loss, rates) for step, loss, rates in rows])
+
+    def validation(self, step: int, loss: float) -> None:
+        """Notes the loss on pictures that are kept out of training."""
+        self.event("validation", step=step, loss=loss)
 
     def sample(self, step: int, index: int, prompt: str, image: Image.Image) -> None:
         """Keeps a sample picture as samples/STEP-INDEX.png."""
         name = f"{step:08d}-{index}.png"
         try:
-            image.save(self.folder / "samples" / name)
-        except OSError as error:
+            content = io.BytesIO()
+            image.save(content, "PNG")
+            (self.folder / "samples").mkdir(exist_ok=True)
+            write_bytes(self.folder / "samples" / name, content.getvalue())
+        except (OSError, ValueError) as error:
             self.message(f"A sample picture could not be kept: {error}.", "warning")
             return
-        event = self.event("sample", step=step, index=index, prompt=prompt, file=name)
-        with self._lock:
-            self._samples.append(event)
+        self.event("sample", step=step, index=index, prompt=prompt, file=name)
 
     def saved(self, path: Path, step: int, epoch: int) -> None:
         """Notes a file that the run wrote."""
-        event = self.event("saved", path=str(path), name=path.stem, step=step, epoch=epoch)
-        with self._lock:
-            self._saves.append(event)
+        self.event("saved", path=str(path), name=path.stem, step=step, epoch=epoch)
 
     def log(self, text: str) -> None:
         """Adds to log.txt."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
-            with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
-                file.write(text.rstrip() + "\n")
+            with (self.folder / "log.txt").open("a", encoding="utf-8", errors="replace") as file:
+                file.write(f"[{stamp}] {text.rstrip()}\n")
         except OSError as error:
-            self.event("log", text=f"log.txt could not be written: {error}")
+            self._note_loss(error)
 
     def log_exception(self, error: BaseException) -> None:
         """Adds a traceback to log.txt."""
         self.log("".join(traceback.format_exception(type(error), error, error.__traceback__)))
 
-    # -- what the page reads --------------------------------------------------------------------------------------
+    # -- what the page reads ---------------------------------------------------------------------------------------
 
-    def since(self, event: int = 0, loss: int = 0) -> dict[str, Any]:
-        """Events after number `event` and loss rows after the first `loss`, with where things stand now."""
+    def view(self, after_event: int = 0, cursor: str = "") -> dict[str, Any]:
+        """How the run stands, events after number `after_event`, and losses after the `cursor` of an earlier view.
+
+        The first view (0, "") has all pictures and files but only the newest messages.
+        """
         with self._lock:
+            self._need_rows()
+            events = [event for event in self._events if event["id"] > after_event]
+            if after_event <= 0:
+                newest = {event["id"] for event in events[-EVENTS_SENT:]}
+                events = [event for event in events if event["kind"] in LASTING or event["id"] in newest]
+            else:
+                events = events[:EVENTS_SENT]
             return {
                 "state": self.state,
                 "message": self.state_message,
-                "progress": dict(self._progress),
-                "events": [row for row in self._events if row["id"] > event],
-                "losses": self._losses[loss:],
-                "loss_count": len(self._losses),
-                "samples": list(self._samples),
-                "saves": list(self._saves),
+                "progress": plain(self._progress),
+                "events": [dict(event) for event in events],
+                "last_event": events[-1]["id"] if events else max(0, after_event),
+                "losses": self._curve.since(cursor),
+                "rates": plain(self._curve.rates),
             }
+
+    def newest(self, kind: str) -> dict[str, Any] | None:
+        """The last event of that kind."""
+        with self._lock:
+            self._need_rows()
+            return next((dict(event) for event in reversed(self._events) if event["kind"] == kind), None)
 
     @property
     def step(self) -> int:
-        return int(self._progress.get("step", 0))
+        """Finished steps, as far as is known."""
+        return self._number("step")
+
+    @property
+    def total(self) -> int:
+        """Steps that the run is to take; 0 while that is not known."""
+        return self._number("total")
 
     def keep_progress(self) -> None:
-        """Writes where the run is into job.json."""
+        """Writes into job.json how far the run is."""
         with self._lock:
             self._write_head()
 
+    def rest(self) -> None:
+        """Forgets what can be read back from the disk; for a run that has ended and is not looked at."""
+        with self._lock:
+            if self._event_file.complete and self._loss_file.complete and not self._lost:
+                self._events, self._curve, self._read = [], LossCurve(), False
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def _need_rows(self) -> None:
+        if self._read:
+            return
+        self._read = True
+        for row in read_lines(self.folder / "events.jsonl"):
+            number = row.get("id") if isinstance(row, dict) else None
+            above = self._events[-1]["id"] if self._events else 0
+            if isinstance(number, int) and number > above and isinstance(row.get("kind"), str):
+                self._events.append(plain(row))
+        self._curve.read(read_lines(self.folder / "losses.jsonl"))
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "state": self.state,
+            "message": self.state_message,
+            "about": self.about,
+            "progress": self._progress,
+        }
+
     def _write_head(self) -> None:
-        head = {
-            "version": VERSION, "state": self.state, "message": self.state_message, "progress": self._progress,
-        }  # fmt: skip
+        if self.newer:
+            return
+        self._head_written = time.monotonic()
+        try:
+            write_json(self.folder / "job.json", self._head())
+        except OSError as error:
+            self._note_loss(error)
+
+    def _append(self, file: LineFile, rows: Sequence[Any]) -> None:
         if self.newer:
             return
         try:
-            write_text(self.folder / "job.json", json.dumps(head))
+            file.append(rows)
         except OSError as error:
-            self._events.append(self._lost(error))
+            self._note_loss(error)
 
-    def _append(self, name: str, row: Any) -> None:
-        try:
-            with (self.folder / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            if not any(event["kind"] == "unwritten" for event in self._events):
-                self._events.append(self._lost(error))
+    def _note_loss(self, error: OSError) -> None:
+        """Tells the person once that the record is not written; training goes on."""
+        if self._lost:
+            return
+        self._lost = True
+        reason = error.strerror or str(error)
+        self.message(f"The record in {self.folder} cannot be written ({reason}); training goes on.", "warning")
 
-    def _lost(self, error: OSError) -> dict[str, Any]:
-        number = self._events[-1]["id"] + 1 if self._events else 1
-        text = f"The record could not be written ({error.strerror or error}); training goes on."
-        return {"id": number, "time": time.time(), "kind": "unwritten", "text": text, "level": "warning"}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a whole file or leaves the old one. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_json(path: Path, default: Any) -> Any:
-    """The content of a JSON file, `default` when it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return default
-
-
-def read_lines(path: Path) -> list[Any]:
-    """The rows of a JSON lines file; a line cut off by a crash is left out."""
-    rows = []
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
+    def _number(self, key: str) -> int:
+        value = self._progress.get(key)
+        return int(value) if isinstance(value, (int, float)) else 0

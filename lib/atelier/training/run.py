@@ -21,7 +21,7 @@ from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.data.scan import scan
 from atelier.hosts.contract import BaseGone, Host, ModelInfo
-from atelier.training.context import RunContext, total_steps
+from atelier.training.context import RunContext, Save, total_steps
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.randomness import derived_seed
 from atelier.training.rhythm import Calendar
@@ -101,6 +101,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
         prompts=sample_prompts(job),
         seed=seed,
         started_at=time.time(),
+        saves=[Save(*file) for file in record.saved_files()],
     )
 
 

@@ -123,7 +123,7 @@ class Session:
         self.latents = LatentEncoder(self.parts, context.latent_cache, settings.vae_batch_size, context.seed)
         self.monitor = Monitor(context.record, context.calendar, self.device)
         self.guard = Guard(self.parameters, self.step)
-        self.outputs = Outputs(context, self.network)
+        self.outputs = Outputs(context, self.network, self.plan.precision)
         self.previews = Previews(
             context.prompts, self.parts, self.network, lease, self.plan, context.record, context.control,
             settings.clip_skip,

@@ -1,0 +1,114 @@
+"""Files that stay whole: replaced in one go, or grown line by line; and JSON that any value fits into."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: NaN and infinity are None, lone surrogates are "?", the unknown is its text."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {plain(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return plain(str(value))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a whole file, or leaves the one that was there. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as a JSON file, whole or not at all. Raises OSError."""
+    write_bytes(path, (json.dumps(plain(value), indent=1) + "\n").encode("ascii"))
+
+
+def read_json(path: Path, default: Any) -> Any:
+    """The content of a JSON file, `default` when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return default
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The rows of a JSON lines file; a row that was cut off by a crash is left out."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    return rows
+
+
+class LineFile:
+    """A JSON lines file that grows. Rows that a full disk refuses are kept and written when there is room again."""
+
+    KEPT = 20_000
+    """Rows that wait for room; older ones are given up."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: list[str] = []
+        self._begin_anew = True
+
+    @property
+    def complete(self) -> bool:
+        """True when every row is on the disk."""
+        return not self._waiting
+
+    def append(self, rows: Sequence[Any]) -> None:
+        """Adds rows at the end. Raises OSError; the rows are then tried again with the next ones."""
+        self._waiting.extend(json.dumps(plain(row)) + "\n" for row in rows)
+        del self._waiting[: -self.KEPT]
+        if not self._waiting:
+            return
+        text = "".join(self._waiting)
+        if self._begin_anew and self._ends_within_a_line():
+            text = "\n" + text
+        self._begin_anew = True
+        with self._path.open("ab") as file:
+            file.write(text.encode("ascii"))
+        self._begin_anew = False
+        self._waiting.clear()
+
+    def _ends_within_a_line(self) -> bool:
+        """True when the last writer was cut off: by a crash, or by a full disk."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(-1, os.SEEK_END)
+                return file.read(1) != b"\n"
+        except OSError:  # missing or empty
+            return False
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # a folder that became read-only keeps nothing to remove
+        return

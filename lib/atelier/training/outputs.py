@@ -1,0 +1,144 @@
+"""The LoRA files that a run writes: when, under which name, with what beside them, and how many old ones stay."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from atelier.adapters.checkpoint_hash import model_hashes
+from atelier.adapters.kohya_file import save_lora
+from atelier.adapters.metadata import DatasetFacts, RunFacts, lora_metadata
+from atelier.adapters.network import Network
+from atelier.adapters.sidecar import Sidecar, write_preview, write_sidecar
+from atelier.config.errors import AtelierError
+from atelier.data.summary import bucket_info, tag_frequency
+from atelier.models.families import family_named
+from atelier.training.context import RunContext, Save
+from atelier.training.saving import check_space, epoch_name, remove_with_sidecars, step_name
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "float": torch.float32}
+
+
+class Outputs:
+    """Writes the network of a session into the host's LoRA folder, always under a new name."""
+
+    def __init__(self, context: RunContext, network: Network, precision: str) -> None:
+        self._context = context
+        self._network = network
+        self._precision = precision
+        self.preview: Image.Image | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The host's LoRA folder, or output_dir when a command line gave one."""
+        chosen = self._context.job.settings.output_dir
+        return Path(chosen).expanduser() if chosen else self._context.host.folders.lora
+
+    def due(self, step: int) -> list[str]:
+        """The kinds of save that are due after `step`: "epoch", "step", both or none. The last step saves anyway."""
+        settings, calendar = self._context.job.settings, self._context.calendar
+        if step >= calendar.total_steps:
+            return []
+        every = settings.save_every_n_epochs
+        if settings.save_n_epoch_ratio and not every:
+            every = max(1, calendar.epochs // settings.save_n_epoch_ratio)
+        kinds = ["epoch"] if calendar.due(step, None, every) else []
+        return kinds + (["step"] if calendar.due(step, settings.save_every_n_steps, None) else [])
+
+    def save(self, step: int, kind: str) -> Path | None:
+        """Writes one file and makes it known. `kind`: "final", "epoch", "step" or "asked".
+
+        A disk that refuses is told as a message and costs only this file, except at the end, where it raises.
+        """
+        try:
+            path = self._write(step, kind)
+        except AtelierError as error:
+            if kind == "final":
+                raise
+            self._context.record.message(f"Step {step} was not saved: {error} Training goes on.", "warning")
+            return None
+        self._context.record.saved(path, step, self._context.calendar.finished_epochs(step), kind)
+        if path.parent == self._context.host.folders.lora:
+            self._context.host.publish_lora(path)
+        self._remove_old()
+        return path
+
+    def _write(self, step: int, kind: str) -> Path:
+        context, settings = self._context, self._context.job.settings
+        epoch = context.calendar.finished_epochs(step)
+        name = {"final": settings.output_name, "epoch": epoch_name(settings.output_name, epoch)}.get(
+            kind, step_name(settings.output_name, step)
+        )
+        tensors = self._network.state_tensors(DTYPES[settings.save_precision])
+        path = self.folder / f"{name}.safetensors"
+        check_space(self.folder, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
+        ours = any(save.path == path for save in context.saves)
+        save_lora(path, tensors, self._metadata(step, epoch), overwrite=ours)
+        if not ours:
+            context.saves.append(Save(path, step, epoch, kind))
+        write_sidecar(path, Sidecar(activation_text=context.job.trigger, family=str(context.base.family)))
+        if self.preview is not None:
+            write_preview(path, self.preview)
+        return path
+
+    def _metadata(self, step: int, epoch: int) -> dict[str, str]:
+        context = self._context
+        return lora_metadata(
+            context.job.settings, context.job.datasets, run_facts(context, self._precision), step, epoch, time.time()
+        )
+
+    def _remove_old(self) -> None:
+        """save_last_n_epochs and save_last_n_steps, for files that this run wrote."""
+        settings, saves = self._context.job.settings, self._context.saves
+        old: list[Save] = []
+        if settings.save_last_n_epochs:
+            old += [save for save in saves if save.kind == "epoch"][: -settings.save_last_n_epochs]
+        if settings.save_last_n_steps:
+            newest = max((save.step for save in saves), default=0)
+            old += [s for s in saves if s.kind == "step" and s.step < newest - settings.save_last_n_steps]
+        for save in old:
+            remove_with_sidecars(save.path)
+            saves.remove(save)
+
+
+def run_facts(context: RunContext, precision: str) -> RunFacts:
+    """What the metadata tells about the run and its base."""
+    job, base = context.job, context.base
+    short, full = model_hashes(base.path)
+    scan = context.data.scan
+    facts = []
+    for index, dataset in enumerate(job.datasets.datasets):
+        pictures = [picture for picture in scan.pictures if picture.dataset == index]
+        buckets: dict[tuple[int, int], int] = {}
+        for picture in pictures:
+            buckets[picture.bucket] = buckets.get(picture.bucket, 0) + picture.repeats
+        facts.append(
+            DatasetFacts(
+                train_images=sum(picture.repeats for picture in pictures if not picture.is_reg),
+                reg_images=sum(picture.repeats for picture in pictures if picture.is_reg),
+                pictures=tuple(
+                    sum(picture.subset is subset for picture in pictures) for subset in dataset.subsets
+                ),
+                buckets=tuple(buckets.items()),
+                mean_aspect_error=float(bucket_info(scan).get("mean_img_ar_error", 0.0)),
+                tag_frequency=tag_frequency(scan) if index == 0 else {},
+            )
+        )
+    return RunFacts(
+        family=family_named(str(base.family)),
+        prediction_type=base.prediction_type,
+        session_id=str(context.seed),
+        seed=context.seed,
+        started_at=context.started_at,
+        max_train_steps=context.calendar.total_steps,
+        num_epochs=context.calendar.epochs,
+        batches_per_epoch=context.calendar.batches_per_epoch,
+        datasets=tuple(facts),
+        base_name=base.path.name if base.path else base.title,
+        base_hash=short,
+        base_new_hash=full,
+        precision=precision,
+    )
