@@ -80,8 +80,10 @@ def decode(parts: Parts, latents: Tensor) -> list[Image.Image]:
     if parts.vae is None:
         raise AtelierError("Latents cannot be shown: the model was taken without its VAE.")
     scaled = latents / parts.family.latent_scale
-    pixels = _decode(parts.vae, scaled)
-    if not bool(torch.isfinite(pixels).all()):
+    # Older versions of PyTorch have no half precision convolutions on the processor.
+    can_be_half = latents.device.type != "cpu" or weight_dtype(parts.vae) != torch.float16
+    pixels = _decode(parts.vae, scaled) if can_be_half else None
+    if pixels is None or not bool(torch.isfinite(pixels).all()):
         pixels = _decode(copy.deepcopy(parts.vae).float(), scaled)
     levels = ((pixels / 2 + 0.5).clamp(0, 1).nan_to_num() * 255).round().to(torch.uint8)
     return [Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()) for picture in levels]
