@@ -80,12 +80,13 @@ class Session:
         if not self._ready or self._updating:
             return None
         state = self.capture()
-        self._keep_state(state)
+        if self.accelerator.is_main_process:
+            self._keep_state(state)
         return state
 
     def write_last(self, ending: Ending) -> Path | None:
         """The file that the run leaves: its own name when it is done, else the step's. None without a step."""
-        if not self._ready or self.step == 0:
+        if not self._ready or self.step == 0 or not self.accelerator.is_main_process:
             return None
         return self.outputs.save(self.step, "final" if ending is Ending.DONE else "asked")
 
@@ -138,12 +139,12 @@ class Session:
     def _loop(self) -> Ending:
         context, control = self.context, self.context.control
         context.record.status("running")
-        if self.step == 0 and self.settings.sample_at_first:
+        if self.step == 0 and self.settings.sample_at_first and self.accelerator.is_main_process:
             self.previews.draw(0)
         while self.step < context.calendar.total_steps:
-            if control.stopping:
+            if self._agreed(control.stopping):
                 return Ending.STOPPED
-            if control.paused:
+            if self._agreed(control.paused):
                 return Ending.PAUSED
             started = time.monotonic()
             waited = self._take_step()
@@ -170,8 +171,15 @@ class Session:
                     self._updating = True
                     self._update()
                     self._updating = False
-        self.loss = total
+        self.loss = total if self.accelerator.num_processes == 1 else self.accelerator.reduce(total, "sum")
         return waited
+
+    def _agreed(self, asked: bool) -> bool:
+        """The same answer in every process: yes when any was asked."""
+        if self.accelerator.num_processes == 1:
+            return asked
+        votes = self.accelerator.reduce(torch.tensor(float(asked), device=self.device), "sum")
+        return bool(votes > 0)
 
     def _forward_backward(self, batch: Batch, micro: int) -> Tensor:
         """Adds one batch's gradients; gives its share of the step's loss, detached."""
@@ -223,6 +231,8 @@ class Session:
     def _after_step(self) -> bool:
         """Saves, states and samples that are due at this step, by rhythm or by request. False when it diverged."""
         settings, calendar, control = self.settings, self.context.calendar, self.context.control
+        if not self.accelerator.is_main_process:
+            return True
         kinds = self.outputs.due(self.step)
         if control.take_save():
             kinds.append("asked")

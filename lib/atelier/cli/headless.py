@@ -1,0 +1,106 @@
+"""Training without a page: progress as lines, Ctrl-C and SIGTERM as Stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from atelier.config.job import JobConfig
+from atelier.config.toml_out import dataset_toml, training_toml
+from atelier.hosts.contract import Host
+from atelier.jobs.control import Control
+from atelier.jobs.record import Record
+from atelier.training.run import Outcome, train
+
+
+def is_main_process() -> bool:
+    """True in the process that prints and saves: the only one, or the first of those that accelerate launched."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+class PrintingRecord(Record):
+    """A record that also tells on the terminal what happens."""
+
+    _printed = 0.0
+
+    def status(self, state: str, message: str = "") -> None:
+        super().status(state, message)
+        if message:
+            print(message, flush=True)
+
+    def message(self, text: str, level: str = "info") -> dict[str, Any]:
+        print(text if level == "info" else f"{level}: {text}", flush=True)
+        return super().message(text, level)
+
+    def saved(self, path: Path, step: int, epoch: int, kind: str) -> None:
+        super().saved(path, step, epoch, kind)
+        print(f"Saved {path} after step {step}.", flush=True)
+
+    def losses(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
+        super().losses(rows)
+        now = time.monotonic()
+        if rows and (now - self._printed > 2.0):
+            self._printed = now
+            print(f"step {rows[-1][0]}: loss {rows[-1][1]:.4f}", flush=True)
+
+
+class SilentRecord(Record):
+    """The record of the other processes of a launch: writes nothing."""
+
+    def status(self, state: str, message: str = "") -> None:
+        self.state = state
+
+    def event(self, kind: str, **data: Any) -> dict[str, Any]:
+        return {"id": 0, "kind": kind}
+
+    def losses(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
+        """Nothing: the main process tells of the same losses."""
+
+    def log(self, text: str) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def stopped_by_signals(control: Control) -> Iterator[None]:
+    """Inside the block SIGINT and SIGTERM stop the run after its step; a second one ends the process."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        control.stop()
+        signal.signal(number, previous[number])
+
+    previous: dict[int, Any] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def run_job(job: JobConfig, host: Host, folder: Path) -> tuple[Outcome, Record]:
+    """Runs a job to its end, or goes on with the run in `folder` if it has a state. Raises `AtelierError`."""
+    record: Record
+    if not is_main_process():
+        record = SilentRecord(folder)
+    elif (folder / "job.json").exists():
+        record = PrintingRecord.open(folder)
+    else:
+        files = {"settings.toml": training_toml(job), "dataset.toml": dataset_toml(job)}
+        record = PrintingRecord.create(folder, files)
+    control = Control()
+    with stopped_by_signals(control):
+        try:
+            outcome = train(job, host, record, control)
+        except BaseException as error:
+            record.log_exception(error)
+            record.status("failed", str(error))
+            raise
+    record.keep_progress()
+    return outcome, record

@@ -1,0 +1,63 @@
+"""`run.py train CONFIG.toml`: trains without a browser, on one process or on several that accelerate launched."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from atelier.config.errors import AtelierError
+
+EPILOG = """Every setting can be given as --KEY VALUE and wins over the file:
+    run.py train my.toml --max_train_steps 400 --output_name my_cat_2
+On several GPUs (after one plain start has made the environment):
+    .venv/bin/accelerate launch --num_processes 2 run.py train my.toml"""
+
+
+def run(arguments: list[str]) -> int:
+    """Gives 0 when the run is done or was stopped, 1 when it failed."""
+    parser = argparse.ArgumentParser(
+        prog="run.py train", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="a training TOML as kohya's sd-scripts take it")
+    parser.add_argument("--dataset_config", help="a dataset TOML, instead of train_data_dir")
+    parser.add_argument("--ckpt", help="the base: a checkpoint file or diffusers folder")
+    parser.add_argument("--data-dir", default="data", help="folder for LoRAs and runs (default: data)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the first GPU, else the processor)")
+    options, rest = parser.parse_known_args(arguments)
+    overrides = pairs(rest)
+
+    from atelier.cli.headless import run_job
+    from atelier.config.toml_in import load_job
+    from atelier.hosts.embedded.host import EmbeddedHost
+
+    dataset_config = Path(options.dataset_config) if options.dataset_config else None
+    job = load_job(Path(options.config), dataset_config, overrides)
+    settings = job.settings
+    if not settings.output_name:
+        settings.output_name = Path(options.config).stem
+    if settings.seed is None:
+        settings.seed = 0
+    host = EmbeddedHost(Path(options.data_dir).expanduser(), device=options.device)
+    base = options.ckpt or settings.pretrained_model_name_or_path
+    host.load(base) if base else host.load_default()
+    resume = Path(settings.resume).expanduser() if settings.resume else None
+    folder = resume or host.folders.runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{settings.output_name}"
+    outcome, _ = run_job(job, host, folder)
+    return 1 if outcome.state == "diverged" else 0
+
+
+def pairs(arguments: list[str]) -> dict[str, str]:
+    """["--a", "1", "2", "--flag"] -> {"a": "1 2", "flag": "true"}. Raises `AtelierError` for a value without a key."""
+    found: dict[str, str] = {}
+    key = None
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            key = name
+            found[key] = value if equals else "true"
+        elif key is None:
+            raise AtelierError(f"{argument!r} belongs to no --KEY.")
+        else:
+            found[key] = argument if found[key] == "true" else f"{found[key]} {argument}"
+    return found
