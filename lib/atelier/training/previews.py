@@ -72,7 +72,7 @@ class Previews:
                 pictures = sample(
                     self._parts,
                     prompts=[prompt.prompt],
-                    negative_prompts=[prompt.negative_prompt],
+                    negatives=[prompt.negative_prompt],
                     width=prompt.width or self._parts.family.resolution,
                     height=prompt.height or self._parts.family.resolution,
                     steps=prompt.sample_steps or 20,

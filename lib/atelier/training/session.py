@@ -80,13 +80,13 @@ class Session:
         if not self._ready or self._updating:
             return None
         state = self.capture()
-        if self.accelerator.is_main_process:
+        if self.is_main:
             self._keep_state(state)
         return state
 
     def write_last(self, ending: Ending) -> Path | None:
         """The file that the run leaves: its own name when it is done, else the step's. None without a step."""
-        if not self._ready or self.step == 0 or not self.accelerator.is_main_process:
+        if not self._ready or self.step == 0 or not self.is_main:
             return None
         return self.outputs.save(self.step, "final" if ending is Ending.DONE else "asked")
 
@@ -99,6 +99,9 @@ class Session:
         self.device = self.parts.device
         self.plan = make_plan(settings, self.parts, context.savers)
         self.accelerator = stack.enter_context(borrowed_accelerator(self.device, self.plan.precision))
+        # Asked once: when the session ends, the accelerator's global state is another's again.
+        self.is_main, self.scaler = self.accelerator.is_main_process, self.accelerator.scaler
+        self.alone = self.accelerator.num_processes == 1
         with lease.turn():
             self.network = new_network(context, self.parts)
             self.network.to(self.device).train()
@@ -139,7 +142,7 @@ class Session:
     def _loop(self) -> Ending:
         context, control = self.context, self.context.control
         context.record.status("running")
-        if self.step == 0 and self.settings.sample_at_first and self.accelerator.is_main_process:
+        if self.step == 0 and self.settings.sample_at_first and self.is_main:
             self.previews.draw(0)
         while self.step < context.calendar.total_steps:
             if self._agreed(control.stopping):
@@ -171,12 +174,12 @@ class Session:
                     self._updating = True
                     self._update()
                     self._updating = False
-        self.loss = total if self.accelerator.num_processes == 1 else self.accelerator.reduce(total, "sum")
+        self.loss = total if self.alone else self.accelerator.reduce(total, "sum")
         return waited
 
     def _agreed(self, asked: bool) -> bool:
         """The same answer in every process: yes when any was asked."""
-        if self.accelerator.num_processes == 1:
+        if self.alone:
             return asked
         votes = self.accelerator.reduce(torch.tensor(float(asked), device=self.device), "sum")
         return bool(votes > 0)
@@ -231,7 +234,7 @@ class Session:
     def _after_step(self) -> bool:
         """Saves, states and samples that are due at this step, by rhythm or by request. False when it diverged."""
         settings, calendar, control = self.settings, self.context.calendar, self.context.control
-        if not self.accelerator.is_main_process:
+        if not self.is_main:
             return True
         kinds = self.outputs.due(self.step)
         if control.take_save():
@@ -286,8 +289,8 @@ class Session:
             "optimizer": pack(self.optimizer.state_dict(), "optimizer", tensors),
             "scheduler": pack(_plain(self.scheduler.state_dict()), "scheduler", tensors),
         }
-        if self.accelerator.scaler is not None:
-            values["scaler"] = pack(self.accelerator.scaler.state_dict(), "scaler", tensors)
+        if self.scaler is not None:
+            values["scaler"] = pack(self.scaler.state_dict(), "scaler", tensors)
         return State(self.step, {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, values)
 
     def restore(self, state: State) -> None:
@@ -295,8 +298,8 @@ class Session:
         self.network.load_trained_tensors(unpack(state.values["network"], state.tensors))
         self.optimizer.load_state_dict(unpack(state.values["optimizer"], state.tensors))
         self.scheduler.load_state_dict(unpack(state.values["scheduler"], state.tensors))
-        if self.accelerator.scaler is not None and "scaler" in state.values:
-            self.accelerator.scaler.load_state_dict(unpack(state.values["scaler"], state.tensors))
+        if self.scaler is not None and "scaler" in state.values:
+            self.scaler.load_state_dict(unpack(state.values["scaler"], state.tensors))
         self.step = state.step
 
 
