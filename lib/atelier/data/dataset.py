@@ -1,0 +1,301 @@
+"""The pictures of a run as batches: what batch n uses follows from the seed and n alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atelier.config.datasets import Subset
+from atelier.config.errors import AtelierError
+from atelier.config.schema import Settings
+from atelier.data.batch import Batch, Draw
+from atelier.data.buckets import LATENT_STEP, size_condition_crop
+from atelier.data.captions import final_caption
+from atelier.data.latents import LatentCache
+from atelier.data.plan import Plan, split, use_seed
+from atelier.data.scan import Picture, Scan
+from atelier.data.source import Item, Source
+
+log = logging.getLogger(__name__)
+
+
+class TrainingData:
+    """Batches without end: epoch after epoch, each in an order of its own.
+
+    `on_problem(path, sentence)` is called once for each picture that is lost during the run, from whichever thread
+    asked for the batch; it may be set later.
+    """
+
+    def __init__(
+        self,
+        scan: Scan,
+        settings: Settings,
+        seed: int,
+        batch_size_multiplier: int = 1,
+        *,
+        on_problem: Callable[[Path, str], None] | None = None,
+        held_out: bool = False,
+    ) -> None:
+        """`batch_size_multiplier`: a global batch is this many times the batch size (processes, in kohya's counting).
+
+        `held_out`: the pictures of validation_split instead of the others; `validation` gives these.
+        """
+        self.scan = scan
+        self.settings = settings
+        self.seed = seed
+        self.on_problem = on_problem
+        self._held_out = held_out
+        training, validation = split(scan.pictures, scan.datasets, seed)
+        self._indices = validation if held_out else training
+        self._validates = bool(validation) and not held_out
+        self._plan = Plan(scan.pictures, scan.datasets, self._indices, seed, batch_size_multiplier, held_out)
+        self._subsets: dict[int, Subset] = {}
+        self._source = Source(scan.pictures, settings.cache_latents, settings.masked_loss, self._problem)
+        self._accumulation = max(1, settings.gradient_accumulation_steps)
+        if settings.max_train_epochs:
+            self._total_steps = -(-settings.max_train_epochs * self.batches_per_epoch // self._accumulation)
+        else:
+            self._total_steps = settings.max_train_steps
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Global batches in an epoch."""
+        return self._plan.batches_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch, rounded up."""
+        return -(-self.batches_per_epoch // self._accumulation)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """The pictures that take part, without those held out."""
+        return [self.scan.pictures[index] for index in self._indices]
+
+    @property
+    def uses_per_epoch(self) -> int:
+        """Pictures in an epoch, with repeats and regularisation pictures."""
+        return self._plan.uses_per_epoch
+
+    @property
+    def cacheable(self) -> bool:
+        """True when the latents of all its pictures can be cached: no colours varied, no random crops."""
+        subsets = [self._subset(picture) for picture in self.pictures]
+        return self.settings.cache_latents and not any(each.color_aug or each.random_crop for each in subsets)
+
+    def validation(self) -> TrainingData | None:
+        """The pictures held out by validation_split, each once an epoch, in order, without augmentation; or None."""
+        if not self._validates:
+            return None
+        return TrainingData(self.scan, self.settings, self.seed, on_problem=self.on_problem, held_out=True)
+
+    def epoch_of(self, batch_index: int) -> int:
+        """The epoch, from 0, in which a global batch lies."""
+        return batch_index // self.batches_per_epoch
+
+    def draws(self, batch_index: int) -> list[Draw]:
+        """What global batch `batch_index` uses: a pure function of the seed and the number."""
+        epoch, place = divmod(batch_index, self.batches_per_epoch)
+        if self._held_out:
+            epoch, batch_index = 0, place
+        batches, starts = self._plan.epoch(epoch)
+        step = batch_index // self._accumulation
+        return [
+            self._draw(index, repeat, epoch, starts[place] + offset, step)
+            for offset, (index, repeat) in enumerate(batches[place])
+        ]
+
+    def caption(self, draw: Draw) -> str:
+        """The text that a draw is trained with."""
+        picture = self.scan.pictures[draw.picture]
+        return final_caption(
+            picture.caption,
+            self._subset(picture),
+            random.Random(f"caption/{draw.seed}"),
+            draw.epoch,
+            draw.step,
+            self.scan.trigger,
+            self._total_steps,
+        )
+
+    def batch(self, batch_index: int, latents: LatentCache | None, rank: int = 0, world: int = 1) -> Batch:
+        """The part of a global batch that process `rank` of `world` computes on; it may be empty.
+
+        It has latents when the cache has all of them, else pixels. A picture that was removed or changed since the
+        run began is left out (unless its latents are cached) and reported; when that leaves nothing, another picture
+        takes its place. Raises `AtelierError` when no picture is left.
+        """
+        draws = self.draws(batch_index)
+        first, last = len(draws) * rank // world, len(draws) * (rank + 1) // world
+        part = draws[first:last]
+        items = self._fetch(part, latents)
+        if part and not items:
+            items = self._substitute(part[0], latents)
+        return self._assemble(items, first, len(items) if world == 1 else len(draws))
+
+    def missing(
+        self, latents: LatentCache, batch_size: int = 1, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """Pixels of every picture (and its mirror image, where used) whose latents are not cached, in order of use.
+
+        Each batch has one size. Encode them and `put` them under their keys; `first` and `total` mean nothing here.
+        """
+        groups: dict[tuple[int, int], list[Draw]] = {}
+        number = 0
+        for draw in self._variants():
+            picture = self.scan.pictures[draw.picture]
+            if self._source.cached(draw, self._subset(picture), latents) is not None:
+                continue
+            group = groups.setdefault(picture.bucket, [])
+            group.append(draw)
+            if len(group) == batch_size:
+                groups[picture.bucket] = []
+                if number % world == rank:
+                    yield from self._pixels(group, latents)
+                number += 1
+        for group in groups.values():
+            if group and number % world == rank:
+                yield from self._pixels(group, latents)
+            number += bool(group)
+
+    # -- fetching -------------------------------------------------------------------------------------------------
+
+    def _fetch(self, draws: Sequence[Draw], latents: LatentCache | None) -> list[Item]:
+        """All from the cache, or all from their files; those that are lost are missing."""
+        if latents is not None:
+            cached = [self._source.cached(draw, self._subset_of(draw), latents) for draw in draws]
+            found = [item for item in cached if item is not None]
+            if len(found) == len(draws):
+                return found
+        return self._load(draws, latents)
+
+    def _load(self, draws: Sequence[Draw], latents: LatentCache | None) -> list[Item]:
+        loaded = (self._source.loaded(draw, self._subset_of(draw), latents) for draw in draws)
+        return [item for item in loaded if item is not None]
+
+    def _pixels(self, draws: Sequence[Draw], latents: LatentCache) -> Iterator[Batch]:
+        items = self._load(draws, latents)
+        if items:
+            yield self._assemble(items, 0, len(items))
+
+    def _substitute(self, lost: Draw, latents: LatentCache | None) -> list[Item]:
+        """One picture for a batch that lost all of its own: the next of the run that can still be had."""
+        start = self._indices.index(lost.picture)
+        others = self._indices[start + 1 :] + self._indices[:start]
+        for wanted in (True, False):  # first a picture of the same kind: learnt, or regularisation
+            for index in others:
+                if (self.scan.pictures[index].is_reg == self.scan.pictures[lost.picture].is_reg) is not wanted:
+                    continue
+                item = self._fetch([self._draw(index, lost.repeat, lost.epoch, lost.position, lost.step)], latents)
+                if item:
+                    return item
+        raise AtelierError(
+            "None of the run's pictures can be read any more: put them back where they were, then resume the run."
+        )
+
+    def _variants(self) -> Iterator[Draw]:
+        """One draw for everything that can be cached, in the order in which the run needs it."""
+        seen: set[tuple[int, bool]] = set()
+        batches, starts = self._plan.epoch(0)
+        for batch, start in zip(batches, starts):
+            for offset, (index, repeat) in enumerate(batch):
+                draw = self._draw(index, repeat, 0, start + offset, 0)
+                if self._can_cache(draw) and (index, draw.flipped) not in seen:
+                    seen.add((index, draw.flipped))
+                    yield draw
+        for index, flipped in sorted(seen):
+            draw = self._draw(index, 0, 0, 0, 0)
+            if (index, not flipped) not in seen and self._subset_of(draw).flip_aug:
+                yield dataclasses.replace(draw, flipped=not flipped)
+
+    # -- assembling -----------------------------------------------------------------------------------------------
+
+    def _draw(self, index: int, repeat: int, epoch: int, position: int, step: int) -> Draw:
+        seed = use_seed(self.seed, epoch, position)
+        flips = self._subset(self.scan.pictures[index]).flip_aug
+        return Draw(index, epoch, position, step, repeat, flips and random.Random(f"flip/{seed}").random() < 0.5, seed)
+
+    def _assemble(self, items: Sequence[Item], first: int, total: int) -> Batch:
+        pictures = [self.scan.pictures[item.draw.picture] for item in items]
+        cached = [item.latents for item in items if item.latents is not None]
+        pixels = [item.pixels for item in items if item.pixels is not None]
+        weights = [self.settings.prior_loss_weight if picture.is_reg else 1.0 for picture in pictures]
+        crops = [
+            size_condition_crop(picture.size, picture.bucket, item.draw.flipped)
+            for picture, item in zip(pictures, items)
+        ]
+        return Batch(
+            draws=[item.draw for item in items],
+            captions=[self.caption(item.draw) for item in items],
+            keys=[item.key for item in items],
+            pictures=[picture.path for picture in pictures],
+            latents=torch.stack(cached).float() if cached else None,
+            pixels=torch.stack(pixels) if pixels else None,
+            masks=_masks(items, pictures),
+            loss_weights=torch.tensor(weights, dtype=torch.float32),
+            original_sizes=_pairs([(picture.size[1], picture.size[0]) for picture in pictures]),
+            crop_top_lefts=_pairs(crops),
+            target_sizes=_pairs([(picture.bucket[1], picture.bucket[0]) for picture in pictures]),
+            first=first,
+            total=total,
+        )
+
+    def _can_cache(self, draw: Draw) -> bool:
+        subset = self._subset_of(draw)
+        return self.settings.cache_latents and not subset.color_aug and not subset.random_crop
+
+    def _subset_of(self, draw: Draw) -> Subset:
+        return self._subset(self.scan.pictures[draw.picture])
+
+    def _subset(self, picture: Picture) -> Subset:
+        """The picture's subset with its dataset's resampling; for validation without anything random."""
+        key = id(picture.subset)
+        if key not in self._subsets:
+            dataset = self.scan.datasets.datasets[picture.dataset]
+            subset = dataclasses.replace(
+                picture.subset,
+                resize_interpolation=picture.subset.resize_interpolation or dataset.resize_interpolation,
+            )
+            self._subsets[key] = dataclasses.replace(subset, **_STILL) if self._held_out else subset
+        return self._subsets[key]
+
+    def _problem(self, path: Path, reason: str) -> None:
+        log.warning(reason)
+        if self.on_problem is not None:
+            self.on_problem(path, reason)
+
+
+_STILL: dict[str, Any] = {
+    "shuffle_caption": False,
+    "caption_dropout_rate": 0.0,
+    "caption_dropout_every_n_epochs": 0,
+    "caption_tag_dropout_rate": 0.0,
+    "token_warmup_step": 0.0,
+    "flip_aug": False,
+    "color_aug": False,
+    "random_crop": False,
+}
+"""What makes a subset the same each time."""
+
+
+def _pairs(values: Sequence[tuple[int, int]]) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64).reshape(-1, 2)
+
+
+def _masks(items: Sequence[Item], pictures: Sequence[Picture]) -> Tensor | None:
+    """[B, 1, h, w], ones for pictures without a mask; None when no picture has one."""
+    if all(item.mask is None for item in items):
+        return None
+    rows = []
+    for item, picture in zip(items, pictures):
+        width, height = picture.bucket
+        whole = torch.ones(1, height // LATENT_STEP, width // LATENT_STEP)
+        rows.append(whole if item.mask is None else item.mask)
+    return torch.stack(rows)
