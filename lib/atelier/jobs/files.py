@@ -25,22 +25,23 @@ def plain(value: Any) -> Any:
     return plain(str(value))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a whole file, or leaves the one that was there. Raises OSError."""
+def write_bytes(path: Path, content: bytes, durable: bool = False) -> None:
+    """Writes a whole file, or leaves the one that was there. `durable`: also past a power cut. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         _remove(temporary)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, durable: bool = False) -> None:
     """Writes `value` as a JSON file, whole or not at all. Raises OSError."""
-    write_bytes(path, (json.dumps(plain(value), indent=1) + "\n").encode("ascii"))
+    write_bytes(path, (json.dumps(plain(value), indent=1) + "\n").encode("ascii"), durable)
 
 
 def read_json(path: Path, default: Any) -> Any:

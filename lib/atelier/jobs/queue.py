@@ -1,103 +1,92 @@
 """The queue of runs and the one worker thread that trains them, inside the host's process.
 
-Everything about a run is in its record folder; the queue is the runs that are in state "queued", oldest first. So it
-survives a restart of the host. A run that was going when the host ended is "interrupted" then, and can be resumed.
+What a run is and how it stands is in its record folder; queue.json beside them has the order. So the queue survives
+the host's end: what was queued goes on, what was running is "interrupted" and can be resumed.
 """
 
 from __future__ import annotations
 
-import json
+import atexit
+import logging
 import re
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 from atelier.config.errors import AtelierError
-from atelier.config.job import JobConfig, job_from_dict, job_to_dict
+from atelier.config.job import JobConfig
 from atelier.config.names import check_output_name, free_name
-from atelier.config.toml_out import dataset_toml, training_toml
 from atelier.hosts.contract import Host
 from atelier.jobs.control import Control
-from atelier.jobs.record import ENDED, Record, read_json
+from atelier.jobs.files import read_json, write_json
+from atelier.jobs.job import Job, found_job, interruption, new_job
+from atelier.jobs.lock import FolderLock
+from atelier.jobs.record import Record
+
+log = logging.getLogger(__name__)
 
 Train = Callable[[JobConfig, Host, Record, Control], object]
-
-
-@dataclass
-class Job:
-    """One run: what was asked, how to reach it, and its record."""
-
-    id: str
-    config: JobConfig
-    record: Record
-    control: Control = field(default_factory=Control)
-
-    @property
-    def state(self) -> str:
-        return self.record.state
-
-    def summary(self) -> dict[str, Any]:
-        """What a list shows of it."""
-        step = self.record.step
-        return {
-            "id": self.id,
-            "name": self.config.name,
-            "trigger": self.config.trigger,
-            "state": self.state,
-            "message": self.record.state_message,
-            "step": step,
-            "total": self.record.since()["progress"].get("total"),
-            "resumable": self.resumable,
-        }
-
-    @property
-    def resumable(self) -> bool:
-        """True when it ended early and left a state to go on from."""
-        states = self.record.folder / "state"
-        early = self.state in ("interrupted", "stopped", "failed")
-        return early and not self.record.newer and any(states.glob("*.safetensors"))
+LOOK_AGAIN = 0.5
+"""Seconds between two looks at whether the host has the model that a run was asked for."""
 
 
 class Jobs:
-    """The runs of one host. `train` does the work; it is handed in so that this module needs no torch."""
+    """The runs of one host. `train` does the work; without one it is the trainer."""
 
-    def __init__(self, host: Host, train: Train) -> None:
-        self._host = host
-        self._train = train
-        self._changed = threading.Condition()
+    def __init__(self, host: Host, train: Train | None = None) -> None:
+        self.host = host
+        self._train = train or _trainer
+        self._changed = threading.Condition(threading.RLock())
         self._jobs: dict[str, Job] = {}
+        self._order: list[str] = []
+        """Ids of what is queued, next first."""
         self._worker: threading.Thread | None = None
         self._running: Job | None = None
         self._closing = False
-        self._load()
+        self._interrupt: Job | None = None
+        """The run that the host's end stops, not the person."""
+        with self._changed:
+            self._load()
+            if self._order:
+                self._wake()
 
-    # -- asking ---------------------------------------------------------------------------------------------------
+    # -- asking ----------------------------------------------------------------------------------------------------
 
     def submit(self, config: JobConfig) -> Job:
-        """Puts a run at the end of the queue. Raises `AtelierError` for a name that cannot be used or is taken."""
+        """Puts a run at the end of the queue.
+
+        Raises `AtelierError` for a name that cannot be used or is taken, and when the run cannot be recorded.
+        """
         name = check_output_name(config.name)
+        base = self.host.loaded_model()
         with self._changed:
-            taken = [job.config.name for job in self._jobs.values() if job.state not in ENDED]
-            free = free_name(self._host.folders.lora, name, taken)
+            if self._closing:
+                raise AtelierError("The WebUI is ending; nothing new is started.")
+            free = self.free_name(name)
             if free != name:
                 raise AtelierError(
-                    f"There is a {name} already, which is kept as it is. Use another name, such as {free}."
+                    f"There is a {name} already, and nothing saved is overwritten. Use another name, such as {free}."
                 )
-            job = self._create(config)
+            job = new_job(self._new_id(name), config, base, self.host.folders.runs)
             self._jobs[job.id] = job
-            self._wake()
+            self._enqueue(job)
         return job
+
+    def free_name(self, name: str) -> str:
+        """`name`, or NAME-2 … : the first that neither a saved file nor a run in the queue has."""
+        with self._changed:
+            taken = [job.name for job in self._jobs.values() if job.is_open and not job.record.newer]
+            return free_name(self.host.folders.lora, name, taken)
 
     def jobs(self) -> list[Job]:
         """Every run, oldest first."""
         with self._changed:
-            return sorted(self._jobs.values(), key=lambda job: job.id)
+            self._check_worker()
+            return list(self._jobs.values())
 
     def get(self, job_id: str) -> Job:
         """The run of that id. Raises `AtelierError` when there is none."""
         with self._changed:
+            self._check_worker()
             if job_id not in self._jobs:
                 raise AtelierError(f"There is no run {job_id!r}.")
             return self._jobs[job_id]
@@ -106,165 +95,271 @@ class Jobs:
     def running(self) -> Job | None:
         """The run that the worker is at, None when it is idle."""
         with self._changed:
+            self._check_worker()
             return self._running
 
-    def stop(self, job_id: str) -> None:
-        """Ends a run after its step, or takes it out of the queue."""
-        job = self.get(job_id)
+    @property
+    def queued(self) -> list[str]:
+        """Ids of the runs that wait for their turn, next first."""
         with self._changed:
-            job.control.stop()
-            if job.state == "queued":
+            return list(self._order)
+
+    def stop(self, job_id: str) -> None:
+        """Ends a run after the step it is in, or takes it out of the queue. Does nothing to one that has ended."""
+        with self._changed:
+            job = self._ours(job_id)
+            if job.state == "queued" and job is not self._running:
+                self._dequeue(job)
                 job.record.status("stopped", "Taken out of the queue.")
-                self._changed.notify_all()
+            elif job.is_open:
+                job.control.stop()
+            self._changed.notify_all()
 
     def pause(self, job_id: str) -> None:
-        self._running_job(job_id).control.pause()
+        """Has a run free the device and wait. Raises `AtelierError` when it is not running."""
+        self._going(job_id).control.pause()
 
     def resume(self, job_id: str) -> None:
-        """Goes on with a paused run, or queues one that was interrupted, stopped or failed again.
+        """Goes on with a paused run, or queues one again that was interrupted, stopped or failed.
 
-        Raises `AtelierError` when it has nothing to go on from.
+        Raises `AtelierError` when it has nothing to go on from, or another run has taken its name since.
         """
-        job = self.get(job_id)
         with self._changed:
-            if job.state not in ENDED:
+            job = self._ours(job_id)
+            if job.is_open:
                 job.control.resume()
                 return
             if not job.resumable:
-                raise AtelierError(f"{job.config.name} cannot be resumed: it is done, or left no state to go on from.")
+                raise AtelierError(f"{job.name} cannot be resumed: it is done, or left no state to go on from.")
+            self._check_still_free(job)
+            _ = job.config
             job.control = Control()
-            job.record.status("queued", "Waiting to go on.")
-            self._wake()
+            job.record.status("queued", f"Waits to go on from step {job.kept_step}.")
+            self._enqueue(job)
 
     def save_now(self, job_id: str) -> None:
-        self._running_job(job_id).control.save_now()
+        """Has a run write its LoRA as it stands. Raises `AtelierError` when it is not running."""
+        self._going(job_id, "save").control.save_now()
 
     def sample_now(self, job_id: str) -> None:
-        self._running_job(job_id).control.sample_now()
+        """Has a run draw its sample pictures. Raises `AtelierError` when it is not running."""
+        self._going(job_id, "sample").control.sample_now()
 
     def wait(self, job: Job, timeout: float | None = None) -> bool:
-        """Waits until the run has ended. False when `timeout` seconds passed first."""
+        """Waits until the run has ended and the worker is done with it. False when `timeout` seconds passed first."""
         with self._changed:
-            return self._changed.wait_for(lambda: job.state in ENDED and self._running is not job, timeout)
+            return self._changed.wait_for(lambda: not job.is_open and self._running is not job, timeout)
 
-    def close(self, timeout: float | None = None) -> None:
-        """Stops taking runs and ends the running one after its step; it is then "interrupted", not "stopped"."""
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Takes no more runs and ends the running one after its step, to be resumed: the host is ending."""
         with self._changed:
             self._closing = True
             worker, running = self._worker, self._running
+            if running is not None and not running.control.stopping:
+                self._interrupt = running
+                running.control.stop()
             self._changed.notify_all()
-        if running is not None:
-            running.control.stop()
         if worker is not None and worker is not threading.current_thread():
             worker.join(timeout)
 
-    # -- the worker -----------------------------------------------------------------------------------------------
+    # -- the worker ------------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        """Starts the worker if there is none alive. Called with the lock held."""
+        """Starts the worker if none is alive. Called with the lock held."""
         self._changed.notify_all()
-        if self._worker is None or not self._worker.is_alive():
-            if self._running is not None:
-                self._mark_killed(self._running)
-                self._running = None
-            self._worker = threading.Thread(target=self._work, name="atelier-worker", daemon=True)
-            self._worker.start()
+        if self._closing or (self._worker is not None and self._worker.is_alive()):
+            return
+        self._worker = threading.Thread(target=self._work, name="atelier-worker", daemon=True)
+        self._worker.start()
+
+    def _check_worker(self) -> None:
+        """Notices a worker that was killed: its run is told so, and the queue goes on. Called with the lock held."""
+        if self._worker is None or self._worker.is_alive():
+            return
+        self._worker = None
+        killed, self._running = self._running, None
+        if killed is not None:
+            self._killed(killed)
+        if self._order:
+            self._wake()
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                job = None
-                while job is None:
-                    if self._closing:
-                        return
-                    job = next((job for job in sorted(self._jobs.values(), key=_age) if job.state == "queued"), None)
-                    if job is None:
-                        self._changed.wait()
-                self._running = job
+        while (job := self._next()) is not None:
+            lock = FolderLock(job.record.folder)
             try:
-                self._run(job)
+                if self._claim(job, lock.acquire()):
+                    self._run(job)
             finally:
+                lock.release()
                 with self._changed:
                     self._running = None
                     self._changed.notify_all()
 
+    def _next(self) -> Job | None:
+        """Waits for a run and takes it out of the queue; None when the host ends."""
+        with self._changed:
+            while not self._order and not self._closing:
+                self._changed.wait()
+            if self._closing:
+                return None
+            self._rest_of_the_ended()
+            job = self._running = self._jobs[self._order[0]]
+            return job
+
+    def _claim(self, job: Job, locked: bool) -> bool:
+        """Takes the run out of the queue. False when another process over the same folder has it, or had it."""
+        with self._changed:
+            self._dequeue(job)
+            on_disk = Record.open(job.record.folder).state
+            job.elsewhere = not locked or on_disk not in ("queued", job.state)
+            return not job.elsewhere and job.state == "queued"
+
     def _run(self, job: Job) -> None:
+        """Trains, and sees to it that the record says how that ended."""
         record = job.record
         try:
-            self._train(job.config, self._host, record, job.control)
+            config = job.config
+            if self._wait_for_base(job):
+                self._train(config, self.host, record, job.control)
+            if job.is_open or (self._interrupt is job and job.state == "stopped"):
+                self._ended_without_a_word(job)
         except AtelierError as error:
             record.log_exception(error)
             record.status("failed", str(error))
-        except Exception as error:  # noqa: BLE001 - whatever went wrong belongs to this run, and the next one goes on
+        except Exception as error:  # it belongs to this run; the next one goes on
             record.log_exception(error)
-            record.status(
-                "failed", f"{type(error).__name__}: {error}. The traceback is in {record.folder / 'log.txt'}."
-            )
+            log.exception("the training of %s failed", job.name)
+            record.status("failed", f"{_in_words(error)} The details are in {record.folder / 'log.txt'}.")
         except BaseException as error:
             record.log_exception(error)
-            self._mark_killed(job)
+            self._killed(job)
             raise
-        if self._closing and record.state == "stopped":
-            record.status("interrupted", _INTERRUPTED)
         record.keep_progress()
 
-    def _mark_killed(self, job: Job) -> None:
-        if job.state not in ENDED:
-            job.record.status("interrupted", "The thread that trained was ended from outside. Press Resume to go on.")
+    def _wait_for_base(self, job: Job) -> bool:
+        """Waits until the host has the model that the run was asked for. False when it is stopped first."""
+        wanted = job.base.get("identity")
+        while not job.control.stopping:
+            info = self.host.loaded_model()
+            if wanted is None or (info is not None and info.identity == wanted):
+                return True
+            job.record.status(
+                "waiting", f"This run is for the model {job.base.get('title')}. Load it, and training begins."
+            )
+            job.control.wait_for_request(LOOK_AGAIN)
+        job.record.status("stopped", "Stopped before the first step.")
+        return False
 
-    def _running_job(self, job_id: str) -> Job:
-        job = self.get(job_id)
-        if job.state in ENDED or job.state == "queued":
-            raise AtelierError(f"{job.config.name} is not running.")
-        return job
+    def _ended_without_a_word(self, job: Job) -> None:
+        if self._interrupt is job:
+            job.record.status("interrupted", interruption(job, "The WebUI ended"))
+        elif job.control.stopping:
+            job.record.status("stopped", "Stopped.")
+        else:
+            job.record.status("done", "Done.")
 
-    # -- records --------------------------------------------------------------------------------------------------
+    def _killed(self, job: Job) -> None:
+        if job.is_open:
+            job.record.status("interrupted", interruption(job, "The thread that trains was ended from outside"))
 
-    def _create(self, config: JobConfig) -> Job:
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        slug = re.sub(r"[^A-Za-z0-9_-]+", "_", config.name)[:40]
-        runs = self._host.folders.runs
-        number = 1
-        while (runs / (job_id := f"{stamp}-{number:02d}-{slug}")).exists():
-            number += 1
-        files = {
-            "request.json": json.dumps(job_to_dict(config)),
-            "settings.toml": training_toml(config),
-            "dataset.toml": dataset_toml(config),
-        }
-        return Job(job_id, config, Record.create(runs / job_id, files))
+    def _rest_of_the_ended(self) -> None:
+        for job in self._jobs.values():
+            if not job.is_open:
+                job.record.rest()
+
+    # -- the queue -------------------------------------------------------------------------------------------------
+
+    def _enqueue(self, job: Job) -> None:
+        self._order.append(job.id)
+        self._keep_order()
+        self._check_worker()
+        self._wake()
+
+    def _dequeue(self, job: Job) -> None:
+        if job.id in self._order:
+            self._order.remove(job.id)
+            self._keep_order()
+
+    def _keep_order(self) -> None:
+        try:
+            write_json(self.host.folders.runs / "queue.json", {"version": 1, "order": self._order})
+        except OSError as error:  # the records are enough to go on from, in the order of their numbers
+            log.warning("the order of the queue could not be written: %s", error)
 
     def _load(self) -> None:
         """Finds the runs of earlier processes."""
-        runs = self._host.folders.runs
-        for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
-            request = read_json(folder / "request.json", None)
-            if request is None:
-                continue
-            try:
-                config = job_from_dict(request)
-            except AtelierError:
-                continue
-            job = Job(folder.name, config, Record.open(folder))
-            if job.state not in ENDED and job.state != "queued" and not job.record.newer:
-                job.record.status("interrupted", _INTERRUPTED)
+        runs = self.host.folders.runs
+        folders = sorted(path for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
+        for job in filter(None, map(found_job, folders)):
             self._jobs[job.id] = job
-        with self._changed:
-            if any(job.state == "queued" for job in self._jobs.values()):
-                self._wake()
+            if job.is_open and job.state != "queued" and not job.record.newer:
+                lock = FolderLock(job.record.folder)
+                if lock.acquire():
+                    job.record.status("interrupted", interruption(job, "The WebUI ended"))
+                else:
+                    job.elsewhere = True
+                lock.release()
+        saved = read_json(runs / "queue.json", {})
+        order = saved.get("order") if isinstance(saved, dict) else None
+        waiting = [job.id for job in self._jobs.values() if job.state == "queued" and not job.record.newer]
+        known = [job_id for job_id in order if job_id in waiting] if isinstance(order, list) else []
+        self._order = list(dict.fromkeys([*known, *waiting]))
+
+    def _new_id(self, name: str) -> str:
+        """A folder's name that sorts by age, whatever the clock does."""
+        numbers = [int(match.group(1)) for job_id in self._jobs if (match := re.match(r"(\d{1,9})-", job_id))]
+        slug = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40]
+        number = max(numbers, default=0) + 1
+        while (self.host.folders.runs / (job_id := f"{number:05d}-{slug}")).exists():
+            number += 1
+        return job_id
+
+    def _ours(self, job_id: str) -> Job:
+        job = self.get(job_id)
+        if job.elsewhere:
+            raise AtelierError(f"{job.name} is trained by another WebUI that uses the same folder; use its page.")
+        if job.record.newer:
+            raise AtelierError(f"{job.name} was recorded by a newer version of Atelier: update it to go on with it.")
+        return job
+
+    def _going(self, job_id: str, action: str = "pause") -> Job:
+        """The run, if `action` makes sense for it now. Raises `AtelierError`."""
+        job = self._ours(job_id)
+        if action not in job.actions:
+            why = "it is not running" if job.state in ("queued", "paused") or not job.is_open else f"it is {job.state}"
+            raise AtelierError(f"{job.name} cannot {action} now: {why}.")
+        return job
+
+    def _check_still_free(self, job: Job) -> None:
+        mine = job.record.newest("saved") or {}
+        final = self.host.folders.lora / f"{job.name}.safetensors"
+        others = [other for other in self._jobs.values() if other.is_open and other.name.lower() == job.name.lower()]
+        if others or (final.exists() and mine.get("name") != job.name):
+            raise AtelierError(
+                f"{job.name} cannot be resumed: another run has that name by now, and nothing saved is overwritten."
+            )
 
 
-_INTERRUPTED = "The WebUI ended while this was training. Press Resume to go on from where it was."
 _CURRENT: dict[str, Jobs] = {}
+_CURRENT_LOCK = threading.Lock()
 """The one piece of global state: a WebUI that reloads its page runs our script again, and must find its runs."""
 
 
-def current(host: Host, train: Train) -> Jobs:
-    """The runs of this process's host, the same object however often the page is built."""
-    if host.name not in _CURRENT:
-        _CURRENT[host.name] = Jobs(host, train)
-    return _CURRENT[host.name]
+def current(host: Host, train: Train | None = None) -> Jobs:
+    """The runs of this process's host: the same object however often the page is built."""
+    with _CURRENT_LOCK:
+        if host.name not in _CURRENT:
+            _CURRENT[host.name] = jobs = Jobs(host, train)
+            atexit.register(jobs.shutdown, 30.0)
+        return _CURRENT[host.name]
 
 
-def _age(job: Job) -> str:
-    return job.id
+def _trainer(config: JobConfig, host: Host, record: Record, control: Control) -> object:
+    """The trainer, imported when the first run begins: a host starts without waiting for it."""
+    from atelier.training.run import train
+
+    return train(config, host, record, control)
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(".: ") + "."

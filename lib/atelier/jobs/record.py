@@ -70,7 +70,7 @@ class Record:
             (folder / "samples").mkdir(parents=True, exist_ok=False)
             for name, text in files.items():
                 write_bytes(folder / name, text.encode("utf-8", "replace"))
-            write_json(folder / "job.json", record._head())
+            write_json(folder / "job.json", record._head(), durable=True)
         except OSError as error:
             raise AtelierError(
                 f"The run cannot be recorded in {folder}: {error.strerror or error}. "
@@ -108,7 +108,7 @@ class Record:
             elif state != "queued":
                 self.about.setdefault("started", time.time())
                 self.about.pop("ended", None)
-            self._write_head()
+            self._write_head(durable=True)
             self.event("status", state=state, message=message)
 
     def event(self, kind: str, **data: Any) -> dict[str, Any]:
@@ -161,9 +161,16 @@ class Record:
             return
         self.event("sample", step=step, index=index, prompt=prompt, file=name)
 
-    def saved(self, path: Path, step: int, epoch: int) -> None:
-        """Notes a file that the run wrote."""
-        self.event("saved", path=str(path), name=path.stem, step=step, epoch=epoch)
+    def saved(self, path: Path, step: int, epoch: int, kind: str) -> None:
+        """Notes a file that the run wrote: at the end of an epoch, "step", "asked" or "final"."""
+        self.event("saved", path=str(path), name=path.stem, step=step, epoch=epoch, save=kind)
+
+    def saved_files(self) -> list[tuple[Path, int, int, str]]:
+        """What `saved` was told so far, also before a restart: path, step, epoch, kind."""
+        with self._lock:
+            self._need_rows()
+            found = [event for event in self._events if event["kind"] == "saved"]
+            return [(Path(event["path"]), event["step"], event["epoch"], event.get("save", "step")) for event in found]
 
     def log(self, text: str) -> None:
         """Adds to log.txt."""
@@ -227,7 +234,7 @@ class Record:
     def rest(self) -> None:
         """Forgets what can be read back from the disk; for a run that has ended and is not looked at."""
         with self._lock:
-            if self._event_file.complete and self._loss_file.complete and not self._lost:
+            if self._event_file.complete and self._loss_file.complete:
                 self._events, self._curve, self._read = [], LossCurve(), False
 
     # -- files -----------------------------------------------------------------------------------------------------
@@ -252,12 +259,12 @@ class Record:
             "progress": self._progress,
         }
 
-    def _write_head(self) -> None:
+    def _write_head(self, durable: bool = False) -> None:
         if self.newer:
             return
         self._head_written = time.monotonic()
         try:
-            write_json(self.folder / "job.json", self._head())
+            write_json(self.folder / "job.json", self._head(), durable)
         except OSError as error:
             self._note_loss(error)
 

@@ -14,7 +14,8 @@ from atelier.config.job import JobConfig, job_from_settings
 from atelier.config.schema import options
 from atelier.config.toml_in import Document, parse_document, settings_from
 from atelier.hosts.contract import Host
-from atelier.jobs.queue import Job, Jobs
+from atelier.jobs.job import Job
+from atelier.jobs.queue import Jobs
 from atelier.ui.security import Refused, check_file_name, check_origin, parse_json, read_body
 
 PREFIX = "/atelier/v1"
@@ -156,15 +157,18 @@ class _Routes:
         found = settings_from(document)
         named = [found.train_data_dir, found.reg_data_dir, found.output_dir, found.network_weights, *found.base_weights]
         if not self._access.paths and any(named):
-            raise Refused(403, "This WebUI is open to the network without a login: runs that name folders are not taken.")
+            raise Refused(403, "This WebUI is open to the network without a login: runs that name folders are refused.")
         return job_from_settings(found)
 
 
 def _without_paths(job: Job, since: int, loss: int) -> dict[str, Any]:
     """The record's news, without where on this machine files lie."""
-    news = job.record.since(since, loss)
-    for key in ("events", "saves"):
-        news[key] = [{name: value for name, value in row.items() if name != "path"} for row in news[key]]
+    news = job.record.view(since)
+    news["events"] = [{name: value for name, value in row.items() if name != "path"} for row in news["events"]]
+    every = job.record.view()["events"]
+    news["samples"] = [event for event in every if event["kind"] == "sample"]
+    news["saves"] = [event for event in every if event["kind"] == "saved"]
+    news["losses"] = [[step, value, news["rates"]] for step, value, _ in news["losses"]["rows"][loss:]]
     return news
 
 

@@ -1,0 +1,156 @@
+"""One run as the queue and the page know it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from atelier.config.errors import AtelierError
+from atelier.config.job import JobConfig, job_from_dict, job_to_dict
+from atelier.config.toml_out import dataset_toml, training_toml
+from atelier.hosts.contract import ModelInfo
+from atelier.jobs.control import Control
+from atelier.jobs.files import plain, read_json
+from atelier.jobs.record import ENDED, Record
+
+ACTIONS = ("stop", "pause", "resume", "save", "sample")
+
+
+class Job:
+    """What was asked, how to reach it while it runs, and its record."""
+
+    def __init__(self, job_id: str, record: Record, config: JobConfig | None = None) -> None:
+        self.id = job_id
+        self._record = record
+        self.control = Control()
+        self.elsewhere = False
+        """True for a run that another process trains, which uses the same folder."""
+        self._config = config
+
+    @property
+    def record(self) -> Record:
+        """Its record; of a run that another process trains, as it is on the disk now."""
+        return Record.open(self._record.folder) if self.elsewhere else self._record
+
+    @property
+    def config(self) -> JobConfig:
+        """What was asked. Raises `AtelierError` when that cannot be read from the record any more."""
+        if self._config is None:
+            asked = read_json(self.record.folder / "request.json", None)
+            if not isinstance(asked, dict):
+                raise AtelierError(f"What was asked of {self.name} cannot be read from {self.record.folder}.")
+            self._config = job_from_dict(asked)
+        return self._config
+
+    @property
+    def name(self) -> str:
+        """The output name."""
+        return str(self.record.about.get("name") or self.id)
+
+    @property
+    def trigger(self) -> str:
+        """The word that calls what was learnt; "" when there is none."""
+        return str(self.record.about.get("trigger") or "")
+
+    @property
+    def state(self) -> str:
+        """One of `record.STATES`."""
+        return self.record.state
+
+    @property
+    def is_open(self) -> bool:
+        """True until it has ended."""
+        return self.state not in ENDED
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """The model that was loaded when it was asked for: "title" and "identity"; empty when none was."""
+        base = self.record.about.get("base")
+        return base if isinstance(base, dict) else {}
+
+    @property
+    def kept_step(self) -> int | None:
+        """The step of the newest state that training left, None when there is none to go on from."""
+        states = self.record.folder / "state"
+        steps = [int(path.stem) for path in states.glob("*.safetensors") if path.stem.isdigit()]
+        return max(steps, default=None)
+
+    @property
+    def resumable(self) -> bool:
+        """True when it ended early and left a state to go on from."""
+        early = self.state in ("interrupted", "stopped", "failed")
+        return early and not self.record.newer and not self.elsewhere and self.kept_step is not None
+
+    @property
+    def actions(self) -> list[str]:
+        """Those of `ACTIONS` that make sense now."""
+        if self.record.newer or self.elsewhere:
+            return []
+        if not self.is_open:
+            return ["resume"] if self.resumable else []
+        if self.state == "queued" or self.control.stopping:
+            return [] if self.control.stopping else ["stop"]
+        if self.state == "paused" or self.control.paused:
+            return ["stop", "resume"]
+        return ["stop", "pause", "save", "sample"] if self.state in ("running", "preparing") else ["stop", "pause"]
+
+    def summary(self) -> dict[str, Any]:
+        """What a list shows of it, as JSON holds it."""
+        record = self.record
+        times = {key: record.about.get(key) for key in ("created", "started", "ended")}
+        return plain(
+            {
+                "id": self.id,
+                "name": self.name,
+                "trigger": self.trigger,
+                "base": self.base.get("title"),
+                "state": self.state,
+                "message": record.state_message,
+                "step": record.step,
+                "total": record.total,
+                **times,
+                "asked": self._asked(),
+                "actions": self.actions,
+                "resumable": self.resumable,
+                "newer": record.newer,
+            }
+        )
+
+    def _asked(self) -> str:
+        """ "stop" or "pause" while the run has yet to heed it, else ""."""
+        if not self.is_open or self.state == "queued":
+            return ""
+        if self.control.stopping:
+            return "stop"
+        return "pause" if self.control.paused and self.state != "paused" else ""
+
+
+def new_job(job_id: str, config: JobConfig, base: ModelInfo | None, runs: Path) -> Job:
+    """A job with its record below the folder `runs`. Raises `AtelierError` when that cannot be written."""
+    files = {
+        "request.json": json.dumps(job_to_dict(config)),
+        "settings.toml": training_toml(config),
+        "dataset.toml": dataset_toml(config),
+    }
+    about: dict[str, Any] = {"name": config.name, "trigger": config.trigger}
+    if base is not None:
+        about["base"] = {"title": base.title, "identity": base.identity}
+    return Job(job_id, Record.create(runs / job_id, files, about), config)
+
+
+def found_job(folder: Path) -> Job | None:
+    """The run recorded in `folder`, None when that is no record."""
+    if not (folder / "job.json").is_file() and not (folder / "request.json").is_file():
+        return None
+    return Job(folder.name, Record.open(folder))
+
+
+def interruption(job: Job, what: str) -> str:
+    """The sentence for a run that ended without a word: `what` happened, and what can be done."""
+    step = job.kept_step
+    if step is None:
+        return f"{what} before anything was kept of this run. Press Train again."
+    return f"{what} while this was training; press Resume to go on from step {step}."
+
+
