@@ -17,7 +17,7 @@ def nothing_yet(model_line: str) -> str:
     """Before any pictures are given."""
     return (
         '<section class="atelier-found" aria-label="Pictures found">'
-        '<p class="atelier-quiet">Your pictures will be shown here: what they are cut to, what they are called, '
+        '<p class="atelier-quiet">What is found in your pictures will be shown here: their sizes, their captions, '
         "and anything that is wrong with them.</p>"
         f"{_quiet(model_line)}</section>"
     )

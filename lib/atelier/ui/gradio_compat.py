@@ -58,13 +58,16 @@ def listen(
 
 
 def edited(control: Any) -> list[Callable[..., Any]]:
-    """The events that tell that the person, and not a handler, changed a control.
+    """The events that tell that the person changed a control.
 
-    Where Gradio cannot skip events, a text box tells when it is left, not at every key.
+    A text box's `change` also comes for text that was pasted or put in by a script, which Gradio 6 does not always
+    call input. Where Gradio cannot skip events, a text box tells when it is left, not at every key.
     """
-    if isinstance(control, gr.Textbox) and "trigger_mode" not in _parameters(control.input):
-        return [control.blur, control.submit]
-    return [control.input]
+    if not isinstance(control, gr.Textbox):
+        return [control.input]
+    if "trigger_mode" in _parameters(control.change):
+        return [control.change]
+    return [control.blur, control.submit]
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from atelier.ui.fields import to_control
 
 
 def suggested(subject: str, picture_count: int, model: ModelInfo | None) -> dict[str, Any]:
-    """What the controls should hold, by key: the preset, and what the loaded model itself recommends."""
+    """What the controls should hold, by key: the preset. A host may tell the model's `side` in pixels."""
     family = model.family if model is not None and model.family is not None else "sd1"
-    values = {**preset(subject, picture_count, family), **dict(getattr(model, "recommended", {}))}
+    values = preset(subject, picture_count, family, getattr(model, "side", None))
     return {key: to_control(option(key), value) for key, value in values.items() if option(key).shown}
 
 

@@ -54,10 +54,10 @@ def _four_fields() -> tuple[dict[str, Any], Any]:
     )
     files = component(
         gr.File,
-        label="… or drop the pictures here, with their .txt captions if you have any",
+        label="… or drop them here, with .txt captions if you have any",
         file_count="multiple",
         elem_id="atelier_files",
-        height=110,
+        height=140,
     )
     with gr.Row():
         trigger = make_control(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -22,7 +20,6 @@ from atelier.hosts.embedded.lease import EmbeddedLease
 from atelier.hosts.embedded.lora_list import LoraEntry, list_loras
 from atelier.hosts.embedded.memory import DeviceMemory
 from atelier.hosts.embedded.queue_lock import QueueLock
-from atelier.hosts.embedded.recommended import Recommended, recommended
 from atelier.models.checkpoint import load_checkpoint
 from atelier.models.family import Parts
 
@@ -37,14 +34,15 @@ class LoadedModel:
     path: Path
     identity: str
     parts: Parts
-    recommended: Recommended
+    side: int
+    """The side in pixels that it draws best."""
 
 
 @dataclass(frozen=True)
 class EmbeddedModelInfo(ModelInfo):
-    """`recommended`: settings that suit this very model better than a preset for its family."""
+    """`side`: the pictures' side in pixels that the model was made for, which may not be its family's."""
 
-    recommended: Mapping[str, Any] = field(default_factory=dict)
+    side: int | None = None
 
 
 class EmbeddedHost:
@@ -98,8 +96,7 @@ class EmbeddedHost:
                 self.current = None
                 self.memory.ask(self.memory.total())
                 parts = _to_device(read.parts, self.device)
-                advice = recommended(entry.path, parts)
-                self.current = LoadedModel(entry.title, entry.path, read.info.identity, parts, advice)
+                self.current = LoadedModel(entry.title, entry.path, read.info.identity, parts, _side(parts))
                 self.generator.forget_loras()
             return self.current
 
@@ -111,7 +108,7 @@ class EmbeddedHost:
 
     def native_size(self) -> int:
         """The side in pixels that the loaded model draws best, 512 when none is loaded."""
-        return 512 if self.current is None else self.current.recommended.side
+        return 512 if self.current is None else self.current.side
 
     def _find(self, checkpoint: Path | str) -> CheckpointFile:
         entries = self.checkpoints()
@@ -144,7 +141,7 @@ class EmbeddedHost:
             prediction_type=model.parts.prediction_type,
             dtype=str(self.dtype).removeprefix("torch."),
             device=str(self.device),
-            recommended=model.recommended.train,
+            side=model.side,
         )
 
     def lease(self, parts: frozenset[str]) -> EmbeddedLease:
@@ -177,3 +174,9 @@ def _to_device(parts: Parts, device: torch.device) -> Parts:
             module.eval().requires_grad_(False)
     gc.collect()
     return parts
+
+
+def _side(parts: Parts) -> int:
+    """What the UNet's configuration says, in pixels; the VAE makes one latent of 8 by 8."""
+    sample_size = getattr(parts.unet.config, "sample_size", None)
+    return 8 * sample_size if isinstance(sample_size, int) else parts.family.resolution

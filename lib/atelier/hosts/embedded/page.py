@@ -17,7 +17,7 @@ from atelier.hosts.embedded.host import EmbeddedHost
 from atelier.models.sampling import SAMPLERS
 
 Tab = tuple[str, str, Callable[[], Any]]
-"""Title, element id, and the function that builds the tab's content inside the running `gr.Blocks`."""
+"""Title, name (the element is `tab_NAME`), and the function that builds the tab inside the running `gr.Blocks`."""
 
 
 def build_page(host: EmbeddedHost, tabs: Sequence[Tab]) -> gr.Blocks:
@@ -40,8 +40,8 @@ def build_page(host: EmbeddedHost, tabs: Sequence[Tab]) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("txt2img", elem_id="tab_txt2img", id="txt2img"):
                 sizes = _txt2img(host)
-            for title, element, build in tabs:
-                with gr.Tab(title, elem_id=element, id=element):
+            for title, name, build in tabs:
+                with gr.Tab(title, elem_id=f"tab_{name}", id=name):
                     build()
         top = [checkpoint, message, *sizes]
         checkpoint.input(
@@ -104,15 +104,25 @@ def _txt2img(host: EmbeddedHost) -> list[gr.Slider]:
                 interrupt = gr.Button("Stop", elem_id="txt2img_interrupt", scale=1, min_width=80)
             with gr.Row():
                 sampler = gr.Dropdown(
-                    list(SAMPLERS), value=next(iter(SAMPLERS)), label="Sampler", elem_id="txt2img_sampling"
+                    list(SAMPLERS),
+                    value=next(iter(SAMPLERS)),
+                    label="Sampler",
+                    elem_id="txt2img_sampling",
+                    min_width=210,
                 )
-                steps = gr.Slider(1, 150, value=20, step=1, label="Steps", elem_id="txt2img_steps")
+                steps = gr.Slider(1, 150, value=20, step=1, label="Steps", elem_id="txt2img_steps", min_width=210)
             with gr.Row():
-                width = gr.Slider(64, 2048, value=side, step=8, label="Width", elem_id="txt2img_width")
-                height = gr.Slider(64, 2048, value=side, step=8, label="Height", elem_id="txt2img_height")
+                width = gr.Slider(64, 2048, value=side, step=8, label="Width", elem_id="txt2img_width", min_width=210)
+                height = gr.Slider(
+                    64, 2048, value=side, step=8, label="Height", elem_id="txt2img_height", min_width=210
+                )
             with gr.Row():
-                scale = gr.Slider(1, 30, value=7, step=0.5, label="CFG scale", elem_id="txt2img_cfg_scale")
-                batch = gr.Slider(1, 16, value=1, step=1, label="Pictures", elem_id="txt2img_batch_count")
+                scale = gr.Slider(
+                    1, 30, value=7, step=0.5, label="CFG scale", elem_id="txt2img_cfg_scale", min_width=210
+                )
+                batch = gr.Slider(
+                    1, 16, value=1, step=1, label="Pictures", elem_id="txt2img_batch_count", min_width=210
+                )
                 seed = gr.Number(label="Seed (-1: new)", value=-1, precision=0, elem_id="txt2img_seed", min_width=120)
         with gr.Column(scale=6, min_width=320):
             gallery = gr.Gallery(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,12 +12,16 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from atelier.config.errors import AtelierError
 from atelier.hosts.embedded.host import EmbeddedHost
 from atelier.hosts.embedded.page import Tab, build_page
 from atelier.hosts.embedded.page_routes import register
 
 ROOT = Path(__file__).resolve().parents[4]
+LOCAL = ("127.0.0.1", "localhost")
+"""Addresses that only this machine reaches: a page of another site that pretends to be one of them is refused."""
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 SYSTEM_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
@@ -71,6 +76,10 @@ def page_theme() -> gr.themes.Base:
         input_border_width_dark="1px",
         input_border_color="*border_color_primary",
         input_border_color_dark="*border_color_primary",
+        checkbox_border_color="*neutral_400",
+        checkbox_border_color_dark="*neutral_500",
+        checkbox_border_width="1px",
+        checkbox_border_width_dark="1px",
         input_shadow="none",
         block_shadow="none",
         body_text_color_subdued="*neutral_600",
@@ -86,25 +95,47 @@ def serve(
     on_app: Callable[[FastAPI], None] | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Loads the default checkpoint if none is loaded and serves until interrupted.
+    """Loads the first checkpoint if none is loaded, and serves until interrupted.
 
-    `on_ready` is called with the page's address once it answers. Raises `OSError` when the port is taken.
+    `on_ready` is called with the page's address once it answers; without it the address is printed. Raises `OSError`
+    when the port is taken. A checkpoint that cannot be loaded is told, and the page opens without a model.
     """
-    host.load_default()
-    app = make_app(host, tabs, on_app)
-    server = PageServer(uvicorn.Config(app, host=address, port=port, log_level="warning"))
-    server.on_ready = on_ready or (lambda url: print(f"Atelier is ready: {url}", flush=True))
-    server.run()
+    with listening_socket(address, port) as listener:
+        try:
+            host.load_default()
+        except AtelierError as error:
+            print(error, flush=True)
+        app = make_app(host, tabs, on_app)
+        if address in LOCAL:
+            app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+        server = PageServer(uvicorn.Config(app, log_level="warning"))
+        shown = "127.0.0.1" if address in ("0.0.0.0", "::") else address
+        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
+        server.when_ready = lambda: on_ready(url) if on_ready else print(f"Atelier is ready: {url}", flush=True)
+        server.run(sockets=[listener])
+
+
+def listening_socket(address: str, port: int) -> socket.socket:
+    """A socket bound to the address, taken before anything is loaded. Raises `OSError` when it is in use."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 class PageServer(uvicorn.Server):
     """A uvicorn server that says when it answers."""
 
-    on_ready: Callable[[str], None]
+    when_ready: Callable[[], None]
 
-    async def startup(self, sockets: list | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            address = self.config.host if self.config.host not in ("0.0.0.0", "::") else "127.0.0.1"
-            port = self.servers[0].sockets[0].getsockname()[1]
-            self.on_ready(f"http://{address}:{port}")
+            self.when_ready()
