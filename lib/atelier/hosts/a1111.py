@@ -5,21 +5,22 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from atelier.hosts.contract import Folders, ModelInfo, SampleRequest
-from atelier.hosts.webui.borrowed import Borrowed
 from atelier.hosts.webui.folders import folders_of
 from atelier.hosts.webui.lease import WebUILease
 from atelier.hosts.webui.memory import DeviceMemory
-from atelier.models.assets import load_tokenizers
-from atelier.models.build import Weights, weights_from_ldm
-from atelier.models.families import family_named
-from atelier.models.prediction import EPSILON
+
+if TYPE_CHECKING:
+    from atelier.hosts.webui.borrowed import Borrowed
+    from atelier.models.build import Weights
+
+EPSILON, VELOCITY = "epsilon", "v_prediction"
 
 PREFIXES = {
     "cond_stage_model.wrapped.transformer.": "cond_stage_model.transformer.",
@@ -71,7 +72,7 @@ class A1111Host:
             family=family_of(model),
             path=path,
             identity=f"{path}:{path.stat().st_mtime_ns if path.exists() else 0}:{model.sd_model_hash}",
-            prediction_type="v_prediction" if v_prediction else EPSILON,
+            prediction_type=VELOCITY if v_prediction else EPSILON,
             dtype=str(parameter.dtype).removeprefix("torch."),
             device=str(parameter.device),
             refusal=refusal_of(model),
@@ -91,6 +92,12 @@ class A1111Host:
 
     def borrow(self, parts: frozenset[str]) -> Borrowed:
         """Views over the loaded model. Called inside the queue."""
+        # Here and not above: diffusers takes seconds to import, which the WebUI's start must not wait for.
+        from atelier.hosts.webui.borrowed import Borrowed
+        from atelier.models.assets import load_tokenizers
+        from atelier.models.build import weights_from_ldm
+        from atelier.models.families import family_named
+
         model = self._model()
         family = family_named(str(family_of(model)))
 
@@ -108,7 +115,7 @@ class A1111Host:
             read,
             tensors,
             load_tokenizers(family.name),
-            "v_prediction" if v_prediction else EPSILON,
+            VELOCITY if v_prediction else EPSILON,
             bool(getattr(model, "ztsnr", False)),
         )
 

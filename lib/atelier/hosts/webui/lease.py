@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from atelier.config.errors import AtelierError
 from atelier.hosts.contract import BaseGone, ModelInfo
-from atelier.hosts.webui.borrowed import Borrowed
-from atelier.models.family import Parts
+
+if TYPE_CHECKING:
+    from atelier.hosts.webui.borrowed import Borrowed
+    from atelier.models.family import Parts
+
 
 
 class Base(Protocol):
@@ -34,8 +37,8 @@ class Base(Protocol):
         """Puts the base where the host had it."""
 
 
-class WebUILease(AbstractContextManager[Parts]):
-    """Clean views over the loaded base; each turn holds the host's queue and first sets right what it may have changed."""
+class WebUILease(AbstractContextManager["Parts"]):
+    """Clean views over the loaded base. Each turn holds the host's queue and first sets right what it changed."""
 
     def __init__(self, host: Base, parts: frozenset[str], on_exit: Callable[[], None] | None = None) -> None:
         self._host = host

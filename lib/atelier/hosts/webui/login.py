@@ -1,0 +1,55 @@
+"""What a WebUI demands of those who open its page, so that our routes demand the same."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+class Login:
+    """The page's login (--gradio-auth) and the API's (--api-auth) of the running WebUI."""
+
+    def __init__(self, app: Any, flags: Any) -> None:
+        self._app = app
+        self._page = bool(getattr(app, "auth", None)) or bool(
+            getattr(flags, "gradio_auth", None) or getattr(flags, "gradio_auth_path", None)
+        )
+        self._api = _pairs(getattr(flags, "api_auth", None))
+        listens = any(bool(getattr(flags, name, None)) for name in ("listen", "server_name", "share", "ngrok"))
+        insecure = bool(getattr(flags, "enable_insecure_extension_access", False))
+        self.paths = self._page or bool(self._api) or insecure or not listens
+        """False when the page is open to the network without a login: nothing may then name a folder."""
+
+    def lets_in(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> bool:
+        """True for whoever is logged in at the page or gives the API's name and password."""
+        if not self._page and not self._api:
+            return True
+        tokens = getattr(self._app, "tokens", None) or {}
+        if self._page and any(name.startswith("access-token") and value in tokens for name, value in cookies.items()):
+            return True
+        given = _basic(headers.get("authorization", ""))
+        return given is not None and any(
+            secrets.compare_digest(given[0].encode(), name.encode())
+            & secrets.compare_digest(given[1].encode(), password.encode())
+            for name, password in self._api
+        )
+
+
+def _pairs(text: str | None) -> list[tuple[str, str]]:
+    """"a:b,c:d" -> [("a", "b"), ("c", "d")]."""
+    found: Iterable[tuple[str, str, str]] = (item.strip().partition(":") for item in (text or "").split(","))
+    return [(name, password) for name, colon, password in found if colon]
+
+
+def _basic(header: str) -> tuple[str, str] | None:
+    kind, _, value = header.partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        name, colon, password = base64.b64decode(value, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return (name, password) if colon else None

@@ -1,0 +1,65 @@
+"""Puts host, runs and page together inside a WebUI."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+
+from atelier.config.errors import AtelierError
+from atelier.hosts.contract import Host
+from atelier.hosts.detect import detect
+from atelier.hosts.webui.login import Login
+from atelier.jobs.queue import Jobs, current
+from atelier.ui.routes import Access, register
+from atelier.ui.security import Refused
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Door:
+    """The host and its runs, or the sentence that says why there are none."""
+
+    host: Host | None
+    jobs: Jobs | None
+    apology: str = ""
+
+    @classmethod
+    def open(cls) -> Door:
+        """The same runs however often the WebUI builds its page."""
+        try:
+            host = detect()
+            return cls(host, current(host))
+        except AtelierError as error:
+            return cls(None, None, str(error))
+        except Exception as error:  # a WebUI must start whatever an extension makes of it
+            log.exception("Atelier could not start")
+            return cls(None, None, f"Atelier could not start here: {type(error).__name__}: {error}. The console has more.")
+
+    def tab(self, flags: Any = None) -> Any:
+        """A `gr.Blocks` with the training tab."""
+        import gradio as gr
+
+        from atelier.ui.tab import build
+
+        with gr.Blocks(analytics_enabled=False) as page:
+            if self.host is None or self.jobs is None:
+                gr.Markdown(self.apology)
+            else:
+                build(self.jobs, self.host)
+        return page
+
+    def add_routes(self, app: FastAPI, flags: Any) -> None:
+        """The routes behind the live panel, behind the WebUI's login where it has one."""
+        if self.host is None or self.jobs is None:
+            return
+        login = Login(app, flags)
+
+        def guard(request: Request) -> None:
+            if not login.lets_in(request.headers, request.cookies):
+                raise Refused(401, "Log in to the WebUI first.")
+
+        register(app, self.jobs, self.host, Access(guard, login.paths))

@@ -1,0 +1,33 @@
+"""The door: a WebUI runs this file at its start and whenever its page is built anew.
+
+It puts lib/ on the path, finds the adapter for this WebUI, and registers the tab and the routes. Everything that lasts
+longer than a page lives in the package, which the WebUI keeps imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+LIB = str(Path(__file__).resolve().parent.parent / "lib")
+if LIB not in sys.path:
+    sys.path.append(LIB)
+
+from modules import script_callbacks, shared  # noqa: E402 - the WebUI's own, after the path is set
+
+from atelier.ui.door import Door  # noqa: E402
+
+
+def on_ui_tabs() -> list[tuple[Any, str, str]]:
+    """The training tab, or a tab that says why there is none."""
+    return [(Door.open().tab(), "Train", "atelier")]
+
+
+def on_app_started(page: Any, app: Any) -> None:
+    """The routes behind the live panel."""
+    Door.open().add_routes(app, shared.cmd_opts)
+
+
+script_callbacks.on_ui_tabs(on_ui_tabs)
+script_callbacks.on_app_started(on_app_started)
