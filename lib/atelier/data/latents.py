@@ -93,7 +93,10 @@ class LatentCache:
             return load(path.read_bytes())["tensor"]
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except OSError as error:
+            log.warning("%s cannot be read: %s", path, error)
+            return None
+        except (SafetensorError, KeyError, ValueError) as error:
             log.warning("%s cannot be used and is made anew: %s", path, error)
             with contextlib.suppress(OSError):
                 path.unlink()
