@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,15 +36,20 @@ def tiny_configs(family: str) -> dict[str, dict[str, Any]]:
     for index in range(len(TEXT_CLASSES[family])):
         part = "text_encoder" if index == 0 else "text_encoder_2"
         text = released_config(family, part)
-        text.update(
-            hidden_size=64, intermediate_size=96, num_attention_heads=1, num_hidden_layers=3, projection_dim=64
-        )
+        text.update(hidden_size=64, intermediate_size=96, num_attention_heads=1, num_hidden_layers=3, projection_dim=64)
         configs[part] = text
     return configs
 
 
 def tiny_parts(family: str, seed: int = 0) -> Parts:
-    """Random weights; every layer differs, also those that are initialised alike."""
+    """A model of random weights, its own to change; every layer differs, also those that are initialised alike."""
+    original = _original(family, seed)
+    encoders = [copy.deepcopy(encoder) for encoder in original.text_encoders]
+    return replace(original, unet=copy.deepcopy(original.unet), text_encoders=encoders, vae=copy.deepcopy(original.vae))
+
+
+@functools.lru_cache(maxsize=4)
+def _original(family: str, seed: int) -> Parts:
     configs = tiny_configs(family)
     state = torch.get_rng_state()
     torch.manual_seed(seed)

@@ -19,7 +19,7 @@ from atelier.models.families import family_named, recognise
 from atelier.models.ldm_names import TEXT_PARTS, LdmNames, take
 from atelier.models.save import save_checkpoint
 from atelier.models.tensor_file import SafetensorsFile
-from atelier.models.view import build_empty
+from atelier.models.view import alias, build_empty
 
 
 def ldm_state(family: str, folder: Path) -> dict[str, torch.Tensor]:
@@ -64,6 +64,15 @@ def test_joint_projection_is_taken_apart_without_copies() -> None:
     assert torch.equal(torch.cat(pieces), joint)
     assert [piece.data_ptr() - joint.data_ptr() for piece in pieces] == [0, 24, 48]
     assert take(joint, "transposed").data_ptr() == joint.data_ptr()
+
+
+def test_pieces_of_inference_tensors_and_of_parameters_can_be_shared() -> None:
+    with torch.inference_mode():
+        joint = torch.randn(6, 3)
+    shared = alias(take(joint, "k"))
+    assert shared.data_ptr() == joint[2:].data_ptr() and not shared.is_inference()
+    parameter = nn.Parameter(torch.randn(6, 3))
+    assert not alias(take(parameter, "v")).requires_grad
 
 
 def lora_names(family_name: str, with_convolutions: bool) -> set[str]:
