@@ -18,6 +18,8 @@ from atelier.ui.uploads import keep_files
 
 UPLOADS = "uploads"
 """Below the runs folder: the pictures that were dropped on the page."""
+PATHS = ("train_data_dir", "reg_data_dir", "conditioning_data_dir", "network_weights", "base_weights")
+"""Settings of the tab that name a folder or a file."""
 
 
 class NameTaken(AtelierError):
@@ -38,6 +40,8 @@ class Request:
     values: Mapping[str, Any]
     files: Sequence[DroppedFile] = ()
     caption_from_name: bool = False
+    paths: bool = True
+    """False: the page is open to the network without a login, and nobody there may name a folder or file."""
     notes: list[str] = field(default_factory=list)
     """Filled while it is read: what was left out, for the person to know."""
 
@@ -45,6 +49,11 @@ class Request:
 def settings_of(request: Request, host: Host) -> Settings:
     """The settings, with dropped files as the folder of pictures. Raises `AtelierError`."""
     settings = collect(request.values)
+    if not request.paths and any(getattr(settings, key) for key in PATHS):
+        raise AtelierError(
+            "This page is open to the network without a login, so folders and files of this machine cannot be named. "
+            "Drop the pictures on the page instead."
+        )
     folder = (settings.train_data_dir or "").strip().strip('"')
     if request.files:
         uploaded = keep_files(request.files, host.folders.runs / UPLOADS)

@@ -21,8 +21,12 @@ LOOKED_AT = ("Pictures", "Captions")
 """Groups whose settings change what is found in the pictures."""
 
 
-def build(jobs: Jobs, host: Host) -> dict[str, Any]:
-    """Builds the tab inside the running `gr.Blocks`. Gives its controls by the keys of their settings."""
+def build(jobs: Jobs, host: Host, paths: bool = True) -> dict[str, Any]:
+    """Builds the tab inside the running `gr.Blocks`. Gives its controls by the keys of their settings.
+
+    Without `paths` nobody may name a folder or a file of this machine, only drop pictures: for a page that is open to
+    the network without a login.
+    """
     with gr.Column(elem_id="atelier_tab"):
         with gr.Row(elem_id="atelier_top"):
             with gr.Column(scale=5, min_width=320):
@@ -41,7 +45,8 @@ def build(jobs: Jobs, host: Host) -> dict[str, Any]:
             advanced, from_name = advanced_controls()
         filled = gr.State({})
     controls = {**simple, **advanced}
-    _connect(Actions(jobs, host), controls, files, from_name, filled, train, reset, found, message)
+    actions = Actions(jobs, host)
+    _connect(actions, controls, files, from_name, filled, train, reset, found, message, paths)
     return controls
 
 
@@ -95,6 +100,7 @@ def _connect(
     reset: Any,
     found: Any,
     message: Any,
+    paths: bool,
 ) -> None:
     """Events. Inputs go in as a set, so that handlers get them by component and none can be mixed up."""
     inputs = {*controls.values(), files, from_name, filled}
@@ -102,7 +108,7 @@ def _connect(
 
     def request_of(data: dict[Any, Any]) -> Request:
         values = {key: data[control] for key, control in controls.items()}
-        return Request(values, dropped_files(data[files]), bool(data[from_name]))
+        return Request(values, dropped_files(data[files]), bool(data[from_name]), paths)
 
     def answer(reply: Reply) -> dict[Any, Any]:
         given: dict[Any, Any] = {controls[key]: value for key, value in reply.changes.items()}
