@@ -88,8 +88,11 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _not_written(path, error) from error
     except RuntimeError as error:
-        # torch.save reports a full disk this way.
-        raise AtelierError(f"{path.name} could not be written: {error}. Nothing already saved was changed.") from error
+        # torch.save reports a disk that fills up as an error of its archive, in words of its own.
+        raise AtelierError(
+            f"{path.name} could not be written, most likely because the disk is full ({error}). "
+            "Nothing already saved was changed."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
