@@ -65,7 +65,7 @@ def prepare_lora(parts: Parts, file: LoRAFile, names: LayerNames | None = None) 
             unfitting.append(f"{target.name}: {error}")
     if not ready:
         raise AtelierError(_nothing_fits(parts, file, unfitting))
-    network = Network(ready, NetworkConfig(module="frozen"))
+    network = Network(ready, NetworkConfig(module="frozen"), parts.family.name)
     network.requires_grad_(False).eval()
     return AppliedLora(file.name, network, unknown, unfitting)
 

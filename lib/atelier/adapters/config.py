@@ -16,7 +16,8 @@ DEFAULT_DIM = 4
 class NetworkConfig:
     """Rank, strength and dropouts of the adapters, and which parts get them.
 
-    `alpha` 0 or None means dim. Without `conv_dim` only the transformers are adapted. `dims` holds ranks and
+    `alpha` 0 or None means dim. Without `conv_dim` only the transformers are adapted (LyCORIS' kinds then take dim
+    for the convolutions; 0 leaves them out). `dims` holds ranks and
     alphas of single layers by kohya's name: with it only the layers named there are adapted.
     `arguments` are the network_args that are left, as text.
     """
@@ -37,7 +38,10 @@ class NetworkConfig:
 
     @classmethod
     def from_settings(cls, settings: Any) -> NetworkConfig:
-        """From the settings under kohya's names. Raises `AtelierError` for a network_args entry it cannot read."""
+        """From the settings under kohya's names; as there, conv_alpha is 1 for a plain LoRA if it is not given.
+
+        Raises `AtelierError` for a network_args entry that cannot be read.
+        """
         arguments = parse_network_args(getattr(settings, "network_args", None) or [])
 
         def number(key: str, kind: Any = float) -> Any:
@@ -45,17 +49,21 @@ class NetworkConfig:
             return _number(key, value, kind) if value is not None else getattr(settings, key, None)
 
         dropout = number("dropout")
+        module = settings.network_module or "networks.lora"
+        conv_alpha = number("conv_alpha")
+        if conv_alpha is None and module == "networks.lora":
+            conv_alpha = 1.0
         return cls(
             dim=settings.network_dim or DEFAULT_DIM,
             alpha=settings.network_alpha,
-            conv_dim=number("conv_dim", int) or None,
-            conv_alpha=number("conv_alpha"),
+            conv_dim=number("conv_dim", int),
+            conv_alpha=conv_alpha,
             dropout=settings.network_dropout or dropout or 0.0,
             rank_dropout=number("rank_dropout") or 0.0,
             module_dropout=number("module_dropout") or 0.0,
             unet=not settings.network_train_text_encoder_only,
             text_encoders=not settings.network_train_unet_only,
-            module=settings.network_module or "networks.lora",
+            module=module,
             arguments=arguments,
         )
 

@@ -48,7 +48,10 @@ class ChangedWeight(nn.Module):
         self._changed = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """None of its own to save: it is the content of a file."""
+        """None of its own: it is the content of a file."""
+        return {}
+
+    def saved(self) -> dict[str, Tensor]:
         return {}
 
     def add(self, x: Tensor, out: Tensor, batch: int) -> Tensor:

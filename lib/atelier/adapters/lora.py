@@ -70,10 +70,11 @@ class LoRALayer(nn.Module):
         self.multiplier = multiplier
         self.factor = multiplier * self.alpha / self.dim
 
-    def set_alpha(self, alpha: float) -> None:
-        """Takes over the alpha of a file."""
-        self.alpha = float(alpha or self.dim)
-        self.set_multiplier(self.multiplier)
+    def loaded(self, alpha: float | None) -> None:
+        """To be called after its weights were taken from a file with this alpha."""
+        if alpha is not None:
+            self.alpha = float(alpha or self.dim)
+            self.set_multiplier(self.multiplier)
 
     def attach(self) -> None:
         attach(self.module, self)
@@ -143,6 +144,10 @@ class LoRALayer(nn.Module):
     def tensors(self) -> dict[str, Tensor]:
         """Its trained weights under the names that follow the layer's own in a file."""
         return {"lora_down.weight": self.lora_down, "lora_up.weight": self.lora_up}
+
+    def saved(self) -> dict[str, Tensor]:
+        """What is written into a file beside alpha."""
+        return self.tensors()
 
 
 def draw_down(tensor: Tensor, generator: torch.Generator) -> None:

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.groups import parameter_groups
 from atelier.adapters.lora import LoRALayer
-from atelier.adapters.ranks import rank_of
+from atelier.adapters.ranks import Ranks
 from atelier.adapters.targets import Target, find_targets
 from atelier.config.errors import AtelierError
 from atelier.models.family import Parts
+
+PLAIN = ("", "networks.lora")
+"""The values of network_module that mean a plain LoRA."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,11 @@ class NormReport:
 class Network(nn.Module):
     """The adapters of a model by kohya's names, text encoders first. The base's modules are not part of it."""
 
-    def __init__(self, layers: Iterable[tuple[Target, Any]], config: NetworkConfig) -> None:
+    def __init__(self, layers: Iterable[tuple[Target, Any]], config: NetworkConfig, family: str) -> None:
+        """`family` is the name of the model's family: it decides how blocks are counted."""
         super().__init__()
         self.config = config
+        self.family = family
         self.targets: dict[str, Target] = {}
         self.layers = nn.ModuleDict()
         for target, layer in layers:
@@ -105,9 +110,10 @@ class Network(nn.Module):
     @torch.no_grad()
     def apply_max_norm(self, limit: float) -> NormReport:
         """kohya's scale_weight_norms: no layer's (alpha/dim)·up·down keeps a norm above `limit`."""
-        results = [layer.limit_norm(limit) for layer in self.layers.values() if hasattr(layer, "limit_norm")]
+        results = [layer.limit_norm(limit) for layer in self.layers.values()]
+        results = [result for result in results if result is not None]
         if not results:
-            raise AtelierError("scale_weight_norms works with LoRA layers only; leave it empty for this kind.")
+            raise AtelierError("scale_weight_norms has no meaning for this kind of adapter; leave it empty.")
         norms = torch.stack([norm for norm, _ in results])
         scaled = torch.stack([was for _, was in results]).sum()
         return NormReport(scaled, norms.mean(), norms.max())
@@ -119,7 +125,7 @@ class Network(nn.Module):
         """Copies on the CPU under kohya's names, with `alpha` as a 0-d tensor; `dtype` None keeps fp32."""
         tensors: dict[str, Tensor] = {}
         for name, layer in self.layers.items():
-            for key, tensor in layer.tensors().items():
+            for key, tensor in layer.saved().items():
                 copy = tensor.detach().to("cpu", dtype or tensor.dtype, copy=True).contiguous()
                 tensors[f"{name}.{key}"] = copy
             if layer.alpha is not None:
@@ -133,11 +139,10 @@ class Network(nn.Module):
         Raises `AtelierError` when a tensor has another shape than the network's, before anything is changed.
         """
         known: dict[str, Tensor] = {}
-        alphas: dict[str, Any] = {}
+        others: set[str] = set()
         for name, layer in self.layers.items():
             known.update({f"{name}.{key}": tensor for key, tensor in layer.tensors().items()})
-            if layer.alpha is not None:
-                alphas[f"{name}.alpha"] = layer
+            others |= {f"{name}.alpha", *(f"{name}.{key}" for key in layer.saved())}
         for name, tensor in known.items():
             if name in tensors and tuple(tensors[name].shape) != tuple(tensor.shape):
                 raise AtelierError(
@@ -147,12 +152,13 @@ class Network(nn.Module):
         for name, tensor in known.items():
             if name in tensors:
                 tensor.copy_(tensors[name])
-        for name, layer in alphas.items():
-            if name in tensors:
-                layer.set_alpha(float(tensors[name]))
+        for name, layer in self.layers.items():
+            if any(f"{name}.{key}" in tensors for key in layer.tensors()):
+                alpha = tensors.get(f"{name}.alpha")
+                layer.loaded(None if alpha is None else float(alpha))
         return LoadReport(
             missing=sorted(name for name in known if name not in tensors),
-            unexpected=sorted(name for name in tensors if name not in known and name not in alphas),
+            unexpected=sorted(name for name in tensors if name not in known and name not in others),
         )
 
     def trained_tensors(self) -> dict[str, Tensor]:
@@ -179,25 +185,45 @@ def build(parts: Parts, config: NetworkConfig, seed: int = 0) -> Network:
     """Adapters for every layer that `config` asks for, not attached yet. `seed` decides the initial values.
 
     Each layer draws from one generator in the order of the layers; the global generators are not touched.
-    Raises `AtelierError` when no layer is left to adapt.
+    Raises `AtelierError` when no layer is left to adapt, when network_module or network_args ask for something
+    unknown, or when the kind needs a package that is missing.
     """
-    generator = torch.Generator().manual_seed(seed)
-    layers: list[tuple[Target, Any]] = []
-    for target in find_targets(parts, config.unet, config.text_encoders, convolutions=True):
-        rank = rank_of(target, config)
-        if rank is None:
-            continue
-        dim, alpha = rank
-        layer = LoRALayer(
-            target.module,
-            dim,
-            alpha,
-            dropout=config.dropout,
-            rank_dropout=config.rank_dropout,
-            module_dropout=config.module_dropout,
-            generator=generator,
-        )
-        layers.append((target, layer))
+    if config.module not in PLAIN:
+        from atelier.adapters.kinds import kind_layers
+
+        layers = kind_layers(parts, config, seed)
+    else:
+        layers = plain_layers(parts, config, seed)
     if not layers:
         raise AtelierError("The network has no layer: neither the UNet nor the text encoder is to be trained.")
-    return Network(layers, config)
+    return Network(layers, config, parts.family.name)
+
+
+def plain_layers(parts: Parts, config: NetworkConfig, seed: int) -> list[tuple[Target, Any]]:
+    """The layers of a LoRA as networks.lora makes it."""
+    ranks = Ranks(config, parts.family.name)
+    targets = find_targets(parts, config.unet, config.text_encoders, convolutions=True)
+    chosen = [(target, ranks.of(target)) for target in targets]
+    return lora_layers([(target, rank) for target, rank in chosen if rank is not None], config, seed)
+
+
+def lora_layers(
+    chosen: Sequence[tuple[Target, tuple[int, float | None]]], config: NetworkConfig, seed: int
+) -> list[tuple[Target, Any]]:
+    """A `LoRALayer` for each (target, (dim, alpha)), with the dropouts of `config`."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (
+            target,
+            LoRALayer(
+                target.module,
+                dim,
+                alpha,
+                dropout=config.dropout,
+                rank_dropout=config.rank_dropout,
+                module_dropout=config.module_dropout,
+                generator=generator,
+            ),
+        )
+        for target, (dim, alpha) in chosen
+    ]
