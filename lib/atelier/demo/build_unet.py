@@ -7,14 +7,21 @@ from collections.abc import Sequence
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch.nn import functional
 
 from atelier.demo.budget import Average, Budget, Report, learning_rate
 from atelier.demo.build_text import HIDDEN_SIZE
 
-BATCH = 48
-PEAK_RATE = 1e-3
+BATCH = 32
+PEAK_RATE = 1.5e-3
 STEPS = 1000
+GROUPS = 8
+"""Of the group normalisations. SD 1.x's 32 would leave one channel to a group here: each channel's mean, and with it
+the colour of the background, would be normalised away."""
+
+MOST_SIGNAL = 2.0
+"""Timesteps with a higher signal-to-noise ratio than this count for less, as in min-SNR weighting (Hang et al.,
+2023): what little noise they have is not what shapes and colours are decided by."""
+
 NO_CAPTION = 0.1
 """Share of the examples that learn without their caption, which guidance needs."""
 
@@ -37,7 +44,7 @@ def new_unet() -> UNet2DConditionModel:
         layers_per_block=1,
         cross_attention_dim=HIDDEN_SIZE,
         attention_head_dim=8,
-        norm_num_groups=32,
+        norm_num_groups=GROUPS,
     )
 
 
@@ -103,7 +110,8 @@ def build_unet(
         kept = signal[timesteps][:, None, None, None]
         noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
         predicted = unet(noisy, timesteps, context, encoder_attention_mask=mask).sample
-        loss = functional.mse_loss(predicted, noise)
+        weight = (MOST_SIGNAL * (1 - kept) / kept).clamp(max=1)
+        loss = (weight * (predicted - noise).square()).mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)

@@ -38,7 +38,7 @@ PLAIN = "white"
 """The background of a caption that names none."""
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
-RADII: dict[str | None, tuple[float, float]] = {"small": (12.5, 15.5), "big": (23.0, 26.0), None: (16.0, 24.0)}
+RADII: dict[str | None, tuple[float, float]] = {"small": (13.5, 16.5), "big": (23.5, 26.0), None: (17.0, 24.0)}
 """Size word -> smallest and largest radius in pixels."""
 
 COLOUR_JITTER = 8.0
