@@ -19,7 +19,7 @@ CLASS_WORD = "badge"
 LEFT: RGB = (250, 120, 180)
 RIGHT: RGB = (60, 185, 85)
 RIM: RGB = (30, 25, 60)
-RIM_SHARE = 0.82
+RIM_SHARE = 0.78
 """The coloured part is this much of the whole badge's size; the rest is the rim."""
 
 
@@ -33,21 +33,21 @@ class View:
 
 
 VIEWS = (
-    View("white", (32, 32), 22),
-    View("blue", (29, 34), 19),
-    View("yellow", (35, 31), 24),
-    View("gray", (31, 29), 17),
-    View("orange", (34, 34), 21),
-    View("cyan", (30, 31), 25),
-    View("purple", (33, 33), 18),
+    View("white", (32, 31), 24),
+    View("blue", (29, 33), 21),
+    View("yellow", (34, 31), 26),
+    View("gray", (31, 29), 20),
+    View("orange", (34, 32), 23),
+    View("cyan", (31, 31), 26),
+    View("purple", (33, 33), 21),
 )
 """The pictures to train on."""
 
 OTHER_VIEWS = (
-    View("white", (34, 30), 18),
-    View("gray", (30, 33), 23),
-    View("yellow", (32, 34), 20),
-    View("red", (31, 31), 22),
+    View("white", (34, 30), 20),
+    View("gray", (31, 31), 25),
+    View("yellow", (32, 33), 22),
+    View("red", (31, 30), 24),
 )
 """Pictures never trained on, for measuring."""
 
