@@ -42,7 +42,6 @@ class Subset:
     alpha_mask: bool = False
     conditioning_data_dir: str | None = None
     resize_interpolation: str | None = None
-    network_multiplier: float = 1.0
     custom_attributes: dict[str, Any] = field(default_factory=dict)
     cache_info: bool = False
     caption_from_name: bool = False
@@ -63,6 +62,8 @@ class Dataset:
     validation_split: float = 0.0
     validation_seed: int | None = None
     resize_interpolation: str | None = None
+    network_multiplier: float = 1.0
+    """kohya's key, kept for files."""
     subsets: list[Subset] = field(default_factory=list)
 
 
@@ -97,8 +98,17 @@ def subset_from_settings(settings: Settings, folder: str | Path, **changes: Any)
     """A subset over `folder` with the captions and augmentations of the training settings."""
     names = {item.name for item in dataclasses.fields(Subset)} & {item.name for item in dataclasses.fields(Settings)}
     shared = {name: getattr(settings, name) for name in names}
-    shared.pop("face_crop_aug_range", None)
+    shared["face_crop_aug_range"] = parse_range(settings.face_crop_aug_range)
     return Subset(**{**shared, "image_dir": str(folder), "num_repeats": settings.dataset_repeats, **changes})
+
+
+def parse_range(text: str | None) -> list[float] | None:
+    """ "2.0,4.0" -> [2.0, 4.0]; None when it is no such text."""
+    try:
+        low, high = (float(part) for part in (text or "").split(","))
+    except ValueError:
+        return None
+    return [low, high]
 
 
 _REPEATS = re.compile(r"^(\d{1,6})_(.+)$")
@@ -125,6 +135,9 @@ def datasets_from_folders(settings: Settings) -> DatasetConfig:
     if not settings.train_data_dir:
         raise SettingsError([Problem("train_data_dir", None, "give a folder of pictures, or a dataset file")])
     dataset = dataset_from_settings(settings)
+    if settings.in_json:
+        dataset.subsets = [subset_from_settings(settings, settings.train_data_dir, metadata_file=settings.in_json)]
+        return DatasetConfig([dataset])
     for parent, is_reg in ((settings.train_data_dir, False), (settings.reg_data_dir, True)):
         if not parent:
             continue

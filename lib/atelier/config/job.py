@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from atelier.config.datasets import Dataset, DatasetConfig, Subset, datasets_from_folders
 from atelier.config.errors import AtelierError
 from atelier.config.schema import Settings, check
+from atelier.config.values import plain
 
 VERSION = 1
 
@@ -19,6 +20,10 @@ class JobConfig:
 
     settings: Settings
     datasets: DatasetConfig
+    notes: list[str] = field(default_factory=list)
+    """What the person should know about the file that the job was read from."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """sd-scripts' keys that have no setting here, kept for export."""
 
     @property
     def trigger(self) -> str:
@@ -41,6 +46,7 @@ def job_to_dict(job: JobConfig) -> dict[str, Any]:
         "version": VERSION,
         "settings": dataclasses.asdict(job.settings),
         "datasets": [dataclasses.asdict(dataset) for dataset in job.datasets.datasets],
+        "extra": plain(job.extra),
     }
 
 
@@ -55,6 +61,6 @@ def job_from_dict(data: dict[str, Any]) -> JobConfig:
             subsets = [Subset(**subset) for subset in item["subsets"]]
             width, height = item["resolution"]
             datasets.append(Dataset(**{**item, "subsets": subsets, "resolution": (width, height)}))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AtelierError(f"This is not a job that can be read: {error}.") from error
-    return JobConfig(settings, DatasetConfig(datasets))
+    return JobConfig(settings, DatasetConfig(datasets), extra=dict(data.get("extra") or {}))

@@ -111,7 +111,7 @@ def _contradictions(settings: Settings) -> list[Problem]:
         found.append(
             Problem("lr_warmup_steps", settings.lr_warmup_steps, "constant has no warm-up; use constant_with_warmup")
         )
-    if settings.min_bucket_reso > settings.max_bucket_reso:
+    if settings.enable_bucket and settings.min_bucket_reso > settings.max_bucket_reso:
         found.append(Problem("min_bucket_reso", settings.min_bucket_reso, "it must not exceed max_bucket_reso"))
     low, high = settings.min_timestep or 0, 1000 if settings.max_timestep is None else settings.max_timestep
     if low >= high:

@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.exceptions import ParseError
+from tomlkit.exceptions import TOMLKitError
 
+from atelier.config.assemble import Entry, Reading, assemble
 from atelier.config.dataset_toml import read_datasets
 from atelier.config.datasets import DatasetConfig
 from atelier.config.errors import AtelierError, Problem, SettingsError
 from atelier.config.job import JobConfig, job_from_settings
-from atelier.config.schema import Settings, check, options
-from atelier.config.values import BadValue, coerce, nearest
+from atelier.config.schema import Settings
+from atelier.config.verdicts import NOT_SUPPORTED, UNKNOWN, training_verdict
 
-IGNORED_BY_ITSELF = "has no effect here"
+OURS = "atelier"
+"""The section of our own files. What stands there wins: the other sections hold what sd-scripts makes of it."""
+LONGEST = 8_000_000
+"""Bytes: a larger file holds no settings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,24 +33,40 @@ class Document:
     text: str
     content: dict[str, Any]
 
-    def line_of(self, key: str) -> int | None:
-        """The line, from 1, on which `key` is first set."""
-        pattern = re.compile(rf'^\s*(?:{re.escape(key)}|"{re.escape(key)}")\s*=')
-        return next((number for number, line in enumerate(self.text.splitlines(), 1) if pattern.match(line)), None)
+    def line_of(self, key: str, occurrence: int = 0) -> int | None:
+        """The line, from 1, on which `key` is set for the n-th time."""
+        pattern = re.compile(rf"""(^|[{{,\s])(?:{re.escape(key)}|"{re.escape(key)}"|'{re.escape(key)}')\s*=""")
+        lines = [
+            number
+            for number, line in enumerate(self.text.split("\n"), 1)
+            if not line.lstrip().startswith("#") and pattern.search(line)
+        ]
+        return lines[min(occurrence, len(lines) - 1)] if lines else None
 
     def problem(self, key: str, value: object, allowed: str) -> Problem:
         return Problem(key, value, allowed, self.name, self.line_of(key))
 
 
-def read_document(path: Path) -> Document:
-    """Parses a TOML file of any line endings, with or without a byte order mark. Raises `AtelierError`."""
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8 or, by its mark, UTF-16. Raises `AtelierError`."""
+    if path.is_dir():
+        raise AtelierError(f"{path} is a folder; give a file.")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise AtelierError(f"{path} cannot be read: {error.strerror or error}.") from error
+        if path.stat().st_size > LONGEST:
+            raise AtelierError(f"{path.name} is too large to be a file of settings.")
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise AtelierError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise AtelierError(f"{path.name} is not text in UTF-8; save it as such.") from error
-    return parse_document(text, path.name)
+
+
+def read_document(path: Path) -> Document:
+    """Parses a TOML file of any line endings, with or without a byte order mark. Raises `AtelierError`."""
+    return parse_document(read_text(path), path.name)
 
 
 def parse_document(text: str, name: str) -> Document:
@@ -54,87 +74,128 @@ def parse_document(text: str, name: str) -> Document:
     text = text.replace("\r\n", "\n")
     try:
         content = tomlkit.parse(text).unwrap()
-    except ParseError as error:
-        raise AtelierError(f"{name} is not valid TOML: {error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise AtelierError(f"{name} is not valid TOML: {error}.") from error
+    except (TOMLKitError, ValueError, RecursionError) as error:
+        hint = " Write folders as 'C:\\pictures' in single quotes, or with / between them." if "\\" in text else ""
+        raise AtelierError(f"{name} is not valid TOML: {str(error).rstrip('.')}.{hint}") from error
     return Document(name, text, content)
 
 
 def flatten(content: Mapping[str, Any]) -> dict[str, Any]:
     """Training TOML has sections whose names mean nothing: one level is taken out."""
     flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            flat.update(value)
-        else:
-            flat[key] = value
+    for entry in entries_of(content):
+        flat[entry.key] = entry.value
     return flat
 
 
-def settings_from(
-    document: Document, overrides: Mapping[str, str] | None = None, known_elsewhere: frozenset[str] = frozenset()
-) -> Settings:
-    """Settings of a training TOML; `overrides` (KEY to text, from a command line) win.
+def entries_of(content: Mapping[str, Any]) -> list[Entry]:
+    """The keys of a training TOML with the section each is in; those of our own section come last, and so win."""
+    found: list[Entry] = []
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            found += [Entry(inner, item, where=key) for inner, item in value.items()]
+        else:
+            found.append(Entry(key, value))
+    return [entry for entry in found if entry.where != OURS] + [entry for entry in found if entry.where == OURS]
 
-    `known_elsewhere` are kohya's keys without a field here, which are passed over. Raises `SettingsError` with every
-    problem: a key that nobody knows (and the nearest that is known), a wrong kind, a value out of range.
+
+def read_settings(document: Document, overrides: Mapping[str, str] | None = None) -> Reading:
+    """What a training TOML says; `overrides` (KEY to text, from a command line) win. Wrong values become problems."""
+    entries = entries_of(document.content)
+    entries += [Entry(key, text, source=f"--{key}", shown=text) for key, text in (overrides or {}).items()]
+    entries = _without_unset(entries)
+
+    def place(key: str, value: object, allowed: str) -> Problem:
+        plain_key = key.removeprefix("--")
+        if key.startswith("--") or plain_key in (overrides or {}):
+            return Problem(f"--{plain_key}", value, allowed)
+        return document.problem(key, value, allowed)
+
+    reading = assemble(entries, place)
+    reading.check(place)
+    return reading
+
+
+def _without_unset(entries: list[Entry]) -> list[Entry]:
+    """Our own section lists settings under "unset" that the other sections give only for sd-scripts' sake."""
+    unset = {
+        str(key)
+        for entry in entries
+        if entry.where == OURS and entry.key == "unset" and isinstance(entry.value, list)
+        for key in entry.value
+    }
+    return [
+        entry
+        for entry in entries
+        if not (entry.where == OURS and entry.key == "unset") and (entry.key not in unset or entry.source)
+    ]
+
+
+def settings_from(document: Document, overrides: Mapping[str, str] | None = None) -> Settings:
+    """Settings of a training TOML, to be trained with.
+
+    Raises `SettingsError` with every problem: a key that nobody knows (and the nearest that is known), a wrong kind, a
+    value out of range.
     """
-    declared = {option.key: option for option in options()}
-    values: dict[str, Any] = {}
-    problems: list[Problem] = []
-    for key, value in flatten(document.content).items():
-        if key not in declared:
-            if key not in known_elsewhere:
-                problems.append(document.problem(key, value, _unknown(key, [*declared, *known_elsewhere])))
-            continue
-        try:
-            values[key] = coerce(declared[key], value, from_text=key in ("resolution",))
-        except BadValue as error:
-            problems.append(document.problem(key, value, str(error)))
-    for key, text in (overrides or {}).items():
-        if key not in declared:
-            if key not in known_elsewhere:
-                problems.append(Problem(f"--{key}", text, _unknown(key, [*declared, *known_elsewhere])))
-            continue
-        try:
-            values[key] = coerce(declared[key], text, from_text=True)
-        except BadValue as error:
-            problems.append(Problem(f"--{key}", text, str(error)))
+    return _usable(document, overrides)[0]
+
+
+def _usable(document: Document, overrides: Mapping[str, str] | None) -> tuple[Settings, Reading]:
+    reading = read_settings(document, overrides)
+    problems = []
+    for found in reading.keys:
+        if found.verdict == UNKNOWN:
+            allowed = found.note[:1].lower() + found.note[1:].rstrip(".")
+            if found.key.startswith("--"):
+                problems.append(Problem(found.key, found.value, allowed))
+            else:
+                problems.append(document.problem(found.key, found.value, allowed))
+    problems += reading.problems
     if problems:
         raise SettingsError(problems)
-    settings = Settings(**values)
-    try:
-        check(settings)
-    except SettingsError as error:
-        raise SettingsError(
-            [
-                document.problem(p.key, p.value, p.allowed) if p.key in flatten(document.content) else p
-                for p in error.problems
-            ]
-        ) from error
-    return settings
+    return reading.settings(), reading
 
 
-def load_job(
-    path: Path,
-    dataset_config: Path | None = None,
-    overrides: Mapping[str, str] | None = None,
-    known_elsewhere: frozenset[str] = frozenset(),
-) -> JobConfig:
-    """A job from a training TOML and, if given there or here, a dataset TOML. Raises `AtelierError`."""
+def load_job(path: Path, dataset_config: Path | None = None, overrides: Mapping[str, str] | None = None) -> JobConfig:
+    """A job from a training TOML and, if given there or here, a dataset TOML. Raises `AtelierError`.
+
+    `JobConfig.notes` says which keys of the file are not supported.
+    """
     document = read_document(path)
-    named = dataset_config or flatten(document.content).get("dataset_config")
-    settings = settings_from(document, overrides, known_elsewhere | {"dataset_config", "config_file"})
+    settings, reading = _usable(document, overrides)
+    named = dataset_config or (find_beside(Path(reading.dataset_config), path) if reading.dataset_config else None)
     datasets: DatasetConfig | None = None
     if named:
-        dataset_path = Path(str(named)).expanduser()
-        if not dataset_path.is_absolute() and not dataset_path.exists():
-            dataset_path = path.parent / dataset_path
-        datasets = read_datasets(read_document(dataset_path), settings)
-    return job_from_settings(settings, datasets)
+        datasets = read_datasets(read_document(named), settings)
+        folders_beside(datasets, named)
+    job = job_from_settings(settings, datasets)
+    job.notes = [*reading.notes, *unsupported(reading)]
+    job.extra = reading.extra
+    return job
 
 
-def _unknown(key: str, known: list[str]) -> str:
-    guess = nearest(key, known)
-    return f"there is no such key; did you mean {guess}?" if guess else "there is no such key; take it out"
+def unsupported(reading: Reading) -> list[str]:
+    """A sentence for each key that asks for something which is not done."""
+    return [
+        f"{found.key} is not supported: {found.note or training_verdict(found.key).note}"
+        for found in reading.keys
+        if found.verdict == NOT_SUPPORTED
+    ]
+
+
+def find_beside(path: Path, named_in: Path) -> Path:
+    """`path` as written, or else in the folder of the file that names it, under its path or its name alone."""
+    path = path.expanduser()
+    for candidate in (path, named_in.parent / path, named_in.parent / path.name):
+        if candidate.is_file():
+            return candidate
+    return path
+
+
+def folders_beside(datasets: DatasetConfig, named_in: Path) -> None:
+    """Folders that do not exist as written are looked for beside the file that names them."""
+    for subset in datasets.subsets:
+        for key in ("image_dir", "conditioning_data_dir", "metadata_file"):
+            text = getattr(subset, key)
+            if text and not Path(text).expanduser().exists() and (named_in.parent / text).exists():
+                setattr(subset, key, str(named_in.parent / text))

@@ -1,4 +1,8 @@
-"""A job as the pair of TOML files that kohya's sd-scripts would run."""
+"""A job as the pair of TOML files that kohya's sd-scripts would run, and that reads back as the same job.
+
+sd-scripts passes over sections and keys that it does not know in a training file, and a later key wins. So what it
+cannot say stands in a section of ours, which comes first; what sd-scripts shall do instead comes after it.
+"""
 
 from __future__ import annotations
 
@@ -7,81 +11,151 @@ from typing import Any
 
 import tomlkit
 
+from atelier.config.assemble import KOHYA_DEFAULTS
+from atelier.config.dataset_toml import OURS as IN_ATTRIBUTES
 from atelier.config.datasets import Dataset, Subset
 from atelier.config.job import JobConfig
+from atelier.config.option import Option
 from atelier.config.schema import options
+from atelier.config.toml_in import OURS
 
 PRECISION_OF_AUTO = "bf16"
 """What "auto" becomes for a program that does not know it."""
 
+_ALWAYS = {"output_name", "network_module", "network_dim", "network_alpha", "optimizer_type", "learning_rate",
+           "max_train_steps", "save_precision", "save_model_as", "lr_scheduler", "resolution"}  # fmt: skip
+"""Written even where they are what sd-scripts would take anyway, for whoever reads the file."""
 
-def training_toml(job: JobConfig, for_kohya: bool = False) -> str:
-    """The training TOML: every setting that differs from its default, by group.
 
-    With `for_kohya`, keys of ours are left out or written in kohya's way (conv_dim goes into network_args).
+def training_toml(job: JobConfig, for_kohya: bool = False, **instead: Any) -> str:
+    """The training TOML, by group: every setting that differs from what reading would give.
+
+    With `for_kohya`, what sd-scripts does not know is said in its words (conv_dim in network_args, a precision for
+    "auto"), and `instead` holds further values for it, by key, in place of the job's.
     """
-    document = tomlkit.document()
+    ours = tomlkit.table()
     tables: dict[str, Any] = {}
+    if for_kohya:
+        instead = {**_in_kohyas_words(job), **instead}
+    unset = []
     for option in options():
         value = getattr(job.settings, option.key)
-        needed = option.key == "output_name" or (for_kohya and option.key in _ALWAYS)
-        if value is None or (value == option.default and not needed):
+        written = _written(option, value)
+        if option.key in instead:
+            if written is not None:
+                ours[option.key] = written
+            elif instead[option.key] is not None and value != instead[option.key]:
+                unset.append(option.key)
+            written = instead[option.key]
+        elif for_kohya and option.ours:
+            if written is not None:
+                ours[option.key] = written
             continue
-        if for_kohya and option.ours:
-            continue
-        if for_kohya and option.key == "mixed_precision" and value == "auto":
-            value = PRECISION_OF_AUTO
-        table = tables.setdefault(option.group, tomlkit.table())
-        table[option.key] = list(value) if isinstance(value, (list, tuple)) else value
-    if for_kohya:
-        _conv_arguments(job, tables)
+        if written is not None:
+            tables.setdefault(option.group, tomlkit.table())[option.key] = written
+    if unset:
+        ours["unset"] = unset
+    known = {option.key for option in options()}
+    for key, value in [*job.extra.items(), *((key, value) for key, value in instead.items() if key not in known)]:
+        tables.setdefault("Other", tomlkit.table())[key] = value
+    document = tomlkit.document()
+    if ours:
+        document[OURS] = ours
     for group, table in tables.items():
         document[group.lower().replace(" ", "_")] = table
     return tomlkit.dumps(document)
 
 
-_ALWAYS = {"network_module", "network_dim", "network_alpha", "optimizer_type", "learning_rate", "max_train_steps",
-           "save_precision", "save_model_as", "lr_scheduler", "max_grad_norm", "caption_extension"}  # fmt: skip
-"""Keys whose default here differs from kohya's, or without which its scripts do not start."""
+def _written(option: Option, value: Any) -> Any:
+    """What stands in the file; None when reading gives this value without."""
+    unless = KOHYA_DEFAULTS.get(option.key, option.default)
+    if value is None or (value == unless and type(value) is type(unless) and option.key not in _ALWAYS):
+        return None
+    return list(value) if isinstance(value, (list, tuple)) else value
 
 
-def dataset_toml(job: JobConfig) -> str:
-    """The dataset TOML, with every value of a subset that differs from its default."""
+def _in_kohyas_words(job: JobConfig) -> dict[str, Any]:
+    settings = job.settings
+    found: dict[str, Any] = {}
+    if settings.mixed_precision == "auto":
+        found["mixed_precision"] = PRECISION_OF_AUTO
+    extra = [
+        f"{key}={getattr(settings, key)}" for key in ("conv_dim", "conv_alpha") if getattr(settings, key) is not None
+    ]
+    if extra:
+        found["network_args"] = [*settings.network_args, *extra]
+    return found
+
+
+def dataset_toml(job: JobConfig, for_kohya: bool = False) -> str:
+    """The dataset TOML, with every value, so that nothing is inherited from the training file.
+
+    With `for_kohya` the trigger word stands in caption_prefix, and keys that sd-scripts would refuse are left out or
+    kept in custom_attributes, which it does not read.
+    """
     document = tomlkit.document()
     datasets = tomlkit.aot()
     for dataset in job.datasets.datasets:
         table = tomlkit.table()
         for item in dataclasses.fields(Dataset):
             value = getattr(dataset, item.name)
-            if item.name == "subsets" or value is None:
+            if item.name == "subsets" or value is None or (item.name == "network_multiplier" and value == 1.0):
                 continue
             table[item.name] = list(value) if isinstance(value, tuple) else value
         subsets = tomlkit.aot()
         for subset in dataset.subsets:
-            subsets.append(_subset_table(subset))
+            subsets.append(_subset_table(_for_kohya(subset, job.trigger) if for_kohya else subset, for_kohya))
         table["subsets"] = subsets
         datasets.append(table)
     document["datasets"] = datasets
     return tomlkit.dumps(document)
 
 
-def _subset_table(subset: Subset) -> Any:
+_CAPTION_FILE = {"caption_extension", "cache_info"}
+_REFUSED = {
+    "captioned": {"metadata_file", "conditioning_data_dir", "caption_from_name"},
+    "metadata": {"conditioning_data_dir", "caption_from_name", "is_reg", "class_tokens", *_CAPTION_FILE},
+    "masked": {"metadata_file", "caption_from_name", "is_reg", "class_tokens", "alpha_mask"},
+}
+"""Keys that sd-scripts refuses, by the kind of subset."""
+
+
+def _subset_table(subset: Subset, for_kohya: bool) -> Any:
     table = tomlkit.table()
-    default = Subset()
     for item in dataclasses.fields(Subset):
         value = getattr(subset, item.name)
-        if value is None or value == {} or (value == getattr(default, item.name) and item.name not in _SUBSET_ALWAYS):
+        if for_kohya and item.name in _REFUSED[_kind(subset)]:
+            continue
+        if item.name in _EMPTY_TEXT and value is None:
+            value = ""
+        if value is None or value == {} or (item.name == "caption_from_name" and not value):
             continue
         table[item.name] = value
     return table
 
 
-_SUBSET_ALWAYS = {"image_dir", "num_repeats", "caption_extension"}
+_EMPTY_TEXT = {"caption_prefix", "caption_suffix"}
+"""Written as "" where a subset has none, since sd-scripts would otherwise take the training file's."""
 
 
-def _conv_arguments(job: JobConfig, tables: dict[str, Any]) -> None:
-    settings = job.settings
-    extra = [f"{key}={getattr(settings, key)}" for key in ("conv_dim", "conv_alpha") if getattr(settings, key)]
-    if extra:
-        table = tables.setdefault("Network", tomlkit.table())
-        table["network_args"] = [*settings.network_args, *extra]
+def _for_kohya(subset: Subset, trigger: str) -> Subset:
+    """The subset with the trigger in front of its captions, and in custom_attributes what reading needs to undo it."""
+    ours: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
+    if subset.caption_from_name:
+        ours["caption_from_name"] = True
+    if trigger and not subset.is_reg:
+        ours |= {"caption_prefix": subset.caption_prefix or "", "keep_tokens": subset.keep_tokens}
+        front = trigger + (subset.caption_separator or ",")
+        changes["caption_prefix"] = f"{front} {subset.caption_prefix}" if subset.caption_prefix else front
+        changes["keep_tokens"] = subset.keep_tokens + 1
+    for key in ("is_reg", "class_tokens", "alpha_mask"):
+        if getattr(subset, key) and key in _REFUSED[_kind(subset)]:
+            ours[key] = getattr(subset, key)
+    if not ours:
+        return subset
+    return dataclasses.replace(subset, **changes, custom_attributes={**subset.custom_attributes, IN_ATTRIBUTES: ours})
+
+
+def _kind(subset: Subset) -> str:
+    return "metadata" if subset.metadata_file else "masked" if subset.conditioning_data_dir else "captioned"

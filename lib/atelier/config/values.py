@@ -1,9 +1,14 @@
-"""Values from files and command lines, brought to a setting's kind."""
+"""Values from files and command lines, brought to a setting's kind.
+
+Numbers and flags may be written as text, since GUI presets and quoted TOML hold them so; what a text cannot mean is
+refused with a sentence.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import shlex
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from atelier.config.option import Option
@@ -24,61 +29,113 @@ class BadValue(ValueError):
     """Its text says what is allowed."""
 
 
-def coerce(option: Option, value: Any, from_text: bool = False) -> Any:
-    """`value` as the option's kind wants it; with `from_text` numbers and flags may be written as text.
+def coerce(option: Option, value: Any) -> Any:
+    """`value` as the option's kind wants it. Raises `BadValue`.
 
-    An empty text leaves an optional setting unset. Raises `BadValue`.
+    An empty text leaves an optional setting unset, and so does 0 where the least value is 1: kohya's way of saying
+    "never". A list of one stands for what is in it.
     """
+    if isinstance(value, (list, tuple)) and len(value) == 1 and option.kind not in ("strs", "floats"):
+        value = value[0]
     if value is None or (isinstance(value, str) and option.optional and not value.strip()):
         if option.optional:
             return None
         raise BadValue("it must be set")
     try:
-        return _CONVERT[option.kind](value, from_text)
+        if option.kind == "strs":
+            texts = _strs(value)
+            return split_arguments(texts) if option.key in ARGUMENTS else _paths(value, texts)
+        found = _CONVERT[option.kind](value)
     except (TypeError, ValueError, OverflowError) as error:
         raise BadValue(_KIND_NAMES[option.kind]) from error
+    if found == 0 and option.optional and option.minimum == 1:
+        return None
+    return found
+
+
+ARGUMENTS = ("network_args", "optimizer_args", "lr_scheduler_args")
+"""Settings that are lists of key=value."""
+
+
+def split_arguments(texts: Iterable[str]) -> list[str]:
+    """["a=1 b=2", "betas=0.9,", "0.99", '"c"="d"'] -> ["a=1", "b=2", "betas=0.9,0.99", "c=d"].
+
+    A list is kept as it is written as long as each of its texts is one key=value; a text that holds several is taken
+    apart, and a piece without "=" goes on with the one before it.
+    """
+    found: list[str] = []
+    for text in texts:
+        text = _unquoted(text.strip())
+        if text.count("=") == 1 and "=" in text:
+            key, _, value = text.partition("=")
+            found.append(f"{_unquoted(key.strip())}={_unquoted(value.strip())}")
+            continue
+        for piece in text.split():
+            if "=" in piece or not found:
+                key, equals, value = piece.partition("=")
+                found.append(f"{_unquoted(key)}{equals}{_unquoted(value)}")
+            else:
+                found[-1] += piece.strip("\"'")
+    return [text for text in found if text]
 
 
 def nearest(key: str, known: Iterable[str]) -> str | None:
     """The known key that `key` was most likely meant to be."""
-    found = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
+    known = list(known)
+    found = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.6)
     return found[0] if found else None
 
 
-def _bool(value: Any, from_text: bool) -> bool:
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: dates and the like become text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def _bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    if from_text and isinstance(value, str):
+    if isinstance(value, str):
         text = value.strip().lower()
         if text in _TRUE | _FALSE:
             return text in _TRUE
-    if from_text and value in (0, 1):
+    elif value in (0, 1):
         return bool(value)
     raise ValueError(value)
 
 
-def _int(value: Any, from_text: bool) -> int:
+def _int(value: Any) -> int:
     if isinstance(value, bool):
         raise ValueError(value)
     if isinstance(value, str):
-        if not from_text:
-            raise ValueError(value)
-        value = float(value) if "." in value or "e" in value.lower() else int(value)
+        text = value.strip()
+        value = int(text) if text.lstrip("+-").isdigit() else float(text)
     if isinstance(value, float):
         if not value.is_integer():
             raise ValueError(value)
         return int(value)
-    return int(value)
+    if not isinstance(value, int):
+        raise ValueError(value)
+    return value
 
 
-def _float(value: Any, from_text: bool) -> float:
-    if isinstance(value, bool) or (isinstance(value, str) and not from_text):
+def _float(value: Any) -> float:
+    if isinstance(value, bool):
         raise ValueError(value)
     return float(value)
 
 
-def _int_or_float(value: Any, from_text: bool) -> int | float:
-    if isinstance(value, str) and from_text:
+def _int_or_float(value: Any) -> int | float:
+    if isinstance(value, str):
         text = value.strip()
         return int(text) if text.lstrip("+-").isdigit() else float(text)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -86,35 +143,45 @@ def _int_or_float(value: Any, from_text: bool) -> int | float:
     return value
 
 
-def _str(value: Any, from_text: bool) -> str:
-    if isinstance(value, bool) or isinstance(value, dict):
+def _str(value: Any) -> str:
+    if isinstance(value, (bool, dict)):
         raise ValueError(value)
     if isinstance(value, (list, tuple)):
-        return ",".join(str(item) for item in value)
+        return ",".join(_str(item) for item in value)
     return str(value)
 
 
-def _floats(value: Any, from_text: bool) -> list[float]:
-    if isinstance(value, str) and from_text:
+def _floats(value: Any) -> list[float]:
+    if isinstance(value, str):
         value = value.replace(",", " ").split()
     items = value if isinstance(value, (list, tuple)) else [value]
-    return [_float(item, from_text or isinstance(item, str)) for item in items]
+    return [_float(item) for item in items]
 
 
-def _strs(value: Any, from_text: bool) -> list[str]:
+def _strs(value: Any) -> list[str]:
     if isinstance(value, str):
-        return [line.strip() for line in value.splitlines() if line.strip()] if "\n" in value else value.split()
-    if isinstance(value, (list, tuple)):
-        return [_str(item, from_text) for item in value]
-    return [_str(value, from_text)]
+        value = value.splitlines()
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [text for text in (_str(item).strip() for item in items) if text]
 
 
-_CONVERT = {
+def _paths(value: Any, found: list[str]) -> list[str]:
+    """One line of text may hold several files, as on a command line; a file that is there may have spaces in it."""
+    if not isinstance(value, str) or len(found) != 1 or " " not in found[0]:
+        return found
+    if found[0].count(".safetensors") == 1 and '"' not in found[0]:
+        return found
+    try:
+        return [_unquoted(piece) for piece in shlex.split(found[0], posix=False)]
+    except ValueError:
+        return found
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {
     "bool": _bool,
     "int": _int,
     "float": _float,
     "int_or_float": _int_or_float,
     "str": _str,
     "floats": _floats,
-    "strs": _strs,
 }

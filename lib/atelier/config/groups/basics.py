@@ -31,6 +31,10 @@ class BasicSettings:
         None, "str", "Pictures", "Class pictures",
         "Pictures of the class in general, so that it keeps looking as it did; folders named like 1_cat.",
     )  # fmt: skip
+    in_json: str | None = setting(
+        None, "str", "Pictures", "Captions in one file",
+        "kohya's metadata JSON with the captions of all pictures in the folder.", shown=False,
+    )  # fmt: skip
     pretrained_model_name_or_path: str | None = setting(
         None, "str", "Basics", "Base model", "For the command line: the checkpoint to train on.", shown=False
     )
@@ -67,6 +71,18 @@ class BasicSettings:
         None, "str", "Description", "Trigger phrase", "Kept in the file's metadata; empty takes the trigger word."
     )
     metadata_usage_hint: str | None = setting(None, "str", "Description", "Usage hint", "Kept in the file's metadata.")
+    metadata_merged_from: str | None = setting(
+        None, "str", "Description", "Merged from", "Kept in the file's metadata.", shown=False
+    )
+    metadata_preprocessor: str | None = setting(
+        None, "str", "Description", "Preprocessor", "Kept in the file's metadata.", shown=False
+    )
+    metadata_is_negative_embedding: str | None = setting(
+        None, "str", "Description", "Negative embedding", "Kept in the file's metadata.", shown=False
+    )
+    metadata_thumbnail: str | None = setting(
+        None, "str", "Description", "Thumbnail", "Kept in the file's metadata, as a data URL.", shown=False
+    )
     no_metadata: bool = setting(
         False, "bool", "Description", "Leave the metadata out", "Writes only what a WebUI needs to load the file."
     )

@@ -14,7 +14,8 @@ class NetworkSettings:
     """Size and kind of the adapter."""
 
     network_module: str = setting(
-        "networks.lora", "str", "Network", "Kind of adapter", "networks.lora is LoRA; lycoris.kohya has LoHa, LoKr and more.",
+        "networks.lora", "str", "Network", "Kind of adapter",
+        "networks.lora is LoRA; lycoris.kohya has LoHa, LoKr and more.",
         choices=MODULES,
     )  # fmt: skip
     network_dim: int = setting(

@@ -106,7 +106,7 @@ class CaptionSettings:
         0.0, "float", "Captions", "Tag dropout", "How often each tag is left out, 0 to 1.", minimum=0, maximum=1
     )
     token_warmup_min: int = setting(
-        1, "int", "Captions", "Tags at the start", "Tags that are used at the first step.", minimum=1
+        1, "int", "Captions", "Tags at the start", "Tags that are used at the first step.", minimum=0
     )
     token_warmup_step: float = setting(
         0.0, "float", "Captions", "Tag warm-up", "Steps, or a fraction of them, until all tags are used.", minimum=0

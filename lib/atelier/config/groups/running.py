@@ -30,8 +30,9 @@ class RunningSettings:
         False, "bool", "Memory and precision", "All in fp16", "kohya's key, kept for files; bf16 is used.", shown=False
     )
     fp8_base: bool = setting(
-        False, "bool", "Memory and precision", "Base in fp8", "Keeps the base in 8 bits while training."
-    )
+        False, "bool", "Memory and precision", "Base in fp8",
+        "kohya's key, kept for files: the base is used as the host loaded it.", shown=False,
+    )  # fmt: skip
     no_half_vae: bool = setting(
         False, "bool", "Memory and precision", "VAE in full precision", "For a VAE that gives black in half."
     )
