@@ -14,6 +14,7 @@ from atelier.ui.fields import collect, from_control, in_words, shown_options, to
 OTHER = {
     "resolution": "768",
     "max_token_length": 150,
+    "bucket_reso_steps": 32,
     "network_module": "lycoris.kohya",
     "optimizer_args": ["weight_decay=0.01", "betas=0.9,0.99"],
 }

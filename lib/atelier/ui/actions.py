@@ -13,7 +13,6 @@ from atelier.config.option import Option
 from atelier.config.schema import options
 from atelier.hosts.contract import Host
 from atelier.jobs.queue import Jobs
-from atelier.jobs.record import ENDED
 from atelier.ui.fields import in_words, to_control
 from atelier.ui.found_html import found_html, nothing_yet
 from atelier.ui.presets_in_tab import suggested, to_fill
@@ -64,8 +63,8 @@ class Actions:
             self._filled(request, filled, reply, found.count)
             request = replace(request, values={**request.values, **reply.changes})
             name = str(request.values.get("output_name") or "").strip()
-            waiting = [job.config.name for job in self._jobs.jobs() if job.state not in ENDED]
-            check_name(name, self._host, waiting)
+            check_name(name, self._jobs)
+            waiting = sum(job.is_open for job in self._jobs.jobs())
             self._jobs.submit(job_of(request, self._host))
         except NameTaken as error:
             reply.changes["output_name"] = error.free
@@ -76,8 +75,7 @@ class Actions:
             log.exception("Train failed")
             reply.message = error_html(_unexpected(error))
         else:
-            before = f" {len(waiting)} before it." if waiting else ""
-            words = f"{name} is in the queue.{before}" if waiting else f"The training of {name} begins."
+            words = f"{name} is in the queue, {waiting} before it." if waiting else f"The training of {name} begins."
             reply.message = f'<p class="atelier-ok" role="status">{html.escape(words)}</p>'
         return reply
 
@@ -114,7 +112,7 @@ class Actions:
         if not name:
             return ""
         try:
-            check_name(name, self._host, [])
+            check_name(name, self._jobs)
         except NameTaken as error:
             return f"There is a LoRA named {name} already; {error.free} is free."
         except AtelierError as error:

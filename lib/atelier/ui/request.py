@@ -9,9 +9,10 @@ from typing import Any
 
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig, job_from_settings
-from atelier.config.names import check_output_name, free_name
+from atelier.config.names import check_output_name
 from atelier.config.schema import Settings
 from atelier.hosts.contract import Host, ModelInfo
+from atelier.jobs.queue import Jobs
 from atelier.ui.fields import collect
 from atelier.ui.gradio_compat import DroppedFile
 from atelier.ui.uploads import keep_files
@@ -81,10 +82,10 @@ def job_of(request: Request, host: Host) -> JobConfig:
     return job
 
 
-def check_name(name: str, host: Host, others: Sequence[str]) -> None:
+def check_name(name: str, jobs: Jobs) -> None:
     """Raises `AtelierError` for a name that cannot be a file's, `NameTaken` for one in the list or in the queue."""
     check_output_name(name)
-    free = free_name(host.folders.lora, name, others)
+    free = jobs.free_name(name)
     if free != name:
         raise NameTaken(name, free)
 

@@ -117,16 +117,20 @@ def _txt2img(host: EmbeddedHost) -> list[gr.Slider]:
                     64, 2048, value=side, step=8, label="Height", elem_id="txt2img_height", min_width=210
                 )
             with gr.Row():
-                scale = gr.Slider(
-                    1, 30, value=7, step=0.5, label="CFG scale", elem_id="txt2img_cfg_scale", min_width=210
-                )
+                scale = gr.Slider(1, 30, value=7, step=0.5, label="CFG", elem_id="txt2img_cfg_scale", min_width=210)
                 batch = gr.Slider(
                     1, 16, value=1, step=1, label="Pictures", elem_id="txt2img_batch_count", min_width=210
                 )
                 seed = gr.Number(label="Seed (-1: new)", value=-1, precision=0, elem_id="txt2img_seed", min_width=120)
         with gr.Column(scale=6, min_width=320):
             gallery = gr.Gallery(
-                label="Pictures", elem_id="txt2img_gallery", columns=3, height=420, format="png", object_fit="contain"
+                label="Pictures",
+                elem_id="txt2img_gallery",
+                columns=4,
+                height=460,
+                format="png",
+                object_fit="contain",
+                preview=True,
             )
             info = gr.HTML("", elem_id="txt2img_html_info")
     with gr.Row(elem_id="txt2img_lora_head"):
