@@ -28,6 +28,8 @@ class PrintingRecord(Record):
     """A record that also tells on the terminal what happens."""
 
     _printed = 0.0
+    first_step_at: float | None = None
+    """When the first step's loss was known, by the monotonic clock."""
 
     def status(self, state: str, message: str = "") -> None:
         super().status(state, message)
@@ -45,6 +47,8 @@ class PrintingRecord(Record):
     def losses(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
         super().losses(rows)
         now = time.monotonic()
+        if self.first_step_at is None:
+            self.first_step_at = now
         if rows and (now - self._printed > 2.0):
             self._printed = now
             print(f"step {rows[-1][0]}: loss {rows[-1][1]:.4f}", flush=True)
@@ -84,9 +88,9 @@ def stopped_by_signals(control: Control) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run_job(job: JobConfig, host: Host, folder: Path) -> tuple[Outcome, Record]:
+def run_job(job: JobConfig, host: Host, folder: Path) -> tuple[Outcome, PrintingRecord | SilentRecord]:
     """Runs a job to its end, or goes on with the run in `folder` if it has a state. Raises `AtelierError`."""
-    record: Record
+    record: PrintingRecord | SilentRecord
     if not is_main_process():
         record = SilentRecord(folder)
     elif (folder / "job.json").exists():

@@ -17,11 +17,10 @@ from atelier.training.randomness import derived_seed
 class LatentEncoder:
     """Gives scaled latents [B, C, h, w] on the training device for a batch of pixels or cached latents."""
 
-    def __init__(self, parts: Parts, cache: LatentCache | None, batch_size: int, seed: int) -> None:
+    def __init__(self, parts: Parts, cache: LatentCache | None, batch_size: int) -> None:
         self._parts = parts
         self._cache = cache
         self._batch_size = max(1, batch_size)
-        self._seed = seed
         self._full_vae: nn.Module | None = None
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -40,7 +39,7 @@ class LatentEncoder:
     def encode(self, pixels: Tensor, keys: list[str]) -> Tensor:
         """Unscaled samples of the VAE's posterior [B, C, h, w] for pixels [B, 3, H, W] in -1..1.
 
-        The noise of each sample depends on the picture's key and the seed alone: cached and fresh encodings agree.
+        The noise of each sample depends on the picture's key alone: cached and fresh encodings agree, in every run.
         """
         vae = self._parts.vae
         if vae is None:
@@ -49,7 +48,7 @@ class LatentEncoder:
         for start in range(0, pixels.shape[0], self._batch_size):
             mean, deviation = self._posterior(vae, pixels[start : start + self._batch_size])
             for row, key in enumerate(keys[start : start + self._batch_size]):
-                random = torch.Generator("cpu").manual_seed(derived_seed(self._seed, "latent", key))
+                random = torch.Generator("cpu").manual_seed(derived_seed(0, "latent", key))
                 noise = torch.randn(mean.shape[1:], generator=random).to(mean)
                 rows.append(mean[row] + deviation[row] * noise)
         return torch.stack(rows)

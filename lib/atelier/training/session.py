@@ -124,7 +124,7 @@ class Session:
             self.device, settings.zero_terminal_snr or self.parts.zero_terminal_snr
         )
         self.text = TextCache(self._encode)
-        self.latents = LatentEncoder(self.parts, context.latent_cache, settings.vae_batch_size, context.seed)
+        self.latents = LatentEncoder(self.parts, context.latent_cache, settings.vae_batch_size)
         self.monitor = Monitor(context.record, context.calendar, self.device)
         self.guard = Guard(self.parameters, self.step)
         self.outputs = Outputs(context, self.network, self.plan.precision)
