@@ -196,7 +196,8 @@ def test_diffusers_loads_our_file_and_draws_the_same(tmp_path: Path, conv: int |
     expected = worn_output(parts, LoraUse(read_lora(path)))
     before = predict(parts)
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL(block_out_channels=(32,)), text_encoder=parts.text_encoders[0], tokenizer=None, unet=parts.unet,
+        vae=AutoencoderKL(block_out_channels=(32,)), text_encoder=parts.text_encoders[0], tokenizer=None,
+        unet=parts.unet,
         scheduler=DDIMScheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.load_lora_weights(str(tmp_path), weight_name=path.name)

@@ -76,7 +76,7 @@ def match_layers(
     """The file's layers with the model's: [(layer, {suffix: tensor})], keys without a layer, and an empty list.
 
     kohya's names in all their forms, PEFT's, diffusers' and LDM's are understood; alphas that PEFT keeps in the
-    metadata are put beside the tensors.
+    metadata are put beside the tensors, and its DoRA magnitudes, one per output, get LyCORIS' name and shape.
     """
     names = names or LayerNames(parts)
     written, unknown = layers_of(file.tensors)
@@ -89,6 +89,9 @@ def match_layers(
             continue
         if layer in alphas:
             tensors = {**tensors, "alpha": torch.tensor(alphas[layer])}
+        if "magnitude" in tensors:
+            tensors = dict(tensors)
+            tensors["dora_scale"] = tensors.pop("magnitude").reshape(-1, *[1] * (target.module.weight.ndim - 1))
         found.setdefault(target.name, (target, {}))[1].update(tensors)
     order = {target.name: index for index, target in enumerate(names.layers)}
     return [found[name] for name in sorted(found, key=order.__getitem__)], unknown, []

@@ -15,7 +15,7 @@ _TO_KOHYA = (
     (r"\.lora_linear_layer\.up\.weight", "lora_up.weight"),
     (r"\.lora_A(?:\.\w+)?\.weight", "lora_down.weight"),
     (r"\.lora_B(?:\.\w+)?\.weight", "lora_up.weight"),
-    (r"\.lora_magnitude_vector(?:\.\w+)?(?:\.weight)?", "dora_scale"),
+    (r"\.lora_magnitude_vector(?:\.\w+)?(?:\.weight)?", "magnitude"),
     (r"\.lora_down\.weight", "lora_down.weight"),
     (r"\.lora_up\.weight", "lora_up.weight"),
     (r"\.lora_mid\.weight", "lora_mid.weight"),
@@ -91,7 +91,7 @@ def kind_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
     if "a1.weight" in suffixes:
         return "glora"
     if "lora_down.weight" in suffixes:
-        if "dora_scale" in suffixes:
+        if "dora_scale" in suffixes or "magnitude" in suffixes:
             return "dora"
         return "locon" if spatial else "lora"
     if "diff" in suffixes:
