@@ -3,42 +3,61 @@
 window.atelier = window.atelier || {};
 
 (function (atelier) {
-    const HOSTS_ROOT = () => {
+    const roots = () => {
         const app = document.querySelector("gradio-app");
-        return app && app.shadowRoot ? app.shadowRoot : document;
+        return app && app.shadowRoot ? [app.shadowRoot, document] : [document];
     };
 
-    atelier.find = (selector) => HOSTS_ROOT().querySelector(selector) || document.querySelector(selector);
+    // The first element of the page that matches, also inside Gradio's shadow root. null when there is none.
+    atelier.find = (selector) => roots().reduce((found, root) => found || root.querySelector(selector), null);
 
-    // An element with text and children. Text only ever goes in as text, so that a caption cannot become markup.
+    // An element with text and children. Text only ever goes in as text: a caption cannot become markup.
     atelier.element = (tag, properties, ...children) => {
         const made = document.createElement(tag);
         for (const [name, value] of Object.entries(properties || {})) {
+            if (value === undefined || value === null) continue;
             if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-            else if (name in made && name !== "list") made[name] = value;
+            else if (name === "text") made.textContent = value;
+            else if (name in made && name !== "style" && name !== "role") made[name] = value;
             else made.setAttribute(name, value);
         }
-        made.append(...children.filter((child) => child !== null && child !== undefined));
+        made.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
         return made;
     };
 
+    // The path that the page is served under: "" or "/sub". Gradio knows it; else the address tells.
     const base = () => {
         const root = window.gradio_config && window.gradio_config.root;
         if (root) {
-            try { return new URL(root, location.href).pathname.replace(/\/$/, ""); } catch { return ""; }
+            try {
+                return new URL(root, location.href).pathname.replace(/\/+$/, "");
+            } catch (error) {
+                console.warn("Gradio's root is not an address:", root, error);
+            }
         }
-        return location.pathname.replace(/\/[^/]*$/, "").replace(/\/$/, "");
+        return location.pathname.replace(/\/[^/]*$/, "");
     };
     atelier.address = (path) => `${base()}/atelier/v1${path}`;
 
     // Asks a route. A refusal becomes an Error whose message is the server's sentence.
-    atelier.ask = async (path, method = "GET") => {
-        const response = await fetch(atelier.address(path), { method, headers: { "X-Atelier": "1" } });
+    atelier.ask = async (path, method) => {
+        let response;
+        try {
+            response = await fetch(atelier.address(path), {
+                method: method || "GET", headers: { "X-Atelier": "1" }, cache: "no-store",
+            });
+        } catch (error) {
+            const lost = new Error("The WebUI does not answer. Is it still running? This page keeps trying.");
+            lost.lost = true;
+            throw lost;
+        }
         const content = await response.json().catch(() => ({}));
-        if (!response.ok) throw new Error(content.error || content.detail || `The WebUI answered ${response.status}.`);
-        return content;
+        if (response.ok) return content;
+        const said = content.error || (typeof content.detail === "string" ? content.detail : "");
+        throw new Error(said || `The WebUI answered with ${response.status} ${response.statusText}.`);
     };
 
+    // Writes into a Gradio text box as if it had been typed.
     const type = (box, text) => {
         const setter = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set;
         setter.call(box, text);
@@ -46,38 +65,44 @@ window.atelier = window.atelier || {};
         box.dispatchEvent(new Event("change", { bubbles: true }));
     };
 
-    // New files show in the host's list of LoRAs without a reload: its own refresh buttons are pressed.
-    atelier.refreshLoras = () => {
-        const buttons = [
-            "#txt2img_lora_extra_refresh_internal", "#img2img_lora_extra_refresh_internal",
-            "#txt2img_lora_extra_refresh", "#img2img_lora_extra_refresh", "#txt2img_extra_refresh",
-        ].map(atelier.find).filter(Boolean);
-        const internal = buttons.filter((button) => button.id.endsWith("_internal"));
-        for (const button of internal.length ? internal : buttons) {
-            button.dispatchEvent(new Event("click", { bubbles: true }));
-        }
-        document.dispatchEvent(new CustomEvent("atelier:saved"));
-    };
-
-    const openTab = () => {
+    const openTxt2img = () => {
         if (typeof window.switch_to_txt2img === "function") {
             window.switch_to_txt2img();
             return;
         }
-        const buttons = [...HOSTS_ROOT().querySelectorAll("button[role=tab], #tabs > div > button, .tab-nav button")];
-        const wanted = buttons.find((button) => button.textContent.trim().toLowerCase() === "txt2img");
-        if (wanted) wanted.click();
+        for (const root of roots()) {
+            const buttons = [...root.querySelectorAll('button[role="tab"], #tabs .tab-nav button, #tabs > div > button')];
+            const wanted = buttons.find((button) => /^(txt2img|text)$/i.test(button.textContent.trim()));
+            if (wanted) {
+                wanted.click();
+                return;
+            }
+        }
     };
 
-    // Puts the LoRA and its trigger into the prompt, replacing an older save of the same run, and goes there.
-    atelier.tryIt = (name, trigger, family) => {
-        const box = atelier.find("#txt2img_prompt textarea");
-        if (!box) throw new Error("The prompt was not found on this page; type <lora:" + name + ":1> into it.");
-        const stem = (family || name).replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-        const older = new RegExp(`\\s*<lora:${stem}(-\\d{6}|-step\\d{8})?:[^>]*>`, "g");
-        let prompt = box.value.replace(older, "").trim();
-        if (trigger && !prompt.includes(trigger)) prompt = prompt ? `${prompt}, ${trigger}` : trigger;
-        type(box, `${prompt} <lora:${name}:1>`.trim());
-        openTab();
+    // New files show in the host's lists of LoRAs without a reload of the page: its own refresh buttons are pressed.
+    atelier.refreshLoras = () => {
+        const there = (ids) => ids.map((id) => atelier.find(`#${id}`)).filter(Boolean);
+        const internal = there(["txt2img_lora_extra_refresh_internal", "img2img_lora_extra_refresh_internal"]);
+        const shown = there([
+            "txt2img_lora_extra_refresh", "img2img_lora_extra_refresh", "txt2img_extra_refresh", "img2img_extra_refresh",
+        ]);
+        for (const button of internal.length ? internal : shown) button.dispatchEvent(new Event("click", { bubbles: true }));
+        document.dispatchEvent(new CustomEvent("atelier:saved"));
     };
+
+    // Puts a LoRA and its trigger into the prompt, in place of other saves of the same run, and goes there.
+    // `run` is the output name of that run.
+    atelier.tryIt = (name, trigger, run) => {
+        const box = atelier.find("#txt2img_prompt textarea");
+        if (!box) throw new Error(`The prompt was not found on this page; write <lora:${name}:1> into it.`);
+        const stem = (run || name).replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+        const older = new RegExp(`\\s*<lora:${stem}(-\\d{6}|-step\\d{8})?(:[^<>]*)?>`, "g");
+        let prompt = box.value.replace(older, "").trim();
+        if (trigger && !prompt.includes(trigger)) prompt = prompt ? `${prompt.replace(/,$/, "")}, ${trigger}` : trigger;
+        type(box, `${prompt} <lora:${name}:1>`.trim());
+        openTxt2img();
+        box.focus();
+    };
+    window.atelierTryIt = atelier.tryIt;
 })(window.atelier);

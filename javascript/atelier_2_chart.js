@@ -1,8 +1,8 @@
 "use strict";
-// The loss as a curve: every value faint, a running mean on top, the validation loss beside it.
+// The loss as a curve: every value faint, the smoothed one on top, the loss on kept-out pictures beside them.
 (function (atelier) {
     const SVG = "http://www.w3.org/2000/svg";
-    const WIDTH = 600, HEIGHT = 180, LEFT = 48, BOTTOM = 22, TOP = 8, RIGHT = 8;
+    const HEIGHT = 220, LEFT = 52, BOTTOM = 26, TOP = 10, RIGHT = 12;
 
     const shape = (tag, attributes, text) => {
         const made = document.createElementNS(SVG, tag);
@@ -10,71 +10,111 @@
         if (text !== undefined) made.textContent = text;
         return made;
     };
+    const isNumber = (value) => typeof value === "number" && isFinite(value);
 
-    // An exponential mean with its start corrected, over about a twentieth of the run.
-    atelier.smooth = (values) => {
-        const keep = 1 - 1 / Math.max(5, Math.min(100, values.length / 20));
-        let mean = 0, weight = 0;
-        return values.map((value) => {
-            if (value === null) return weight ? mean / weight : null;
-            mean = keep * mean + (1 - keep) * value;
-            weight = keep * weight + (1 - keep);
-            return mean / weight;
-        });
+    // Round numbers between `low` and `high`, about `count` of them.
+    const ticks = (low, high, count) => {
+        const rough = (high - low) / count;
+        const power = 10 ** Math.floor(Math.log10(rough));
+        const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
+        const found = [];
+        for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-9; value += step) found.push(value);
+        return found;
     };
 
-    // At most `count` points, evenly chosen, the last one always among them.
-    const thin = (points, count) => {
-        if (points.length <= count) return points;
-        const stride = points.length / count;
-        const chosen = [];
-        for (let index = 0; index < count; index += 1) chosen.push(points[Math.floor(index * stride)]);
-        chosen.push(points[points.length - 1]);
-        return chosen;
+    // The range that shows nearly every value; the few that jump out of it are drawn at its edge.
+    const range = (values, always) => {
+        const sorted = values.slice().sort((a, b) => a - b);
+        const at = (part) => sorted[Math.round((sorted.length - 1) * part)];
+        let low = Math.min(at(0.01), ...always), high = Math.max(at(0.99), ...always);
+        if (high - low < 1e-9) { low -= Math.abs(low) / 2 + 1e-6; high += Math.abs(high) / 2 + 1e-6; }
+        const margin = (high - low) * 0.06;
+        return [values.every((value) => value >= 0) ? Math.max(0, low - margin) : low - margin, high + margin];
     };
 
-    const short = (value) => (value === 0 ? "0" : value >= 0.01 ? value.toFixed(3) : value.toExponential(1));
+    const label = (value) => {
+        if (value === 0) return "0";
+        const size = Math.abs(value);
+        return size < 1e-3 || size >= 1e4 ? value.toExponential(1).replace(".0e", "e") : String(Number(value.toPrecision(3)));
+    };
+    atelier.number = label;
 
-    // rows: [step, loss, rates]; total: the run's steps. Gives an <svg>.
-    atelier.chart = (rows, total, onHover) => {
-        const svg = shape("svg", {
-            viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "atelier-chart", role: "img", "aria-label": "Loss by step",
-        });
-        const finite = rows.map((row) => row[1]).filter((value) => value !== null);
-        if (!finite.length) {
-            svg.append(shape("text", { x: WIDTH / 2, y: HEIGHT / 2, class: "atelier-axis", "text-anchor": "middle" },
+    // One path through points, broken where a value is missing.
+    const path = (points) => {
+        let drawn = "", pen = false;
+        for (const [x, y] of points) {
+            if (y === null) { pen = false; continue; }
+            drawn += `${pen ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
+            pen = true;
+        }
+        return drawn;
+    };
+
+    // rows: [step, loss, smoothed]; validation: [step, loss]; total: the run's steps; width in pixels.
+    // `onHover` is given the row under the pointer and the validation loss at or before it, or null. Gives an <svg>.
+    atelier.chart = (rows, validation, total, width, onHover) => {
+        const svg = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, class: "atelier-chart", role: "img" });
+        const losses = rows.map((row) => row[1]).filter(isNumber);
+        const last = Math.max(total || 0, rows.length ? rows[rows.length - 1][0] : 0, 1);
+        const means = rows.map((row) => row[2]).filter(isNumber);
+        const checks = validation.map((row) => row[1]).filter(isNumber);
+        svg.setAttribute("aria-label", means.length
+            ? `Loss by step; smoothed, it went from ${label(means[0])} to ${label(means[means.length - 1])}` : "Loss by step");
+        const [low, high] = losses.length ? range(losses, means.slice(-1).concat(checks)) : [0, 1];
+        const right = width - RIGHT, bottom = HEIGHT - BOTTOM;
+        const x = (step) => LEFT + (step / last) * (right - LEFT);
+        const y = (loss) => (isNumber(loss) ? TOP + (1 - Math.min(1, Math.max(0, (loss - low) / (high - low)))) * (bottom - TOP) : null);
+        for (const level of losses.length ? ticks(low, high, 4) : []) {
+            svg.append(shape("line", { x1: LEFT, x2: right, y1: y(level), y2: y(level), class: "atelier-grid" }));
+            svg.append(shape("text", { x: LEFT - 8, y: y(level) + 4, class: "atelier-axis", "text-anchor": "end" }, label(level)));
+        }
+        for (const step of ticks(0, last, Math.max(2, Math.min(6, Math.floor(width / 110)))).filter(Number.isInteger)) {
+            const anchor = x(step) > right - 20 ? "end" : "middle";
+            svg.append(shape("text", { x: x(step), y: HEIGHT - 8, class: "atelier-axis", "text-anchor": anchor }, step === 0 ? "step 0" : String(step)));
+        }
+        svg.append(shape("line", { x1: LEFT, x2: right, y1: bottom, y2: bottom, class: "atelier-grid" }));
+        if (!losses.length) {
+            svg.append(shape("text", { x: (LEFT + right) / 2, y: HEIGHT / 2, class: "atelier-axis", "text-anchor": "middle" },
                 "The curve begins with the first step."));
             return svg;
         }
-        const sorted = [...finite].sort((a, b) => a - b);
-        const top = Math.max(sorted[Math.floor((sorted.length - 1) * 0.98)] * 1.15, 1e-9);
-        const last = Math.max(total || 0, rows[rows.length - 1][0], 1);
-        const x = (step) => LEFT + (step / last) * (WIDTH - LEFT - RIGHT);
-        const y = (loss) => TOP + (1 - Math.min(loss / top, 1)) * (HEIGHT - TOP - BOTTOM);
-        for (const part of [0, 0.5, 1]) {
-            const level = top * part;
-            svg.append(shape("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(level), y2: y(level), class: "atelier-grid" }));
-            svg.append(shape("text", { x: LEFT - 6, y: y(level) + 4, class: "atelier-axis", "text-anchor": "end" }, short(level)));
+        svg.append(shape("path", { d: path(rows.map((row) => [x(row[0]), y(row[1])])), class: "atelier-raw" }));
+        svg.append(shape("path", { d: path(rows.map((row) => [x(row[0]), y(row[2])])), class: "atelier-mean" }));
+        const newest = rows[rows.length - 1];
+        if (isNumber(newest[2])) svg.append(shape("circle", { cx: x(newest[0]), cy: y(newest[2]), r: 3.5, class: "atelier-dot" }));
+        svg.append(shape("path", { d: path(validation.map((row) => [x(row[0]), y(row[1])])), class: "atelier-validation" }));
+        for (const row of validation) {
+            if (isNumber(row[1])) svg.append(shape("circle", { cx: x(row[0]), cy: y(row[1]), r: 3, class: "atelier-validation-dot" }));
         }
-        svg.append(shape("text", { x: LEFT, y: HEIGHT - 6, class: "atelier-axis" }, "step 0"));
-        svg.append(shape("text", { x: WIDTH - RIGHT, y: HEIGHT - 6, class: "atelier-axis", "text-anchor": "end" }, String(last)));
-        const means = atelier.smooth(rows.map((row) => row[1]));
-        const line = (points, name) => svg.append(shape("polyline", {
-            points: thin(points.filter((point) => point[1] !== null), 800).map(([s, v]) => `${x(s).toFixed(1)},${y(v).toFixed(1)}`).join(" "),
-            class: name,
-        }));
-        line(rows.map((row) => [row[0], row[1]]), "atelier-raw");
-        line(rows.map((row, index) => [row[0], means[index]]), "atelier-mean");
-        if (onHover) {
-            svg.addEventListener("mousemove", (event) => {
-                const box = svg.getBoundingClientRect();
-                const step = ((event.clientX - box.left) / box.width * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT) * last;
-                let nearest = 0;
-                rows.forEach((row, index) => { if (Math.abs(row[0] - step) < Math.abs(rows[nearest][0] - step)) nearest = index; });
-                onHover(rows[nearest], means[nearest]);
-            });
-            svg.addEventListener("mouseleave", () => onHover(null, null));
-        }
+        hover(svg, rows, validation, { x, y, bottom, width, last, right }, onHover);
         return svg;
+    };
+
+    const hover = (svg, rows, validation, place, onHover) => {
+        const line = shape("line", { y1: TOP, y2: place.bottom, class: "atelier-cross", visibility: "hidden" });
+        const dot = shape("circle", { r: 4, class: "atelier-dot", visibility: "hidden" });
+        svg.append(line, dot);
+        svg.addEventListener("pointermove", (event) => {
+            const box = svg.getBoundingClientRect();
+            const at = (event.clientX - box.left) / box.width * place.width;
+            const step = (at - LEFT) / (place.right - LEFT) * place.last;
+            let nearest = rows[0];
+            for (const row of rows) if (Math.abs(row[0] - step) < Math.abs(nearest[0] - step)) nearest = row;
+            const height = place.y(nearest[2]);
+            line.setAttribute("x1", place.x(nearest[0]));
+            line.setAttribute("x2", place.x(nearest[0]));
+            line.setAttribute("visibility", "visible");
+            if (height !== null) {
+                dot.setAttribute("cx", place.x(nearest[0]));
+                dot.setAttribute("cy", height);
+            }
+            dot.setAttribute("visibility", height === null ? "hidden" : "visible");
+            onHover(nearest, validation.filter((row) => row[0] <= nearest[0]).map((row) => row[1]).pop());
+        });
+        svg.addEventListener("pointerleave", () => {
+            line.setAttribute("visibility", "hidden");
+            dot.setAttribute("visibility", "hidden");
+            onHover(null);
+        });
     };
 })(window.atelier);

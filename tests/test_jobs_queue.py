@@ -18,7 +18,6 @@ from atelier.jobs.lock import FolderLock
 from atelier.jobs.queue import Jobs, current
 from atelier.jobs.record import Record
 
-
 # A test kills the worker on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -426,7 +425,7 @@ def test_shutdown_ends_the_run_so_that_it_can_be_resumed(host: FakeHost, train: 
     train.step(2)
     train.until("step 2")
     keep_state(job.record, 2)
-    jobs.shutdown(PATIENCE)
+    jobs.close(PATIENCE)
     assert job.state == "interrupted"
     assert "go on from step 2" in job.record.state_message
     assert waiting.state == "queued"

@@ -150,7 +150,7 @@ class Jobs:
         with self._changed:
             return self._changed.wait_for(lambda: not job.is_open and self._running is not job, timeout)
 
-    def shutdown(self, timeout: float | None = None) -> None:
+    def close(self, timeout: float | None = None) -> None:
         """Takes no more runs and ends the running one after its step, to be resumed: the host is ending."""
         with self._changed:
             self._closing = True
@@ -350,7 +350,7 @@ def current(host: Host, train: Train | None = None) -> Jobs:
     with _CURRENT_LOCK:
         if host.name not in _CURRENT:
             _CURRENT[host.name] = jobs = Jobs(host, train)
-            atexit.register(jobs.shutdown, 30.0)
+            atexit.register(jobs.close, 30.0)
         return _CURRENT[host.name]
 
 

@@ -1,73 +1,165 @@
-"""What a request must be before a route does anything: ours, small, and without a path where a name is due."""
+"""What a request must be before a route does anything: from our page or a program, small, and without foreign paths."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import Request
 
-from atelier.config.names import name_problem
+from atelier.config.datasets import DatasetConfig
+from atelier.config.schema import Settings
 
 LARGEST_BODY = 2**20
 """Bytes of a request's body; settings and TOML are far smaller."""
 OWN_HEADER = "x-atelier"
-"""Our page sends it. A form or a picture on another site cannot; a script there would need a permission we never give."""
+"""Our page sends it. A form on another site cannot, and a script there only with a permission that we never give."""
+PATH_SETTINGS = (
+    "train_data_dir",
+    "reg_data_dir",
+    "conditioning_data_dir",
+    "pretrained_model_name_or_path",
+    "vae",
+    "network_weights",
+    "base_weights",
+    "output_dir",
+    "resume",
+)
+CODE_SETTINGS = ("optimizer_type", "lr_scheduler_type", "network_module")
+"""Settings that may name a Python class to import."""
+_SAMPLE_FILE = re.compile(r"\d{1,12}-\d{1,6}\.png")
+_LONGEST_INTEGER = 20
 
 
 class Refused(Exception):
-    """A request that is not served. `status` is the HTTP status, the text a sentence."""
+    """A request that is not served. `status` is the HTTP status, the text a sentence; `more` joins the answer."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, **more: Any) -> None:
         super().__init__(message)
         self.status = status
+        self.more = more
+
+
+@dataclass(frozen=True)
+class Access:
+    """What the host demands of a request."""
+
+    guard: Callable[[Request], None] | None = None
+    """Called before every route; raises `Refused` for who is not logged in."""
+    paths: bool = True
+    """False: a run may only name folders of the host, and no class to import."""
 
 
 def check_origin(request: Request) -> None:
-    """Refuses what another site made a browser send.
+    """Refuses what another site made a browser send. Raises `Refused`.
 
-    Programs without a browser send no Origin and are let through: they could send any header anyway.
+    Browsers say where a request comes from in Sec-Fetch-Site or, without encryption, in Origin. Programs send neither
+    and are let through: they could send any header.
     """
     site = request.headers.get("sec-fetch-site")
-    if site and site not in ("same-origin", "none"):
-        raise Refused(403, "This request came from another site; it was not carried out.")
     origin = request.headers.get("origin")
-    if origin and urlsplit(origin).netloc != request.headers.get("host"):
-        raise Refused(403, "This request came from another site; it was not carried out.")
+    if site:
+        foreign = site not in ("same-origin", "none")
+    elif origin:
+        own = {request.headers.get("host"), request.headers.get("x-forwarded-host")}
+        foreign = not _netloc(origin) or _netloc(origin) not in own
+    else:
+        foreign = False
+    if foreign:
+        raise Refused(403, "This request came from another site, so it was not carried out.")
     form = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if form in ("application/x-www-form-urlencoded", "multipart/form-data") or (
-        form == "text/plain" and OWN_HEADER not in request.headers
-    ):
-        raise Refused(415, "Send JSON (application/json) or TOML (application/toml).")
+    simple = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
+    if form in simple and OWN_HEADER not in request.headers:
+        raise Refused(415, "Send JSON as application/json, or TOML as application/toml.")
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, if it is no larger than `LARGEST_BODY`."""
+    """The body, if it is no larger than `LARGEST_BODY`. Raises `Refused`."""
     size = request.headers.get("content-length", "0")
-    if not size.isdigit() or int(size) > LARGEST_BODY:
-        raise Refused(413, "The request is too large.")
-    body = b""
+    if not (size.isascii() and size.isdigit() and len(size) < 20 and int(size) <= LARGEST_BODY):
+        raise Refused(413, f"The request is too large: {LARGEST_BODY // 1024} KB at most.")
+    body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > LARGEST_BODY:
-            raise Refused(413, "The request is too large.")
-    return body
+            raise Refused(413, f"The request is too large: {LARGEST_BODY // 1024} KB at most.")
+    return bytes(body)
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body."""
+    """The JSON object in a body. Raises `Refused`."""
     try:
-        content = json.loads(body or b"{}")
+        content = json.loads(body, parse_int=_integer, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"The body is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
-        raise Refused(400, "The body must be a JSON object.")
+        raise Refused(400, 'The body must be a JSON object, such as {"settings": {"output_name": "my_cat"}}.')
     return content
 
 
-def check_file_name(name: str) -> str:
-    """`name`, if it is a plain file name."""
-    if name_problem(name.rsplit(".", 1)[0]) or "/" in name or "\\" in name:
-        raise Refused(404, "There is no such file.")
+def check_sample_name(name: str) -> str:
+    """`name`, if it is what a record calls its sample pictures. Raises `Refused`."""
+    if not _SAMPLE_FILE.fullmatch(name):
+        raise Refused(404, "There is no such picture.")
     return name
+
+
+def check_settings_paths(settings: Settings, folders: Iterable[Path]) -> None:
+    """Refuses settings that name a path outside `folders`, or a class to import. Raises `Refused`."""
+    allowed = [folder.resolve() for folder in folders]
+    for key in PATH_SETTINGS:
+        value = getattr(settings, key)
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            _check_path(key, text, allowed)
+    prompts = (settings.sample_prompts or "").strip()
+    if "\n" not in prompts and Path(prompts).suffix.lower() in (".txt", ".toml", ".json"):
+        _check_path("sample_prompts", prompts, allowed)
+    for key in CODE_SETTINGS:
+        named = str(getattr(settings, key) or "")
+        if "." in named and named not in ("networks.lora", "lycoris.kohya"):
+            raise Refused(403, f"{key} names a Python class. {_CLOSED}")
+
+
+def check_dataset_paths(datasets: DatasetConfig, folders: Iterable[Path]) -> None:
+    """Refuses datasets that name a path outside `folders`. Raises `Refused`."""
+    allowed = [folder.resolve() for folder in folders]
+    for subset in datasets.subsets:
+        for key in ("image_dir", "metadata_file", "conditioning_data_dir"):
+            _check_path(key, getattr(subset, key), allowed)
+
+
+_CLOSED = "This WebUI is open to the network without a login, so only its own folders may be used: set a login."
+
+
+def _check_path(key: str, text: str | None, allowed: list[Path]) -> None:
+    if not text:
+        return
+    try:
+        path = Path(text).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Refused(400, f"{key} is not a path: {error}.") from error
+    if not any(folder == path or folder in path.parents for folder in allowed):
+        raise Refused(403, f"{key} is outside the WebUI's folders. {_CLOSED}")
+
+
+def _netloc(origin: str) -> str:
+    """"" for one that cannot be read."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _LONGEST_INTEGER:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")

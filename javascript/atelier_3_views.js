@@ -1,0 +1,186 @@
+"use strict";
+// The parts of the panel: each makes an element from what is known of a run.
+(function (atelier) {
+    const { element, number } = atelier;
+    const views = atelier.views = {};
+
+    const STATES = {
+        queued: "In the queue", preparing: "Getting ready", running: "Training", paused: "Paused", waiting: "Waiting",
+        done: "Done", stopped: "Stopped", failed: "Failed", interrupted: "Interrupted",
+    };
+    const OPEN = ["queued", "preparing", "running", "paused", "waiting"];
+    views.isOpen = (job) => OPEN.includes(job.state);
+    views.isGoing = (job) => views.isOpen(job) && job.state !== "queued";
+
+    const many = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+    views.duration = (seconds) => {
+        if (typeof seconds !== "number" || !isFinite(seconds) || seconds < 0) return "–";
+        const whole = Math.round(seconds);
+        if (whole < 60) return `${whole} s`;
+        if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+        return `${Math.floor(whole / 3600)} h ${Math.round((whole % 3600) / 60)} min`;
+    };
+    const bytes = (count) => (count >= 2 ** 30 ? `${(count / 2 ** 30).toFixed(1)} GB` : `${Math.round(count / 2 ** 20)} MB`);
+    const speed = (seconds) => {
+        if (!seconds) return "–";
+        return seconds < 0.1 ? `${(1 / seconds).toFixed(0)} steps a second` : `${number(seconds)} s a step`;
+    };
+    const clock = (date) => date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    const day = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleString([], {
+        month: "short", day: "numeric", hour: "2-digit", minute: "2-digit",
+    }) : "");
+
+    const chip = (job, id) => element("span", { className: `atelier-chip atelier-is-${job.state}`, id, text: STATES[job.state] || job.state });
+
+    // What is going on, in a sentence for somebody who does this for the first time.
+    const sentence = (job, progress, saves) => {
+        if (job.newer) return "This run was recorded by a newer version; update to go on with it.";
+        if (job.asked === "stop") return "Stopping: the step it is in is finished, and what is learnt is kept.";
+        if (job.asked === "pause") return "Pausing after the step it is in.";
+        if (job.state === "done" && saves.length) return `Done. Try it puts <lora:${saves[saves.length - 1].name}:1> into your prompt.`;
+        if (job.message) return job.message;
+        if (job.state === "queued") return "Begins when the runs before it have ended.";
+        if (job.state !== "running" || !progress.total) return "";
+        const left = progress.eta > 0 ? `, about ${views.duration(progress.eta)} left` : "";
+        return `Learning${left}. You can generate meanwhile.`;
+    };
+
+    // press(action) asks the server, tryIt(save) goes to the prompt.
+    const BUTTONS = {
+        pause: ["Pause", "Frees the device until you press Resume", ""],
+        resume: ["Resume", "Goes on where it was", "atelier-primary"],
+        save: ["Save now", "Writes the LoRA as it stands, and training goes on", ""],
+        sample: ["Sample now", "Draws the sample pictures with the LoRA as it stands", ""],
+        stop: ["Stop", "Ends after the step it is in and keeps what is learnt", "atelier-danger"],
+    };
+    const button = (action, job, press) => {
+        const [text, help, look] = BUTTONS[action];
+        const queued = action === "stop" && job.state === "queued";
+        return element("button", {
+            className: `atelier-button ${look}`, type: "button", id: `atelier_${action}`,
+            text: queued ? "Take out" : text, title: queued ? "Takes it out of the queue" : help,
+            onclick: (event) => press(action, job, event.currentTarget),
+        });
+    };
+
+    views.title = (job, saves, press, tryIt) => {
+        const newest = saves[saves.length - 1];
+        const order = ["resume", "save", "sample", "pause", "stop"];
+        return element("div", { className: "atelier-title" },
+            element("h3", {}, element("span", { className: "atelier-name", text: job.name }), chip(job, "atelier_state")),
+            element("div", { className: "atelier-buttons" },
+                newest && element("button", {
+                    className: "atelier-button atelier-primary", type: "button", id: "atelier_try_it", text: "Try it",
+                    title: `Puts <lora:${newest.name}:1>${job.trigger ? ` and ${job.trigger}` : ""} into the prompt and goes there`,
+                    onclick: () => tryIt(newest),
+                }),
+                ...order.filter((action) => job.actions.includes(action)).map((action) => button(action, job, press))));
+    };
+
+    views.sentence = (job, progress, saves, error, back) => element("div", { className: "atelier-sentences" },
+        element("p", { className: `atelier-sentence${job.state === "failed" ? " atelier-bad" : ""}`, text: sentence(job, progress, saves) }),
+        error ? element("p", { className: "atelier-problem", role: "alert", text: error }) : null,
+        back ? element("button", { className: "atelier-link", type: "button", text: `Back to ${back.name}, which is training`, onclick: back.go }) : null);
+
+    views.bar = (job, progress) => {
+        const part = progress.total ? Math.min(1, progress.step / progress.total) : 0;
+        const busy = job.state === "preparing" && !progress.total;
+        const bar = element("div", {
+            className: `atelier-bar${busy ? " atelier-busy" : ""}`, role: "progressbar",
+            "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(part * 100), "aria-label": "Steps done",
+        }, element("div", {}));
+        bar.firstChild.style.width = busy ? "30%" : `${part * 100}%`;
+        return element("div", { className: "atelier-progress" }, bar,
+            element("span", { className: "atelier-percent", text: progress.total ? `${Math.floor(part * 100)} %` : "" }));
+    };
+
+    const rates = (found) => {
+        const entries = Object.entries(found || {});
+        if (new Set(entries.map((entry) => entry[1])).size <= 1) return entries.length ? number(entries[0][1]) : "–";
+        return entries.map(([name, rate]) => `${name.replace(/_/g, " ")} ${number(rate)}`).join("\n");
+    };
+
+    views.facts = (job, progress, learningRates) => {
+        const going = job.state === "running" && progress.eta > 0;
+        const end = going ? `done at ${clock(new Date(Date.now() + progress.eta * 1000))}` : "";
+        const rows = [
+            ["Step", progress.total ? `${progress.step} of ${progress.total}` : "–", ""],
+            ["Epoch", progress.epochs ? `${progress.epoch} of ${progress.epochs}` : "–", "Once through all pictures is an epoch"],
+            ["Time left", going ? views.duration(progress.eta) : "–", end],
+            ["Speed", speed(progress.seconds_per_step), "Time for one step, without waits for your own pictures"],
+            ["Memory", progress.memory ? bytes(progress.memory) : "–", progress.peak_memory ? `At most ${bytes(progress.peak_memory)} so far` : ""],
+            ["Learning rate", rates(learningRates), "How much is changed at each step"],
+        ];
+        return element("dl", { className: "atelier-facts" }, ...rows.map(([name, value, help]) => element("div", { title: help },
+            element("dt", { text: name }), element("dd", { text: value }), end && help === end ? element("small", { text: end }) : null)));
+    };
+
+    views.curve = (losses, validation, progress, width) => {
+        const hint = "Each step is faint and jumps, as each has another noise. The thick line should sink, then level off.";
+        const note = element("p", { className: "atelier-hint", text: hint });
+        const key = (name, text) => element("span", { className: `atelier-key ${name}`, text });
+        const chart = atelier.chart(losses, validation, progress.total, width, (row, check) => {
+            if (!row) { note.textContent = hint; return; }
+            const said = [`Step ${row[0]}: loss ${row[1] === null ? "not a number" : number(row[1])}`];
+            if (row[2] !== null) said.push(`smoothed ${number(row[2])}`);
+            if (typeof check === "number") said.push(`kept-out pictures ${number(check)}`);
+            note.textContent = said.join(", ");
+        });
+        return element("section", { className: "atelier-curve" },
+            element("h4", {}, element("span", { text: "Loss" }), key("atelier-key-raw", "each step"), key("atelier-key-mean", "smoothed"),
+                validation.length ? key("atelier-key-validation", "kept-out pictures") : null),
+            chart, note);
+    };
+
+    // One strip a prompt, the newest picture last.
+    views.samples = (pictures, open) => {
+        const prompts = new Map();
+        for (const picture of pictures) prompts.set(picture.index, (prompts.get(picture.index) || []).concat(picture));
+        const strips = [...prompts.keys()].sort((a, b) => a - b).map((index) => {
+            const row = prompts.get(index).sort((a, b) => a.step - b.step);
+            return element("div", { className: "atelier-strip" },
+                element("p", { className: "atelier-hint", text: `“${row[row.length - 1].prompt}”` }),
+                element("div", { className: "atelier-pictures" }, ...row.map((picture, place) => element("figure", {},
+                    element("button", { type: "button", title: "Look at it in large", onclick: () => open(row, place) },
+                        element("img", { src: picture.src, alt: `${picture.prompt}, ${views.when(picture)}` })),
+                    element("figcaption", { text: views.when(picture) })))));
+        });
+        return element("section", { className: "atelier-samples" }, element("h4", { text: "Samples" }),
+            ...(strips.length ? strips : [element("p", { className: "atelier-hint", text: "Pictures drawn with the LoRA as it learns, always from the same noise, appear here." })]));
+    };
+    views.when = (picture) => (picture.step === 0 ? "before" : `step ${picture.step}`);
+
+    views.news = (saves, messages, tryIt) => {
+        const files = saves.slice().reverse().map((save) => element("li", {},
+            element("code", { text: save.name }), element("span", { className: "atelier-hint", text: `step ${save.step}` }),
+            element("button", { className: "atelier-link", type: "button", text: "Try it", onclick: () => tryIt(save) })));
+        const told = messages.slice().reverse().map((event) => element("li", { className: `atelier-${event.level || "info"}` },
+            element("time", { text: clock(new Date(event.time * 1000)) }), element("span", { text: event.text })));
+        const list = (title, name, items) => (items.length ? element("section", { className: name }, element("h4", { text: title }),
+            element("ul", {}, ...items.slice(0, 5)),
+            items.length > 5 ? element("details", {}, element("summary", { text: many(items.length - 5, "earlier one") }), element("ul", {}, ...items.slice(5))) : null) : null);
+        return element("div", { className: "atelier-columns" },
+            list("Saved", "atelier-saves", files), list("What happened", "atelier-messages", told));
+    };
+
+    views.runs = (jobs, queued, shown, choose, press) => {
+        const place = (job) => (queued.includes(job.id) ? queued.indexOf(job.id) : Infinity);
+        const rows = jobs.slice().reverse().sort((a, b) => views.isGoing(b) - views.isGoing(a) || place(a) - place(b) || 0);
+        const told = (job) => [job.total ? `step ${job.step} of ${job.total}` : "", day(job.created)].filter(Boolean).join(", ");
+        return element("details", { className: "atelier-runs", open: queued.length > 0 },
+            element("summary", { text: queued.length ? `Queue and earlier runs (${queued.length} waiting)` : `All runs (${jobs.length})` }),
+            element("ul", {}, ...rows.map((job) => element("li", { className: job.id === shown ? "atelier-shown" : "" },
+                element("button", { className: "atelier-link", type: "button", text: job.name, onclick: () => choose(job.id) }),
+                chip(job), element("span", { className: "atelier-hint", text: told(job) }),
+                job.id !== shown && (job.state === "queued" || job.resumable)
+                    ? element("div", { className: "atelier-buttons" }, ...["resume", "stop"].filter((action) => job.actions.includes(action)).map((action) => {
+                        const made = button(action, job, press);
+                        made.removeAttribute("id");
+                        return made;
+                    })) : null))));
+    };
+
+    views.nothing = (error) => element("div", { className: "atelier-nothing" },
+        element("p", { className: "atelier-big", text: error ? "" : "Nothing is training yet." }),
+        element("p", { text: error || "Give pictures and a trigger word, then press Train. The curve, sample pictures and the finished LoRA appear here." }));
+})(window.atelier);
