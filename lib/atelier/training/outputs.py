@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from atelier.adapters.checkpoint_hash import model_hashes
-from atelier.adapters.kohya_file import save_lora
+from atelier.adapters.kohya_file import lora_hashes, read_lora, save_lora
 from atelier.adapters.metadata import DatasetFacts, RunFacts, lora_metadata
 from atelier.adapters.network import Network
 from atelier.adapters.sidecar import Sidecar, write_preview, write_sidecar
@@ -18,6 +20,8 @@ from atelier.data.summary import bucket_info, tag_frequency
 from atelier.models.families import family_named
 from atelier.training.context import RunContext, Save
 from atelier.training.saving import check_space, epoch_name, remove_with_sidecars, step_name
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "float": torch.float32}
 
@@ -61,8 +65,7 @@ class Outputs:
             self._context.record.message(f"Step {step} was not saved: {error} Training goes on.", "warning")
             return None
         self._context.record.saved(path, step, self._context.calendar.finished_epochs(step), kind)
-        if path.parent == self._context.host.folders.lora:
-            self._context.host.publish_lora(path)
+        self._accompany(path)
         self._remove_old()
         return path
 
@@ -73,16 +76,45 @@ class Outputs:
             kind, step_name(settings.output_name, step)
         )
         tensors = self._network.state_tensors(DTYPES[settings.save_precision])
-        path = self.folder / f"{name}.safetensors"
         check_space(self.folder, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
-        ours = any(save.path == path for save in context.saves)
-        save_lora(path, tensors, self._metadata(step, epoch), overwrite=ours)
-        if not ours:
+        path = self._place(name, tensors)
+        save_lora(path, tensors, self._metadata(step, epoch), overwrite=path.exists())
+        if not any(save.path == path for save in context.saves):
             context.saves.append(Save(path, step, epoch, kind))
-        write_sidecar(path, Sidecar(activation_text=context.job.trigger, family=str(context.base.family)))
-        if self.preview is not None:
-            write_preview(path, self.preview)
         return path
+
+    def _place(self, name: str, tensors: dict[str, Tensor]) -> Path:
+        """NAME.safetensors; NAME-2 … where another run's file has that name, since nothing saved is overwritten.
+
+        A file of this run may be written again, and so may one that holds the very same weights: it is from this
+        run too, which was killed before it could note the file.
+        """
+        first = path = self.folder / f"{name}.safetensors"
+        number = 1
+        while path.exists() and not (any(save.path == path for save in self._context.saves) or _holds(path, tensors)):
+            number += 1
+            path = first.with_name(f"{name}-{number}.safetensors")
+        if path != first:
+            self._context.record.message(f"{first.name} is another run's: this one is saved as {path.stem}.", "warning")
+        return path
+
+    def _accompany(self, path: Path) -> None:
+        """Description and preview beside the file, and the host told of it. A failure costs these alone."""
+        context = self._context
+        try:
+            write_sidecar(path, Sidecar(activation_text=context.job.trigger, family=str(context.base.family)))
+            if self.preview is not None:
+                write_preview(path, self.preview)
+        except AtelierError as error:
+            context.record.message(f"{path.stem} was saved, but not what describes it: {error}", "warning")
+        if path.parent != context.host.folders.lora:
+            return
+        try:
+            context.host.publish_lora(path)
+        except Exception as error:  # the host's own code: whatever it is, the file is whole and training goes on
+            log.exception("the host could not be told of %s", path)
+            reason = f"{type(error).__name__}: {error}"
+            context.record.message(f"{path.stem} was saved; the page could not be told ({reason}).", "warning")
 
     def _metadata(self, step: int, epoch: int) -> dict[str, str]:
         context = self._context
@@ -100,8 +132,19 @@ class Outputs:
             newest = max((save.step for save in saves), default=0)
             old += [s for s in saves if s.kind == "step" and s.step < newest - settings.save_last_n_steps]
         for save in old:
-            remove_with_sidecars(save.path)
+            try:
+                remove_with_sidecars(save.path)
+            except OSError as error:
+                self._context.record.message(f"{save.path.name} could not be removed: {error.strerror}.", "warning")
             saves.remove(save)
+
+
+def _holds(path: Path, tensors: dict[str, Tensor]) -> bool:
+    """True when the LoRA file at `path` has exactly these weights."""
+    try:
+        return read_lora(path).metadata.get("sshs_model_hash") == lora_hashes(tensors, {})[0]
+    except AtelierError:
+        return False
 
 
 def run_facts(context: RunContext, precision: str) -> RunFacts:

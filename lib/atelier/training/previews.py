@@ -43,10 +43,11 @@ class Previews:
         self.newest: Image.Image | None = None
 
     def draw(self, step: int) -> None:
-        """Draws every prompt and hands the pictures to the record. A failure is told, and training goes on."""
+        """Draws every prompt and hands the pictures to the record. A failure is told, and training goes on.
+
+        Stop and pause end it within one sampling step.
+        """
         for index, prompt in enumerate(self._prompts):
-            if self._control.stopping or self._control.paused:
-                return
             try:
                 picture = self._draw_one(prompt)
             except BaseGone:
@@ -54,11 +55,17 @@ class Previews:
             except (AtelierError, RuntimeError, ValueError) as error:
                 self._record.message(f"The sample picture {prompt.prompt!r} could not be drawn: {error}", "warning")
                 return
+            if picture is None:
+                return
             if index == 0:
                 self.newest = picture
             self._record.sample(step, index, prompt.prompt, picture)
 
-    def _draw_one(self, prompt: SamplePrompt) -> Image.Image:
+    def _asked_to_end(self) -> bool:
+        return self._control.stopping or self._control.paused
+
+    def _draw_one(self, prompt: SamplePrompt) -> Image.Image | None:
+        """The picture, None when the person asked for an end."""
         trained = self._network.training
         self._network.eval()
         device = self._parts.device
@@ -81,7 +88,8 @@ class Previews:
                     sampler=prompt.sample_sampler or "Euler a",
                     clip_skip=self._clip_skip,
                     on_step=lambda *_: turn.breathe(),
+                    should_stop=self._asked_to_end,
                 )
         finally:
             self._network.train(trained)
-        return pictures[0]
+        return pictures[0] if pictures else None

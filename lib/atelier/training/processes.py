@@ -16,6 +16,11 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
 
 
+def process_count() -> int:
+    """How many processes train together: as many as `accelerate launch` started, else one."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+
+
 @contextmanager
 def borrowed_accelerator(device: torch.device, precision: str) -> Iterator[Accelerator]:
     """An `Accelerator` for one session; another extension's, and the environment, are as before when it ends."""

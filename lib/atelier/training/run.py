@@ -23,6 +23,7 @@ from atelier.data.scan import scan
 from atelier.hosts.contract import BaseGone, Host, ModelInfo
 from atelier.training.context import RunContext, Save, total_steps
 from atelier.training.interfaces import RunControl, RunRecord
+from atelier.training.processes import process_count
 from atelier.training.randomness import derived_seed
 from atelier.training.rhythm import Calendar
 from atelier.training.savers import is_out_of_memory
@@ -52,26 +53,27 @@ def train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) ->
     state = read_newest(states)
     if state is not None:
         record.message(f"Going on from step {state.step}.")
+    trained: Session | None = None
+    gone = f"This run trains on {context.base.title}; it goes on when that is loaded again."
     while True:
-        session = Session(context, lambda new: _keep(states, new, record))
-        gone = ""
-        try:
-            ending = session.run(host.lease(PARTS), state)
-        except BaseGone as error:
-            ending, gone = Ending.PAUSED, str(error)
-        except Exception as error:
-            session.keep()
-            if not (is_out_of_memory(error) and context.savers.take_next()):
-                raise
-            record.message(f"Out of memory: {context.savers.notes[-1]} The step is repeated.", "warning")
-            ending = Ending.PAUSED
-        state = session.keep() or state
-        if gone:
-            _wait_for_base(context, gone)
+        ending = _wait_for_base(context, gone)
+        if ending is Ending.PAUSED:
+            session = Session(context, lambda new: _keep(states, new, record))
+            try:
+                ending = session.run(host.lease(PARTS), state)
+            except BaseGone as error:
+                gone = str(error)
+            except Exception as error:
+                if not (is_out_of_memory(error) and context.savers.take_next()):
+                    raise
+                record.message(f"Out of memory: {context.savers.notes[-1]} The step is repeated.", "warning")
+            finally:
+                state = session.keep() or state
+            trained = session if session.ready else trained
         if ending is Ending.PAUSED:
             ending = _wait_while_paused(context)
         if ending is not Ending.PAUSED:
-            return _finish(context, session, ending)
+            return _finish(context, trained, ending)
 
 
 def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -> RunContext:
@@ -82,7 +84,9 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     for problem in found.problems:
         record.message(f"{problem.path.name} is left out: {problem.reason}", "warning")
     seed = settings.seed if settings.seed is not None else derived_seed(0, job.name, str(record.folder.name))
-    data = TrainingData(found, settings, seed)
+    data = TrainingData(
+        found, settings, seed, process_count(), on_problem=lambda path, reason: record.message(reason, "warning")
+    )
     calendar = Calendar(
         total_steps(settings, data.batches_per_epoch),
         data.batches_per_epoch,
@@ -144,14 +148,18 @@ def _keep(folder: Path, state: State, record: RunRecord) -> None:
         record.message(f"The state at step {state.step} could not be kept: {error}. Training goes on.", "warning")
 
 
-def _wait_for_base(context: RunContext, message: str) -> None:
-    """Returns when the host has loaded the base again, or when the person stops the run."""
-    context.record.status("waiting", message)
+def _wait_for_base(context: RunContext, message: str) -> Ending:
+    """Waits until the host has the base loaded. PAUSED to go on with a session, STOPPED when the run is to end."""
+    told = False
     while not context.control.stopping:
         info = context.host.loaded_model()
         if info is not None and info.identity == context.base.identity and not info.refusal:
-            return
+            return Ending.PAUSED
+        if not told:
+            context.record.status("waiting", message)
+            told = True
         context.control.wait_for_request(0.5)
+    return Ending.STOPPED
 
 
 def _wait_while_paused(context: RunContext) -> Ending:
@@ -164,14 +172,14 @@ def _wait_while_paused(context: RunContext) -> Ending:
     return Ending.STOPPED if control.stopping else Ending.PAUSED
 
 
-def _finish(context: RunContext, session: Session, ending: Ending) -> Outcome:
-    """Writes the last file and closes the record."""
-    record, step = context.record, session.step
-    path = session.write_last(ending)
+def _finish(context: RunContext, session: Session | None, ending: Ending) -> Outcome:
+    """Writes the last file and closes the record. `session` is the last one that trained, None if none did."""
+    record = context.record
+    step, path = (session.step, session.write_last(ending)) if session is not None else (0, None)
     if ending is Ending.DIVERGED:
         record.status(
             "failed",
-            f"The loss was not a number, so training ended; what was good after step {step} is kept. "
+            f"The loss was not a number, so training ended; what was good after step {step} is saved. "
             "A lower learning rate usually helps.",
         )
     elif ending is Ending.STOPPED:

@@ -7,7 +7,7 @@ written, and the next one goes on from there to the same bits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atelier.config.errors import AtelierError
 from atelier.data.batch import Batch
-from atelier.hosts.contract import Lease
+from atelier.hosts.contract import BaseGone, Lease
 from atelier.models.family import Parts, SizeConditions, TextStates
 from atelier.training.context import (
     RunContext,
@@ -41,6 +42,7 @@ from atelier.training.processes import borrowed_accelerator, sum_gradients
 from atelier.training.randomness import seeded_globals
 from atelier.training.schedulers import create_scheduler
 from atelier.training.state import State, pack, unpack
+from atelier.training.stopwatch import Stopwatch
 from atelier.training.text import TextCache
 
 
@@ -63,6 +65,7 @@ class Session:
         self._keep_state = keep_state
         self._ready = False
         self._updating = False
+        self.watch = Stopwatch()
 
     def run(self, lease: Lease, state: State | None) -> Ending:
         """Gives why it ended. Everything borrowed is given back on every path.
@@ -72,12 +75,19 @@ class Session:
         if state is not None:
             self.step = state.step
         with ExitStack() as stack:
-            self._enter(stack, lease, state)
+            self.enter(stack, lease, state)
             return self._loop()
+
+    @property
+    def ready(self) -> bool:
+        """True once it has everything that a step needs."""
+        return self._ready
 
     def keep(self) -> State | None:
         """Writes the state after the last whole step and gives it; None when there is nothing whole to keep."""
         if not self._ready or self._updating:
+            return None
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters):
             return None
         state = self.capture()
         if self.is_main:
@@ -92,7 +102,8 @@ class Session:
 
     # -- setting up -----------------------------------------------------------------------------------------------
 
-    def _enter(self, stack: ExitStack, lease: Lease, state: State | None) -> None:
+    def enter(self, stack: ExitStack, lease: Lease, state: State | None) -> None:
+        """Borrows the base and sets everything up; `stack` undoes it."""
         context, settings = self.context, self.settings
         self.lease = lease
         self.parts: Parts = stack.enter_context(lease)
@@ -103,6 +114,7 @@ class Session:
         self.is_main, self.scaler = self.accelerator.is_main_process, self.accelerator.scaler
         self.alone = self.accelerator.num_processes == 1
         with lease.turn():
+            self._check_base()
             self.network = new_network(context, self.parts)
             self.network.to(self.device).train()
             stack.enter_context(self.network.attached())
@@ -137,6 +149,12 @@ class Session:
         )
         self._ready = True
 
+    def _check_base(self) -> None:
+        """Raises `BaseGone` when the host lent another model than the run began with. Called inside a turn."""
+        info = self.context.host.loaded_model()
+        if info is None or info.identity != self.context.base.identity:
+            raise BaseGone(f"This run trains on {self.context.base.title}; it goes on when that is loaded again.")
+
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def _loop(self) -> Ending:
@@ -144,22 +162,28 @@ class Session:
         context.record.status("running")
         if self.step == 0 and self.settings.sample_at_first and self.is_main:
             self.previews.draw(0)
-        while self.step < context.calendar.total_steps:
-            if self._agreed(control.stopping):
-                return Ending.STOPPED
-            if self._agreed(control.paused):
-                return Ending.PAUSED
+        good = True
+        while True:
+            bad, stopping, paused = self._agreed(not good, control.stopping, control.paused)
+            if bad:
+                return Ending.DIVERGED
+            if self.step >= context.calendar.total_steps:
+                return Ending.DONE
+            if stopping or paused:
+                if not self._read_losses():
+                    return Ending.DIVERGED
+                return Ending.STOPPED if stopping else Ending.PAUSED
             started = time.monotonic()
-            waited = self._take_step()
-            self.step += 1
+            waited = self.take_step()
             seconds = time.monotonic() - started - waited
             due = self.monitor.step_done(self.step, self.loss, self.rates(), seconds)
-            if (due and not self._read_losses()) or not self._after_step():
-                return Ending.DIVERGED
-        return Ending.DONE
+            good = (not due or self._read_losses()) and self._after_step()
 
-    def _take_step(self) -> float:
-        """One optimiser step. Gives the seconds that were spent waiting for the host."""
+    def take_step(self) -> float:
+        """One optimiser step. Gives the seconds that were spent waiting for the host.
+
+        The step counts as soon as the weights have it, whatever fails after that.
+        """
         context = self.context
         waited = 0.0
         total = torch.zeros((), device=self.device)
@@ -173,16 +197,17 @@ class Session:
                 if micro == context.accumulation - 1:
                     self._updating = True
                     self._update()
+                    self.step += 1
                     self._updating = False
         self.loss = total if self.alone else self.accelerator.reduce(total, "sum")
         return waited
 
-    def _agreed(self, asked: bool) -> bool:
-        """The same answer in every process: yes when any was asked."""
+    def _agreed(self, *asked: bool) -> Sequence[bool]:
+        """The same answers in every process: yes to what any of them says yes to."""
         if self.alone:
             return asked
-        votes = self.accelerator.reduce(torch.tensor(float(asked), device=self.device), "sum")
-        return bool(votes > 0)
+        votes = self.accelerator.reduce(torch.tensor(asked, dtype=torch.float32, device=self.device), "sum")
+        return (votes > 0).tolist()
 
     def _forward_backward(self, batch: Batch, micro: int) -> Tensor:
         """Adds one batch's gradients; gives its share of the step's loss, detached."""
@@ -192,23 +217,28 @@ class Session:
         if len(batch.captions) == 0:
             return torch.zeros((), device=self.device)
         with self.accelerator.autocast(), seeded_globals(self.device, context.seed, "dropout", *purpose):
-            latents = self.latents(batch)
+            with self.watch.part("latents"):
+                latents = self.latents(batch)
+            with self.watch.part("text"):
+                text = self._text_states(batch)
             shape = torch.Size((batch.total, *latents.shape[1:]))
             draws = draw(shape, latents, self.noise_options, context.seed, "noise", *purpose)
             rows = draws.rows(batch.first, batch.first + len(batch.captions))
-            losses = diffusion_losses(
-                self.parts,
-                self.noise_schedule,
-                self.loss_options,
-                latents,
-                rows,
-                self._text_states(batch),
-                self._sizes(batch),
-                None if batch.masks is None else batch.masks.to(self.device),
-                batch.loss_weights.to(self.device),
-            )
-            loss = losses.sum() * share
-        self.accelerator.backward(loss)
+            with self.watch.part("forward"):
+                losses = diffusion_losses(
+                    self.parts,
+                    self.noise_schedule,
+                    self.loss_options,
+                    latents,
+                    rows,
+                    text,
+                    self._sizes(batch),
+                    None if batch.masks is None else batch.masks.to(self.device),
+                    batch.loss_weights.to(self.device),
+                )
+                loss = losses.sum() * share
+        with self.watch.part("backward"):
+            self.accelerator.backward(loss)
         return loss.detach()
 
     def _update(self) -> None:
@@ -229,6 +259,8 @@ class Session:
             self.guard.remember(self.step)
             return True
         self.step = self.guard.roll_back()
+        # The optimiser still holds what went wrong: no state is made of it.
+        self._updating = True
         return False
 
     def _after_step(self) -> bool:
@@ -247,13 +279,19 @@ class Session:
             return True
         if not self._read_losses():
             return False
+        gone = None
         if sample:
-            self.previews.draw(self.step)
+            try:
+                self.previews.draw(self.step)
+            except BaseGone as error:  # files need no base: what is due is saved first
+                gone = error
             self.outputs.preview = self.previews.newest
         for kind in kinds:
             self.outputs.save(self.step, kind)
         if state or kinds:
             self.keep()
+        if gone is not None:
+            raise gone
         return True
 
     # -- inputs ---------------------------------------------------------------------------------------------------
@@ -285,6 +323,7 @@ class Session:
         """The complete state after the finished steps."""
         tensors: dict[str, Tensor] = {}
         values: dict[str, Any] = {
+            "base": self.context.base.identity,
             "network": pack(self.network.trained_tensors(), "network", tensors),
             "optimizer": pack(self.optimizer.state_dict(), "optimizer", tensors),
             "scheduler": pack(_plain(self.scheduler.state_dict()), "scheduler", tensors),
@@ -294,7 +333,15 @@ class Session:
         return State(self.step, {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, values)
 
     def restore(self, state: State) -> None:
-        """Puts weights, optimiser, schedule and scaler where `state` left them."""
+        """Puts weights, optimiser, schedule and scaler where `state` left them.
+
+        Raises `AtelierError` when the state is of a run on another model, or of another network.
+        """
+        base = self.context.base
+        if state.values.get("base", base.identity) != base.identity:
+            raise AtelierError(
+                f"This run was begun on another model than {base.title}: load that one to go on, or start a new run."
+            )
         self.network.load_trained_tensors(unpack(state.values["network"], state.tensors))
         self.optimizer.load_state_dict(unpack(state.values["optimizer"], state.tensors))
         self.scheduler.load_state_dict(unpack(state.values["scheduler"], state.tensors))
