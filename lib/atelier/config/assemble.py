@@ -102,7 +102,7 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
         verdict = for_value(found, entry.value)
         outcome = KeyVerdict(name, shown, verdict.verdict, entry.note or verdict.note, entry.where)
         if found.verdict == UNKNOWN:
-            reading.notes.append(str(place(name, shown, found.note)))
+            reading.notes.append(f"{name} is not a key of sd-scripts and is passed over. {found.note}".strip())
         elif key == "dataset_config":
             reading.dataset_config = str(entry.value).strip() or None if isinstance(entry.value, str) else None
         elif key in _SWITCHES:

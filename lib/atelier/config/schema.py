@@ -77,6 +77,9 @@ def check_value(declared: Option, value: Any) -> str | None:
     return None
 
 
+LARGEST_RANK = 1024
+"""Of a plain LoRA. LyCORIS takes more: a rank beyond the layer's size means its full matrix."""
+
 _OPEN = {"network_module", "lr_scheduler", "sample_sampler"}
 """Keys whose choices are suggestions: other names are looked up where they are used."""
 
@@ -113,6 +116,10 @@ def _contradictions(settings: Settings) -> list[Problem]:
         )
     if settings.enable_bucket and settings.min_bucket_reso > settings.max_bucket_reso:
         found.append(Problem("min_bucket_reso", settings.min_bucket_reso, "it must not exceed max_bucket_reso"))
+    if settings.network_module == "networks.lora":
+        for key in ("network_dim", "conv_dim"):
+            if (getattr(settings, key) or 0) > LARGEST_RANK:
+                found.append(Problem(key, getattr(settings, key), f"it must be at most {LARGEST_RANK}"))
     low, high = settings.min_timestep or 0, 1000 if settings.max_timestep is None else settings.max_timestep
     if low >= high:
         found.append(Problem("min_timestep", settings.min_timestep, "it must be below max_timestep"))

@@ -20,18 +20,25 @@ class NetworkSettings:
     )  # fmt: skip
     network_dim: int = setting(
         16, "int", "Network", "Rank", "How much it can learn: 4 to 32 for a subject, more for a style.",
-        minimum=1, maximum=1024,
+        minimum=1, maximum=1_000_000,
     )  # fmt: skip
     network_alpha: float = setting(
         8.0, "float", "Network", "Alpha", "Strength relative to the rank; half the rank is usual, 0 means the rank.",
-        minimum=0, maximum=4096,
+        minimum=0, maximum=1_000_000,
     )  # fmt: skip
     conv_dim: int | None = setting(
         None, "int", "Network", "Convolution rank", "Also adapts 3x3 convolutions, for styles; empty leaves them.",
-        minimum=1, maximum=1024, ours=True,
+        minimum=1, maximum=1_000_000, ours=True,
     )  # fmt: skip
     conv_alpha: float | None = setting(
-        None, "float", "Network", "Convolution alpha", "Alpha of the convolutions.", minimum=0, maximum=4096, ours=True
+        None,
+        "float",
+        "Network",
+        "Convolution alpha",
+        "Alpha of the convolutions.",
+        minimum=0,
+        maximum=1_000_000,
+        ours=True,
     )
     network_dropout: float | None = setting(
         None,
