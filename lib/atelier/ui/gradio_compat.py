@@ -17,7 +17,7 @@ def component(kind: type, **arguments: Any) -> Any:
 
     Only arguments that change looks may be left out this way: sizes, scales and the like.
     """
-    known = _parameters(kind.__init__)
+    known = _parameters(kind)
     return kind(**{name: value for name, value in arguments.items() if name in known})
 
 

@@ -55,7 +55,7 @@ def _four_fields() -> tuple[dict[str, Any], Any]:
         option("train_data_dir"),
         label="1. Pictures",
         info="The folder with 5 to 50 pictures of what you want to teach, or of folders named like 10_cat.",
-        placeholder="/home/me/pictures/my-cat",
+        placeholder="/pictures/my-cat",
     )
     files = component(
         gr.File,

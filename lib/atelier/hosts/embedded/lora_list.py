@@ -66,7 +66,7 @@ def _sidecar(path: Path) -> tuple[str, float]:
         return "", 1.0
     if not isinstance(content, dict):
         return "", 1.0
-    text = content.get("activation text")
-    weight = content.get("preferred weight")
-    usable = isinstance(weight, (int, float)) and not isinstance(weight, bool) and weight != 0
-    return (text if isinstance(text, str) else ""), (float(weight) if usable else 1.0)
+    text, weight = content.get("activation text"), content.get("preferred weight")
+    if not isinstance(weight, (int, float)) or isinstance(weight, bool) or weight == 0:
+        weight = 1.0
+    return (text if isinstance(text, str) else ""), float(weight)
