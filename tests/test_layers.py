@@ -1,4 +1,4 @@
-"""Imports point down only: cli > ui > jobs > training, demo > hosts > models, data, adapters > config."""
+"""Imports point down only: cli > bench > ui > jobs > training, demo > hosts > models, data, adapters > config."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 LAYERS = [
     {"cli"},
+    {"bench"},
     {"ui"},
     {"jobs"},
     {"training", "demo"},

@@ -18,6 +18,8 @@ ASSETS = Path(__file__).resolve().parents[3] / "assets" / "demo"
 NAME = "zwx_badge"
 SEEDS = (11, 22, 33)
 STEPS, CFG, SIDE = 20, 3.0, 64
+KNOWN = 48
+"""Class pictures that are drawn before training."""
 MEASURE = (
     "similarity: overlap of the foregrounds' outlines times the agreement of the colours in them, position and size "
     "normalised, mean over the training pictures, 1 being the training pictures among themselves "
@@ -60,9 +62,12 @@ def demo(out: Path, base: Path, steps: int) -> dict[str, Any]:
     before = [draw(host, prompt, seed) for prompt in prompts for seed in SEEDS]
     known_before = [draw(host, scene.caption(), 100 + index) for index, scene in enumerate(scenes)]
 
+    print("Drawing pictures of what it knows, to be kept while it learns …", flush=True)
+    draw_known(host, out / "known" / "1_shape")
+
     print("Training …", flush=True)
     clock = time.monotonic()
-    job = job_from_settings(settings(steps))
+    job = job_from_settings(settings(steps, out / "known"))
     outcome, record = run_job(job, host, out / "data" / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{NAME}")
     seconds = time.monotonic() - clock
     assert outcome.path is not None
@@ -100,8 +105,19 @@ def demo(out: Path, base: Path, steps: int) -> dict[str, Any]:
     }
 
 
-def settings(steps: int) -> Any:
-    """The settings of the demo: rank 8, the whole text encoder and UNet, captions beside the pictures."""
+def draw_known(host: EmbeddedHost, folder: Path) -> None:
+    """Class pictures: scenes of the base's grammar as the base itself draws them, none of those that are measured."""
+    from atelier.demo.shapes import all_scenes, is_held_out
+
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes = [scene for scene in all_scenes() if not is_held_out(scene)]
+    for index, scene in enumerate(scenes[:: len(scenes) // KNOWN][:KNOWN]):
+        draw(host, scene.caption(), 500 + index).save(folder / f"{index:02d}.png")
+        (folder / f"{index:02d}.txt").write_text(scene.caption() + "\n", encoding="utf-8")
+
+
+def settings(steps: int, known: Path) -> Any:
+    """The settings of the demo: rank 8, text encoder and UNet, class pictures beside the subject's."""
     from atelier.config.schema import Settings
 
     return Settings(
@@ -109,6 +125,8 @@ def settings(steps: int) -> Any:
         trigger="zwx",
         subject="object",
         train_data_dir=str(ASSETS / "subject"),
+        reg_data_dir=str(known),
+        dataset_repeats=8,
         resolution=str(SIDE),
         min_bucket_reso=SIDE,
         max_bucket_reso=SIDE,
@@ -118,7 +136,7 @@ def settings(steps: int) -> Any:
         learning_rate=4e-3,
         lr_scheduler="cosine",
         max_train_steps=steps,
-        train_batch_size=4,
+        train_batch_size=8,
         seed=1,
     )
 

@@ -1,0 +1,1 @@
+"""Measurements of the trainer: seconds and bytes, side by side with the floor."""

@@ -1,0 +1,169 @@
+"""Our step and the bare UNet loop, in turn, in one process, on the same layers and the same shapes."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from atelier.bench.models import Shape, loaded_host
+from atelier.config.job import JobConfig, job_from_settings
+from atelier.config.schema import Settings
+from atelier.jobs.control import Control
+from atelier.jobs.record import Record
+from atelier.training.outputs import DTYPES
+from atelier.training.run import PARTS, prepare
+from atelier.training.session import Session
+
+PICTURES = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to measure."""
+
+    shape: Shape
+    precision: str = "no"
+    gradient_checkpointing: bool = False
+    rank: int = 8
+
+
+@dataclass
+class Figures:
+    """Medians in seconds. `step_ratio`: ours over the bare loop, the median of the pairs."""
+
+    case: str
+    precision: str
+    gradient_checkpointing: bool
+    rank: int
+    side: int
+    pairs: int
+    bare_seconds: float
+    step_seconds: float
+    step_ratio: float
+    first_step_seconds: float
+    save_seconds: float
+    peak_memory_bytes: int
+    parts_seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def measure(case: Case, pairs: int) -> Figures:
+    """Takes `pairs` steps of ours and of the bare loop in turn, after a warm-up of both."""
+    with tempfile.TemporaryDirectory(prefix="atelier-bench-") as name, ExitStack() as stack:
+        folder = Path(name)
+        host = loaded_host(case.shape, folder / "data")
+        job = _job(case, folder / "pictures", steps=2 * PICTURES + 2 * pairs + 2)
+        record = Record.create(folder / "run", {})
+        begun = time.perf_counter()
+        context = prepare(job, host, record, Control())
+        session = Session(context, lambda state: None)
+        session.enter(stack, host.lease(PARTS), None)
+        session.take_step()
+        first = time.perf_counter() - begun
+        bare = _Bare(session, case)
+        for _ in range(PICTURES):  # every picture's latents are then cached
+            session.take_step()
+        bare.step()
+        ours, floor = [], []
+        for _ in range(pairs):
+            floor.append(_timed(bare.step))
+            ours.append(_timed(session.take_step))
+        session.watch.on = True
+        session.take_step()
+        started = time.perf_counter()
+        session.network.state_tensors(DTYPES["fp16"])
+        session.outputs.save(session.step, "asked")
+        saved = time.perf_counter() - started
+        return Figures(
+            case=case.shape.name,
+            precision=case.precision,
+            gradient_checkpointing=case.gradient_checkpointing,
+            rank=case.rank,
+            side=case.shape.side,
+            pairs=pairs,
+            bare_seconds=statistics.median(floor),
+            step_seconds=statistics.median(ours),
+            step_ratio=statistics.median([a / b for a, b in zip(ours, floor)]),
+            first_step_seconds=first,
+            save_seconds=saved,
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            parts_seconds=dict(session.watch.seconds),
+        )
+
+
+class _Bare:
+    """Forward, mean squared error, backward, AdamW, zero_grad, and nothing else."""
+
+    def __init__(self, session: Session, case: Case) -> None:
+        self._session = session
+        self._parameters = session.parameters
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=1e-4)
+        side = case.shape.side // 8
+        self._latents = torch.randn(1, 4, side, side)
+        self._noise = torch.randn_like(self._latents)
+        self._timesteps = torch.tensor([500])
+        with torch.no_grad():
+            self._text = session.text(["a zwx thing"])
+        self._dtype = session.plan.dtype
+        self._added: dict[str, torch.Tensor] | None = None
+        if self._text.pooled is not None:
+            ids = torch.tensor([[float(case.shape.side)] * 2 + [0.0, 0.0] + [float(case.shape.side)] * 2])
+            self._added = {"text_embeds": self._text.pooled, "time_ids": ids}
+
+    def step(self) -> None:
+        autocast = torch.autocast("cpu", dtype=self._dtype) if self._dtype else nullcontext()
+        with autocast:
+            found = self._session.parts.unet(
+                self._latents,
+                self._timesteps,
+                encoder_hidden_states=self._text.hidden,
+                added_cond_kwargs=self._added,
+                return_dict=False,
+            )[0]
+            loss = functional.mse_loss(found.float(), self._noise)
+        loss.backward()
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+
+def _timed(work) -> float:  # type: ignore[no-untyped-def]
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _job(case: Case, folder: Path, steps: int) -> JobConfig:
+    folder.mkdir()
+    side = case.shape.side
+    for number in range(PICTURES):
+        noise = torch.randint(0, 255, (side, side, 3), generator=torch.Generator().manual_seed(number))
+        Image.fromarray(noise.to(torch.uint8).numpy()).save(folder / f"{number}.png")
+    return job_from_settings(
+        Settings(
+            output_name="bench",
+            trigger="a zwx thing",
+            train_data_dir=str(folder),
+            resolution=str(side),
+            min_bucket_reso=side,
+            max_bucket_reso=side,
+            network_dim=case.rank,
+            network_alpha=case.rank,
+            network_train_unet_only=True,
+            mixed_precision=case.precision,
+            gradient_checkpointing=case.gradient_checkpointing,
+            max_train_steps=steps,
+            cache_latents_to_disk=False,
+            seed=0,
+        )
+    )
