@@ -13,6 +13,7 @@ from adapters_models import predict, sd1_parts, sdxl_unet
 from atelier.adapters.apply import LoraUse, applied
 from atelier.adapters.blocks import block_of, block_rates
 from atelier.adapters.config import NetworkConfig
+from atelier.adapters.kinds import UNUSABLE, kind_name
 from atelier.adapters.kohya_file import read_lora, save_lora
 from atelier.adapters.lora import LoRALayer
 from atelier.adapters.network import Network, build
@@ -44,7 +45,12 @@ def config_of(kind: str, **more: object) -> NetworkConfig:
 def build_kind(parts: Parts, kind: str, seed: int = 1) -> Network:
     if kind != "lora":
         pytest.importorskip("lycoris")
-    return build(parts, config_of(kind), seed)
+    try:
+        return build(parts, config_of(kind), seed)
+    except AtelierError as error:
+        if "Install another version" in str(error):
+            pytest.skip(str(error))
+        raise
 
 
 def disturb(network: Network, amount: float = 0.1) -> None:
@@ -97,7 +103,26 @@ def test_every_kind_starts_as_the_base_learns_and_is_worn_from_its_file(kind: st
 )  # fmt: skip
 def test_files_tell_their_kind(kind: str, expected: str, tmp_path: Path) -> None:
     network = build_kind(sd1_parts(), kind)
+    assert kind_name(config_of(kind)) == expected
     assert read_lora(save_lora(tmp_path / "x.safetensors", network.state_tensors(), {})).kind == expected
+
+
+def test_the_kind_is_known_before_training() -> None:
+    assert kind_name(NetworkConfig()) == "lora" and kind_name(NetworkConfig(conv_dim=2)) == "locon"
+    assert kind_name(NetworkConfig(module="lycoris.kohya", conv_dim=0)) == "lora"
+    assert "forge" in UNUSABLE["ia3"] and "loha" not in UNUSABLE
+
+
+def test_a_version_that_cannot_compute_a_kind_is_told_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lycoris")
+    from lycoris.modules.loha import LohaModule
+
+    def broken(self: object, x: torch.Tensor, *args: object) -> torch.Tensor:
+        raise RuntimeError("einsum")
+
+    monkeypatch.setattr(LohaModule, "forward", broken)
+    with pytest.raises(AtelierError, match=r"cannot compute the kind loha .*einsum"):
+        build(sd1_parts(), config_of("loha"))
 
 
 def test_equal_seeds_give_equal_values() -> None:

@@ -72,6 +72,24 @@ def test_the_base_gets_no_gradient_and_the_adapters_do() -> None:
     assert not silent
 
 
+@pytest.mark.parametrize("config", [NetworkConfig(conv_dim=2), NetworkConfig(rank_dropout=0.3, module_dropout=0.3)])
+def test_gradient_checkpointing_gives_the_same_gradients(config: NetworkConfig) -> None:
+    parts = sd1_parts()
+    network = randomise(build(parts, config))
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            parts.unet.enable_gradient_checkpointing()
+        parts.unet.train()
+        network.zero_grad()
+        torch.manual_seed(5)
+        with network.attached():
+            predict(parts).square().mean().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    pairs = [pair for pair in zip(*gradients) if pair[0] is not None]
+    assert len(pairs) > 100 and all(torch.allclose(first, second, atol=1e-6) for first, second in pairs)
+
+
 def test_equal_seeds_equal_values_and_other_seeds_others() -> None:
     parts = sd1_parts()
     first, again, other = (build(parts, NetworkConfig(), seed).state_tensors() for seed in (1, 1, 2))

@@ -71,6 +71,25 @@ def algorithm(config: NetworkConfig) -> str:
     return name
 
 
+UNUSABLE: Mapping[str, tuple[str, ...]] = {"ia3": ("forge",), "oft": ("forge",), "boft": ("forge",)}
+"""WebUIs that load nothing from a file of this kind; a plain LoRA, LoCon, DoRA, LoHa and LoKr work in all."""
+
+
+def kind_name(config: NetworkConfig) -> str:
+    """What a file of this network will be, as `LoRAFile.kind` says it: "lora", "locon", "dora", "loha" …
+
+    Raises `AtelierError` for a kind that cannot be trained here.
+    """
+    if config.module in ("", "networks.lora"):
+        return "locon" if config.conv_dim or config.arguments.get("conv_block_dims") else "lora"
+    kind = algorithm(config)
+    if kind in ("lora", "locon"):
+        if flag(config.arguments, "dora_wd") or config.arguments.get("algo") == "dora":
+            return "dora"
+        return "locon" if preset_of(config).convolutions and config.conv_dim != 0 else "lora"
+    return "oft" if kind == "diag-oft" else kind
+
+
 def preset_of(config: NetworkConfig) -> Preset:
     """The preset named in network_args, "full" without one. Raises `AtelierError` for an unknown name."""
     name = config.arguments.get("preset") or "full"

@@ -123,7 +123,30 @@ def lycoris_layers(
             except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
                 raise AtelierError(f"LyCORIS refuses {kind} for {target.name}: {error}. See network_args.") from error
             layers.append((target, LycorisLayer(target.module, inner).to(target.module.weight.device)))
+    _try(layers, kind)
     return layers
+
+
+@torch.no_grad()
+def _try(layers: Sequence[tuple[Target, LycorisLayer]], kind: str) -> None:
+    """Computes one layer of each shape: some versions of LyCORIS build a kind that they cannot compute."""
+    seen: set[tuple[int, ...]] = set()
+    for target, layer in layers:
+        weight = target.module.weight
+        shape = tuple(weight.shape)
+        if shape in seen or weight.device.type == "meta":
+            continue
+        seen.add(shape)
+        trained = layer.training
+        try:
+            layer.eval().replace(torch.zeros(1, *shape[1:], dtype=weight.dtype, device=weight.device))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise AtelierError(
+                f"The installed lycoris-lora cannot compute the kind {kind} for {target.name} ({error}). "
+                "Install another version (pip install -U lycoris-lora) or choose another kind."
+            ) from error
+        finally:
+            layer.train(trained)
 
 
 def _module_class(kind: str) -> Any:
