@@ -29,7 +29,7 @@ def new_network(context: RunContext, parts: Parts) -> Network:
         path = Path(settings.network_weights).expanduser()
         if not path.is_file():
             raise AtelierError(f"The file to go on from, {path}, does not exist; see network_weights.")
-        tensors = read_lora(path).load()
+        tensors = read_lora(path).tensors
         if settings.dim_from_weights:
             config = config.with_dims(dims_of(tensors))
     network = build(parts, config, derived_seed(context.seed, "network"))
