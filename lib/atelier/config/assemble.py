@@ -38,7 +38,7 @@ DEFINING = ("ae", "t5xxl", "clip_g", "gemma2", "qwen3", "byt5")
 
 _WHOLE_MODEL = {
     "learning_rate_te", "learning_rate_te1", "learning_rate_te2", "train_text_encoder", "stop_text_encoder_training",
-    "no_token_padding", "fused_optimizer_groups", "block_lr", "diffusers_xformers", "in_json", "use_safetensors",
+    "fused_optimizer_groups", "block_lr", "diffusers_xformers",
 }  # fmt: skip
 """Keys that only the scripts for whole models take."""
 
@@ -69,6 +69,8 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     dataset_config: str | None = None
+    named: dict[str, str] = field(default_factory=dict)
+    """What a setting is called in the file, where it has another name there."""
     extra: dict[str, Any] = field(default_factory=dict)
     """sd-scripts' keys that have no setting here, to be written back on export."""
 
@@ -79,12 +81,13 @@ class Reading:
     def check(self, place: Place) -> None:
         """Adds what is out of range or contradicts itself to the problems, and marks the keys."""
         for problem in validate(self.settings()):
+            name = self.named.get(problem.key, problem.key)
             if problem.key in self.values:
-                problem = place(problem.key, problem.value, problem.allowed)
+                problem = place(name, problem.value, problem.allowed)
             self.problems.append(problem)
             self.keys = [
                 KeyVerdict(found.key, found.value, WRONG, problem.allowed, found.where)
-                if found.key == problem.key and found.verdict == HONOURED else found
+                if found.key == name and found.verdict == HONOURED else found
                 for found in self.keys
             ]  # fmt: skip
 
@@ -108,6 +111,7 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
         elif key in _SWITCHES:
             _switch(reading, given, key, entry.value)
         elif key in declared:
+            reading.named[key] = name
             try:
                 reading.values[key] = coerce(declared[key], entry.value)
             except BadValue as error:

@@ -78,8 +78,9 @@ def network_of(preset: Mapping[str, Any]) -> Network:
     """The adapter of a preset that has a LoRA_type."""
     found = Network()
     chosen = str(preset.get("LoRA_type") or "Standard").strip()
+    chosen = next((name for name in KINDS if name.lower() == chosen.lower()), chosen)
     kind = KINDS.get(chosen)
-    found.keys["LoRA_type"] = KeyVerdict("LoRA_type", chosen, HONOURED, gui_verdict("LoRA_type").note)
+    found.keys["LoRA_type"] = KeyVerdict("LoRA_type", preset.get("LoRA_type"), HONOURED, gui_verdict("LoRA_type").note)
     if kind is None:
         guess = nearest(chosen, KINDS)
         found.problem = (

@@ -81,9 +81,9 @@ def split_arguments(texts: Iterable[str]) -> list[str]:
 
 def nearest(key: str, known: Iterable[str]) -> str | None:
     """The known key that `key` was most likely meant to be."""
-    known = list(known)
-    found = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.6)
-    return found[0] if found else None
+    lowered = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(key.lower(), list(lowered), n=1, cutoff=0.6)
+    return lowered[found[0]] if found else None
 
 
 def plain(value: Any) -> Any:
