@@ -13,11 +13,11 @@ from atelier.config.option import Option
 from atelier.config.schema import options
 from atelier.hosts.contract import Host
 from atelier.jobs.queue import Jobs
-from atelier.ui.fields import in_words, to_control
+from atelier.ui.fields import SIMPLE, in_words, to_control
 from atelier.ui.found_html import found_html, nothing_yet
-from atelier.ui.presets_in_tab import suggested, to_fill
+from atelier.ui.presets_in_tab import FROZEN, suggested, to_fill
 from atelier.ui.preview_data import Found, look_at
-from atelier.ui.request import NameTaken, Request, check_name, job_of, model_to_train
+from atelier.ui.request import NameTaken, Request, check_name, has_pictures, job_of, model_to_train
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Actions:
 
     def refresh(self, request: Request, filled: Mapping[str, Any]) -> Reply:
         """Looks at the pictures, and lets the untouched controls follow them."""
-        if not request.files and not str(request.values.get("train_data_dir") or "").strip():
+        if not has_pictures(request):
             return self._filled(request, filled, Reply(found=nothing_yet(self._model_line())), 0)
         try:
             found = self._look(request, filled)
@@ -101,6 +101,9 @@ class Actions:
         return look_at(job_of(request, self._host), request.notes)
 
     def _filled(self, request: Request, filled: Mapping[str, Any], reply: Reply, count: int) -> Reply:
+        if FROZEN in filled:
+            reply.filled = dict(filled)
+            return reply
         wanted = suggested(str(request.values.get("subject")), count, self._host.loaded_model())
         reply.changes = to_fill(request.values, filled, wanted)
         reply.filled = wanted
@@ -128,7 +131,7 @@ class Actions:
 
 def is_simple(option: Option) -> bool:
     """True for the settings of the four fields."""
-    return option.key in ("train_data_dir", "trigger", "subject", "output_name")
+    return option.key in SIMPLE
 
 
 def error_html(text: str) -> str:

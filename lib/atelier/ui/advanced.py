@@ -7,10 +7,7 @@ from typing import Any
 import gradio as gr
 
 from atelier.config.option import GROUPS, Option
-from atelier.ui.fields import element_id, make_control, shown_options
-
-SIMPLE = ("train_data_dir", "trigger", "subject", "output_name")
-"""The settings of the four fields."""
+from atelier.ui.fields import SIMPLE, element_id, make_control, shown_options
 
 TITLES = {"Basics": "Model"}
 COLUMNS = 3

@@ -16,6 +16,9 @@ from atelier.config.option import Option
 from atelier.config.schema import Settings, options
 from atelier.ui.gradio_compat import component
 
+SIMPLE = ("train_data_dir", "trigger", "subject", "output_name")
+"""The settings of the four fields."""
+
 SUGGESTED = frozenset(("network_module", "lr_scheduler", "sample_sampler"))
 """Settings whose choices are suggestions: another value may be typed."""
 

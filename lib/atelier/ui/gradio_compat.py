@@ -57,15 +57,15 @@ def listen(
     return event(**arguments)
 
 
-def edited(control: Any) -> list[Callable[..., Any]]:
+def edited(control: Any, at_once: bool = False) -> list[Callable[..., Any]]:
     """The events that tell that the person changed a control.
 
-    A text box's `change` also comes for text that was pasted or put in by a script, which Gradio 6 does not always
-    call input. Where Gradio cannot skip events, a text box tells when it is left, not at every key.
+    A text box tells when it is left, or, `at_once`, whenever its text is another one, also by a handler or a script;
+    not where Gradio cannot skip events that come too fast.
     """
     if not isinstance(control, gr.Textbox):
         return [control.input]
-    if "trigger_mode" in _parameters(control.change):
+    if at_once and "trigger_mode" in _parameters(control.change):
         return [control.change]
     return [control.blur, control.submit]
 

@@ -10,6 +10,9 @@ from atelier.config.schema import option, options
 from atelier.hosts.contract import ModelInfo
 from atelier.ui.fields import to_control
 
+FROZEN = "*"
+"""In what was filled in: the controls hold a file's settings, and follow no preset until they are set back."""
+
 
 def suggested(subject: str, picture_count: int, model: ModelInfo | None) -> dict[str, Any]:
     """What the controls should hold, by key: the preset. A host may tell the model's `side` in pixels."""

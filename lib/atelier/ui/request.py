@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from atelier.config.datasets import DatasetConfig
 from atelier.config.errors import AtelierError
-from atelier.config.job import JobConfig, job_from_settings
+from atelier.config.job import JobConfig, job_from_dict, job_from_settings
 from atelier.config.names import check_output_name
 from atelier.config.schema import Settings
 from atelier.hosts.contract import Host, ModelInfo
@@ -43,14 +44,25 @@ class Request:
     caption_from_name: bool = False
     paths: bool = True
     """False: the page is open to the network without a login, and nobody there may name a folder or file."""
+    imported: Mapping[str, Any] | None = None
+    """What a file that was read in says and no control holds: its data sets and keys kept for export."""
     notes: list[str] = field(default_factory=list)
     """Filled while it is read: what was left out, for the person to know."""
 
 
+def has_pictures(request: Request) -> bool:
+    """True when the person gave a folder, dropped files, or read in a file that names folders."""
+    named = str(request.values.get("train_data_dir") or "").strip()
+    return bool(request.files or named or imported_datasets(request))
+
+
 def settings_of(request: Request, host: Host) -> Settings:
-    """The settings, with dropped files as the folder of pictures. Raises `AtelierError`."""
+    """The settings, with dropped files as the folder of pictures. Raises `AtelierError`.
+
+    `train_data_dir` stays empty when the pictures come from a file's data sets.
+    """
     settings = collect(request.values)
-    if not request.paths and any(getattr(settings, key) for key in PATHS):
+    if not request.paths and (any(getattr(settings, key) for key in PATHS) or imported_datasets(request)):
         raise AtelierError(
             "This page is open to the network without a login, so folders and files of this machine cannot be named. "
             "Drop the pictures on the page instead."
@@ -62,12 +74,12 @@ def settings_of(request: Request, host: Host) -> Settings:
         if folder:
             request.notes.append("The dropped pictures are used, not the folder; remove them to use the folder.")
         folder = str(uploaded.folder)
-    if not folder:
+    if not folder and not imported_datasets(request):
         raise AtelierError("Give a folder of pictures, or drop pictures on the page.")
-    if not Path(folder).expanduser().is_dir():
+    if folder and not Path(folder).expanduser().is_dir():
         raise AtelierError(f"There is no folder {folder}. Check how it is written, or drop the pictures on the page.")
     return settings.replace(
-        train_data_dir=str(Path(folder).expanduser()),
+        train_data_dir=str(Path(folder).expanduser()) if folder else None,
         output_name=settings.output_name.strip(),
         trigger=settings.trigger.strip(),
     )
@@ -76,10 +88,25 @@ def settings_of(request: Request, host: Host) -> Settings:
 def job_of(request: Request, host: Host) -> JobConfig:
     """The job, checked as far as settings go. Raises `AtelierError`."""
     settings = settings_of(request, host)
-    job = job_from_settings(settings)
+    datasets = imported_datasets(request)
+    if datasets is not None and settings.train_data_dir:
+        request.notes.append("Your own pictures are used, not the folders of the file that was read in.")
+        datasets = None
+    elif datasets is not None:
+        request.notes.append("Folders, sizes and captions come from the file that was read in.")
+    job = job_from_settings(settings, datasets)
     for subset in job.datasets.subsets:
-        subset.caption_from_name = request.caption_from_name and not subset.is_reg
+        subset.caption_from_name |= request.caption_from_name and not subset.is_reg
+    job.extra = dict((request.imported or {}).get("extra") or {})
     return job
+
+
+def imported_datasets(request: Request) -> DatasetConfig | None:
+    """The data sets of the file that was read in; None when it had none."""
+    held = request.imported or {}
+    if not held.get("datasets"):
+        return None
+    return job_from_dict({"version": 1, "settings": {}, "datasets": held["datasets"]}).datasets
 
 
 def check_name(name: str, jobs: Jobs) -> None:

@@ -1,0 +1,91 @@
+"""Which event of the tab asks what, and where the answer goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from atelier.config.errors import AtelierError
+from atelier.config.schema import option
+from atelier.hosts.contract import Host
+from atelier.ui.actions import Actions, Reply, error_html
+from atelier.ui.exchange import read_in, write_out
+from atelier.ui.fields import SIMPLE, in_words
+from atelier.ui.gradio_compat import dropped_files, edited, listen
+from atelier.ui.presets_in_tab import FROZEN
+from atelier.ui.request import Request
+
+if TYPE_CHECKING:
+    from atelier.ui.tab import Layout
+
+LOOKED_AT = ("Basics", "Pictures", "Captions", "Learning")
+"""Groups whose settings change what is found in the pictures, or how long it takes."""
+
+Data = dict[Any, Any]
+"""What the controls hold, or what they are to hold, by component. Inputs go in as a set, so none can be mixed up."""
+
+
+def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
+    """Connects the components of the tab with what they do."""
+    controls = layout.controls
+    inputs = {*controls.values(), layout.files, layout.from_name, layout.filled, layout.imported}
+    outputs = [layout.found, layout.message, layout.filled, *controls.values()]
+
+    def request_of(data: Data) -> Request:
+        return Request(
+            values={key: data[control] for key, control in controls.items()},
+            files=dropped_files(data[layout.files]),
+            caption_from_name=bool(data[layout.from_name]),
+            paths=paths,
+            imported=data[layout.imported],
+        )
+
+    def answer(reply: Reply) -> Data:
+        given: Data = {controls[key]: value for key, value in reply.changes.items()}
+        given[layout.filled] = reply.filled
+        if reply.found is not None:
+            given[layout.found] = reply.found
+        if reply.message is not None:
+            given[layout.message] = reply.message
+        return given
+
+    def on_change(data: Data) -> Data:
+        return answer(actions.refresh(request_of(data), data[layout.filled]))
+
+    def on_train(data: Data) -> Data:
+        return answer(actions.train(request_of(data), data[layout.filled]))
+
+    def on_reset(data: Data) -> Data:
+        return {**answer(actions.back_to_preset(request_of(data))), layout.imported: {}}
+
+    def on_read(data: Data) -> Data:
+        files = dropped_files(data[layout.read_file])
+        if not files:
+            return {layout.report: ""}
+        if not paths:
+            return {layout.report: error_html("On a page that is open to the network, files are not read in.")}
+        found = read_in(files[0].path)
+        if not found.changes:
+            return {layout.report: found.report}
+        data = {**data, **{controls[key]: value for key, value in found.changes.items()}, layout.imported: found.held}
+        reply = actions.refresh(request_of(data), {FROZEN: True})
+        reply.changes = {**found.changes, **reply.changes}
+        return {**answer(reply), layout.imported: found.held, layout.report: found.report}
+
+    def on_write(data: Data) -> Data:
+        try:
+            written = write_out(request_of(data), host)
+        except AtelierError as error:
+            return {layout.report: error_html(in_words(error))}
+        return {layout.report: written.message, layout.written: written.files}
+
+    events: list[Callable[..., Any]] = [layout.files.change, *edited(layout.from_name)]
+    for key, control in controls.items():
+        if option(key).group in LOOKED_AT:
+            events.extend(edited(control, at_once=key in SIMPLE))
+    for event in events:
+        listen(event, on_change, inputs, outputs, latest=True)
+    listen(layout.train.click, on_train, inputs, outputs, busy=True)
+    listen(layout.reset.click, on_reset, inputs, [*outputs, layout.imported])
+    listen(layout.read_file.change, on_read, {*inputs, layout.read_file}, [*outputs, layout.imported, layout.report])
+    listen(layout.write.click, on_write, inputs, [layout.report, layout.written], busy=True)
