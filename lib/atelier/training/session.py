@@ -31,9 +31,9 @@ from atelier.training.context import (
 from atelier.training.divergence import Guard
 from atelier.training.latents import LatentEncoder
 from atelier.training.monitor import Monitor
-from atelier.training.networks import new_network
+from atelier.training.networks import new_network, wear_base_weights
 from atelier.training.noise import NoiseSchedule
-from atelier.training.objective import diffusion_losses, draw
+from atelier.training.objective import Draws, diffusion_losses, draw
 from atelier.training.optimizers import create_optimizer, is_schedule_free
 from atelier.training.outputs import Outputs
 from atelier.training.plan import make_plan
@@ -44,6 +44,7 @@ from atelier.training.schedulers import create_scheduler
 from atelier.training.state import State, pack, unpack
 from atelier.training.stopwatch import Stopwatch
 from atelier.training.text import TextCache
+from atelier.training.validation import Validator
 
 
 class Ending(Enum):
@@ -115,6 +116,7 @@ class Session:
         self.alone = self.accelerator.num_processes == 1
         with lease.turn():
             self._check_base()
+            wear_base_weights(context, self.parts, stack)
             self.network = new_network(context, self.parts)
             self.network.to(self.device).train()
             stack.enter_context(self.network.attached())
@@ -144,6 +146,13 @@ class Session:
             context.prompts, self.parts, self.network, lease, self.plan, context.record, context.control,
             settings.clip_skip,
         )  # fmt: skip
+        held_out = context.data.validation()
+        self.validator = None
+        if held_out is not None:
+            self.validator = Validator(
+                held_out, context.latent_cache, lease, self._held_out_losses, context.seed,
+                settings.max_validation_steps,
+            )  # fmt: skip
         self.batches = stack.enter_context(
             context.prefetcher(self.step, self.accelerator.process_index, self.accelerator.num_processes)
         )
@@ -225,21 +234,28 @@ class Session:
             draws = draw(shape, latents, self.noise_options, context.seed, "noise", *purpose)
             rows = draws.rows(batch.first, batch.first + len(batch.captions))
             with self.watch.part("forward"):
-                losses = diffusion_losses(
-                    self.parts,
-                    self.noise_schedule,
-                    self.loss_options,
-                    latents,
-                    rows,
-                    text,
-                    self._sizes(batch),
-                    None if batch.masks is None else batch.masks.to(self.device),
-                    batch.loss_weights.to(self.device),
-                )
-                loss = losses.sum() * share
+                loss = self._losses(batch, latents, rows, text).sum() * share
         with self.watch.part("backward"):
             self.accelerator.backward(loss)
         return loss.detach()
+
+    def _losses(self, batch: Batch, latents: Tensor, draws: Draws, text: TextStates) -> Tensor:
+        """Each picture's weighted loss, [B]."""
+        masks = None if batch.masks is None else batch.masks.to(self.device)
+        return diffusion_losses(
+            self.parts, self.noise_schedule, self.loss_options, latents, draws, text, self._sizes(batch), masks,
+            batch.loss_weights.to(self.device),
+        )  # fmt: skip
+
+    def _held_out_losses(self, batch: Batch, draws_for: Callable[[Tensor], Draws]) -> Tensor:
+        """Each held-out picture's loss [B], without gradient."""
+        self.network.eval()
+        try:
+            with self.accelerator.autocast():
+                latents = self.latents(batch)
+                return self._losses(batch, latents, draws_for(latents), self._text_states(batch))
+        finally:
+            self.network.train()
 
     def _update(self) -> None:
         """Clips over all weights, steps the optimiser and the schedule."""
@@ -274,18 +290,23 @@ class Session:
         sample = control.take_sample() or calendar.due(
             self.step, settings.sample_every_n_steps, settings.sample_every_n_epochs
         )
+        validate = self.validator is not None and calendar.due(
+            self.step, settings.validate_every_n_steps, settings.validate_every_n_epochs or 1
+        )
         state = self.context.rhythm.due()
-        if not (kinds or sample or state):
+        if not (kinds or sample or state or validate):
             return True
         if not self._read_losses():
             return False
         gone = None
-        if sample:
-            try:
+        try:
+            if validate and self.validator is not None:
+                self.context.record.validation(self.step, self.validator.measure())
+            if sample:
                 self.previews.draw(self.step)
-            except BaseGone as error:  # files need no base: what is due is saved first
-                gone = error
-            self.outputs.preview = self.previews.newest
+        except BaseGone as error:  # files need no base: what is due is saved first
+            gone = error
+        self.outputs.preview = self.previews.newest
         for kind in kinds:
             self.outputs.save(self.step, kind)
         if state or kinds:
