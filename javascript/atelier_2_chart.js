@@ -39,16 +39,9 @@
     };
     atelier.number = label;
 
-    // One path through points, broken where a value is missing.
-    const path = (points) => {
-        let drawn = "", pen = false;
-        for (const [x, y] of points) {
-            if (y === null) { pen = false; continue; }
-            drawn += `${pen ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
-            pen = true;
-        }
-        return drawn;
-    };
+    const line = (points, name) => shape("polyline", {
+        points: points.filter((point) => point[1] !== null).map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" "), class: name,
+    });
 
     // rows: [step, loss, smoothed]; validation: [step, loss]; total: the run's steps; width in pixels.
     // `onHover` is given the row under the pointer and the validation loss at or before it, or null. Gives an <svg>.
@@ -78,11 +71,11 @@
                 "The curve begins with the first step."));
             return svg;
         }
-        svg.append(shape("path", { d: path(rows.map((row) => [x(row[0]), y(row[1])])), class: "atelier-raw" }));
-        svg.append(shape("path", { d: path(rows.map((row) => [x(row[0]), y(row[2])])), class: "atelier-mean" }));
+        svg.append(line(rows.map((row) => [x(row[0]), y(row[1])]), "atelier-raw"));
+        svg.append(line(rows.map((row) => [x(row[0]), y(row[2])]), "atelier-mean"));
         const newest = rows[rows.length - 1];
         if (isNumber(newest[2])) svg.append(shape("circle", { cx: x(newest[0]), cy: y(newest[2]), r: 3.5, class: "atelier-dot" }));
-        svg.append(shape("path", { d: path(validation.map((row) => [x(row[0]), y(row[1])])), class: "atelier-validation" }));
+        svg.append(line(validation.map((row) => [x(row[0]), y(row[1])]), "atelier-validation"));
         for (const row of validation) {
             if (isNumber(row[1])) svg.append(shape("circle", { cx: x(row[0]), cy: y(row[1]), r: 3, class: "atelier-validation-dot" }));
         }
@@ -91,9 +84,9 @@
     };
 
     const hover = (svg, rows, validation, place, onHover) => {
-        const line = shape("line", { y1: TOP, y2: place.bottom, class: "atelier-cross", visibility: "hidden" });
+        const cross = shape("line", { y1: TOP, y2: place.bottom, class: "atelier-cross", visibility: "hidden" });
         const dot = shape("circle", { r: 4, class: "atelier-dot", visibility: "hidden" });
-        svg.append(line, dot);
+        svg.append(cross, dot);
         svg.addEventListener("pointermove", (event) => {
             const box = svg.getBoundingClientRect();
             const at = (event.clientX - box.left) / box.width * place.width;
@@ -101,9 +94,9 @@
             let nearest = rows[0];
             for (const row of rows) if (Math.abs(row[0] - step) < Math.abs(nearest[0] - step)) nearest = row;
             const height = place.y(nearest[2]);
-            line.setAttribute("x1", place.x(nearest[0]));
-            line.setAttribute("x2", place.x(nearest[0]));
-            line.setAttribute("visibility", "visible");
+            cross.setAttribute("x1", place.x(nearest[0]));
+            cross.setAttribute("x2", place.x(nearest[0]));
+            cross.setAttribute("visibility", "visible");
             if (height !== null) {
                 dot.setAttribute("cx", place.x(nearest[0]));
                 dot.setAttribute("cy", height);
@@ -112,7 +105,7 @@
             onHover(nearest, validation.filter((row) => row[0] <= nearest[0]).map((row) => row[1]).pop());
         });
         svg.addEventListener("pointerleave", () => {
-            line.setAttribute("visibility", "hidden");
+            cross.setAttribute("visibility", "hidden");
             dot.setAttribute("visibility", "hidden");
             onHover(null);
         });

@@ -111,7 +111,8 @@
             ["Memory", progress.memory ? bytes(progress.memory) : "–", progress.peak_memory ? `At most ${bytes(progress.peak_memory)} so far` : ""],
             ["Learning rate", rates(learningRates), "How much is changed at each step"],
         ];
-        return element("dl", { className: "atelier-facts" }, ...rows.map(([name, value, help]) => element("div", { title: help },
+        const told = views.isOpen(job) ? rows : rows.filter((row) => row[0] !== "Time left");
+        return element("dl", { className: "atelier-facts" }, ...told.map(([name, value, help]) => element("div", { title: help },
             element("dt", { text: name }), element("dd", { text: value }), end && help === end ? element("small", { text: end }) : null)));
     };
 
@@ -163,12 +164,13 @@
             list("Saved", "atelier-saves", files), list("What happened", "atelier-messages", told));
     };
 
-    views.runs = (jobs, queued, shown, choose, press) => {
+    // `open` is whether the list was last opened or closed by hand, null if neither; `onOpen` is told of it.
+    views.runs = (jobs, queued, shown, open, onOpen, choose, press) => {
         const place = (job) => (queued.includes(job.id) ? queued.indexOf(job.id) : Infinity);
         const rows = jobs.slice().reverse().sort((a, b) => views.isGoing(b) - views.isGoing(a) || place(a) - place(b) || 0);
         const told = (job) => [job.total ? `step ${job.step} of ${job.total}` : "", day(job.created)].filter(Boolean).join(", ");
-        return element("details", { className: "atelier-runs", open: queued.length > 0 },
-            element("summary", { text: queued.length ? `Queue and earlier runs (${queued.length} waiting)` : `All runs (${jobs.length})` }),
+        return element("details", { className: "atelier-runs", open: open === null ? queued.length > 0 : open },
+            element("summary", { onclick: (event) => onOpen(!event.currentTarget.parentElement.open), text: queued.length ? `Queue and earlier runs (${queued.length} waiting)` : `All runs (${jobs.length})` }),
             element("ul", {}, ...rows.map((job) => element("li", { className: job.id === shown ? "atelier-shown" : "" },
                 element("button", { className: "atelier-link", type: "button", text: job.name, onclick: () => choose(job.id) }),
                 chip(job), element("span", { className: "atelier-hint", text: told(job) }),

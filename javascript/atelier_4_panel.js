@@ -3,7 +3,7 @@
 (function (atelier) {
     const { element, ask, views } = atelier;
     const BUSY = 1000, IDLE = 3000, HIDDEN = 6000, SOON = 300;
-    const page = { jobs: [], queued: [], chosen: null, error: "", lost: false, run: null };
+    const page = { jobs: [], queued: [], chosen: null, error: "", lost: false, run: null, runsOpen: null };
 
     // What is known of the run that is shown.
     const newRun = (id) => ({
@@ -160,7 +160,7 @@
         if (run) drawRun(panel.querySelector(".atelier-card-run"), run);
         const list = page.jobs.map((job) => [job.id, job.state, job.resumable, job.actions.length, views.isGoing(job) ? 0 : job.step]);
         place(panel, "runs", page.jobs.length > 1 ? [list, page.queued, page.run && page.run.id] : null,
-            () => views.runs(page.jobs, page.queued, page.run && page.run.id, choose, press));
+            () => views.runs(page.jobs, page.queued, page.run && page.run.id, page.runsOpen, (open) => { page.runsOpen = open; }, choose, press));
     };
 
     const drawRun = (card, run) => {
@@ -170,14 +170,18 @@
         place(card, "title", [run.id, job.state, job.actions, run.saves.length], () => views.title(job, run.saves, press, tryIt));
         place(card, "sentence", [run.id, job.state, job.message, job.asked, run.saves.length, page.error, back && back.name, views.duration(progress.eta)],
             () => views.sentence(job, progress, run.saves, page.error, back));
-        place(card, "bar", [job.state === "preparing", progress.step, progress.total], () => views.bar(job, progress));
-        place(card, "facts", [run.id, job.state, progress, job.rates], () => views.facts(job, progress, job.rates));
-        place(card, "main", "main", () => element("div", { className: "atelier-columns" }, element("div", { className: "atelier-left" }), element("div", { className: "atelier-right" })));
+        const begun = views.isGoing(job) || progress.total > 0 || run.pictures.length > 0;
+        place(card, "bar", begun ? [job.state === "preparing", progress.step, progress.total] : null, () => views.bar(job, progress));
+        place(card, "facts", begun ? [run.id, job.state, progress, job.rates] : null, () => views.facts(job, progress, job.rates));
+        place(card, "main", begun ? run.id : null, () => element("div", { className: "atelier-columns" },
+            element("div", { className: "atelier-left" }), element("div", { className: "atelier-right" })));
         const left = card.querySelector(".atelier-left");
-        const width = Math.max(280, Math.round(left.clientWidth || 560));
-        place(left, "curve", [run.id, run.cursor, run.validation.length, progress.total, width],
-            () => views.curve(run.losses, run.validation, progress, width));
-        placeSamples(card.querySelector(".atelier-right"), run);
+        if (left) {
+            const width = Math.max(280, Math.round(left.clientWidth || 560));
+            place(left, "curve", [run.cursor, run.validation.length, progress.total, width],
+                () => views.curve(run.losses, run.validation, progress, width));
+            placeSamples(card.querySelector(".atelier-right"), run);
+        }
         place(card, "news", [run.id, run.saves.length, run.messages.length], () => views.news(run.saves, run.messages, tryIt));
     };
 

@@ -29,6 +29,7 @@ PATH_SETTINGS = (
     "base_weights",
     "output_dir",
     "resume",
+    "in_json",
 )
 CODE_SETTINGS = ("optimizer_type", "lr_scheduler_type", "network_module")
 """Settings that may name a Python class to import."""
