@@ -164,12 +164,12 @@
             list("Saved", "atelier-saves", files), list("What happened", "atelier-messages", told));
     };
 
-    // `open` is whether the list was last opened or closed by hand, null if neither; `onOpen` is told of it.
+    // `onOpen` is told when the list is opened or closed by hand.
     views.runs = (jobs, queued, shown, open, onOpen, choose, press) => {
         const place = (job) => (queued.includes(job.id) ? queued.indexOf(job.id) : Infinity);
         const rows = jobs.slice().reverse().sort((a, b) => views.isGoing(b) - views.isGoing(a) || place(a) - place(b) || 0);
         const told = (job) => [job.total ? `step ${job.step} of ${job.total}` : "", day(job.created)].filter(Boolean).join(", ");
-        return element("details", { className: "atelier-runs", open: open === null ? queued.length > 0 : open },
+        return element("details", { className: "atelier-runs", open },
             element("summary", { onclick: (event) => onOpen(!event.currentTarget.parentElement.open), text: queued.length ? `Queue and earlier runs (${queued.length} waiting)` : `All runs (${jobs.length})` }),
             element("ul", {}, ...rows.map((job) => element("li", { className: job.id === shown ? "atelier-shown" : "" },
                 element("button", { className: "atelier-link", type: "button", text: job.name, onclick: () => choose(job.id) }),

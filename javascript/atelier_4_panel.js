@@ -158,9 +158,10 @@
         place(panel, "nothing", run ? null : [page.error], () => views.nothing(page.error));
         place(panel, "card", run ? "card" : null, () => element("div", { className: "atelier-card-run" }));
         if (run) drawRun(panel.querySelector(".atelier-card-run"), run);
+        if (page.runsOpen === null && page.queued.length) page.runsOpen = true;
         const list = page.jobs.map((job) => [job.id, job.state, job.resumable, job.actions.length, views.isGoing(job) ? 0 : job.step]);
         place(panel, "runs", page.jobs.length > 1 ? [list, page.queued, page.run && page.run.id] : null,
-            () => views.runs(page.jobs, page.queued, page.run && page.run.id, page.runsOpen, (open) => { page.runsOpen = open; }, choose, press));
+            () => views.runs(page.jobs, page.queued, page.run && page.run.id, page.runsOpen === true, (open) => { page.runsOpen = open; }, choose, press));
     };
 
     const drawRun = (card, run) => {
