@@ -42,7 +42,7 @@ def loaded_host(shape: Shape, folder: Path) -> EmbeddedHost:
     if shape.unet is None:
         return EmbeddedHost(folder, DEMO_BASE, device="cpu")
     host = EmbeddedHost(folder, device="cpu", demo_base=None)
-    host.current = LoadedModel(shape.name, folder / shape.name, f"bench-{shape.name}", random_parts(shape))
+    host.current = LoadedModel(shape.name, folder / shape.name, f"bench-{shape.name}", random_parts(shape), shape.side)
     return host
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from atelier.config.job import JobConfig
 from atelier.config.toml_out import dataset_toml, training_toml
@@ -24,12 +24,17 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-class PrintingRecord(Record):
-    """A record that also tells on the terminal what happens."""
+class HeadlessRecord(Record):
+    """A record of a run without a page."""
 
-    _printed = 0.0
     first_step_at: float | None = None
     """When the first step's loss was known, by the monotonic clock."""
+
+
+class PrintingRecord(HeadlessRecord):
+    """Also tells on the terminal what happens."""
+
+    _printed = 0.0
 
     def status(self, state: str, message: str = "") -> None:
         super().status(state, message)
@@ -54,7 +59,7 @@ class PrintingRecord(Record):
             print(f"step {rows[-1][0]}: loss {rows[-1][1]:.4f}", flush=True)
 
 
-class SilentRecord(Record):
+class SilentRecord(HeadlessRecord):
     """The record of the other processes of a launch: writes nothing."""
 
     def status(self, state: str, message: str = "") -> None:
@@ -79,25 +84,25 @@ def stopped_by_signals(control: Control) -> Iterator[None]:
         signal.signal(number, previous[number])
 
     previous: dict[int, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
         previous[number] = signal.signal(number, stop)
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for caught, handler in previous.items():
+            signal.signal(caught, handler)
 
 
-def run_job(job: JobConfig, host: Host, folder: Path) -> tuple[Outcome, PrintingRecord | SilentRecord]:
+def run_job(job: JobConfig, host: Host, folder: Path) -> tuple[Outcome, HeadlessRecord]:
     """Runs a job to its end, or goes on with the run in `folder` if it has a state. Raises `AtelierError`."""
-    record: PrintingRecord | SilentRecord
+    record: HeadlessRecord
     if not is_main_process():
         record = SilentRecord(folder)
     elif (folder / "job.json").exists():
-        record = PrintingRecord.open(folder)
+        record = cast(HeadlessRecord, PrintingRecord.open(folder))
     else:
         files = {"settings.toml": training_toml(job), "dataset.toml": dataset_toml(job)}
-        record = PrintingRecord.create(folder, files)
+        record = cast(HeadlessRecord, PrintingRecord.create(folder, files))
     control = Control()
     with stopped_by_signals(control):
         try:

@@ -89,10 +89,17 @@ class Lease(AbstractContextManager[Any], Protocol):
 class Host(Protocol):
     """A WebUI."""
 
-    name: str
-    version: str
-    folders: Folders
-    memory: Memory
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def folders(self) -> Folders: ...
+
+    @property
+    def memory(self) -> Memory: ...
 
     def loaded_model(self) -> ModelInfo | None:
         """The model loaded now, or None. Never loads one."""

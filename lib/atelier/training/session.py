@@ -317,7 +317,7 @@ class Session:
 
     # -- inputs ---------------------------------------------------------------------------------------------------
 
-    def _encode(self, captions: list[str]) -> TextStates:
+    def _encode(self, captions: Sequence[str]) -> TextStates:
         settings = self.settings
         return self.parts.family.encode(
             self.parts, captions, settings.clip_skip, settings.max_token_length or 75, settings.weighted_captions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -46,12 +47,12 @@ class Validator:
             batch = self._data.batch(index, self._cache)
             for time in TIMES:
                 with self._lease.turn():
-                    losses = self._losses_of(batch, lambda latents, i=index, t=time: self._draws(latents, i, t))
+                    losses = self._losses_of(batch, partial(self._draws, index, time))
                 total += float(losses.sum())
                 count += len(losses)
         return total / max(1, count)
 
-    def _draws(self, latents: Tensor, index: int, time: int) -> Draws:
+    def _draws(self, index: int, time: int, latents: Tensor) -> Draws:
         random = generator(self._seed, "validation", index, time)
         noise = torch.randn(latents.shape, generator=random).to(latents.device)
         return Draws(noise, noise, torch.full((latents.shape[0],), time, device=latents.device))

@@ -37,7 +37,7 @@ class Door:
             return cls(None, None, str(error))
         except Exception as error:  # a WebUI must start whatever an extension makes of it
             log.exception("Atelier could not start")
-            return cls(None, None, f"Atelier could not start here: {type(error).__name__}: {error}. The console has more.")
+            return cls(None, None, f"Atelier could not start: {type(error).__name__}: {error}. The console has more.")
 
     def tab(self, flags: Any = None) -> Any:
         """A `gr.Blocks` with the training tab."""
