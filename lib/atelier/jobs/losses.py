@@ -30,13 +30,14 @@ class LossCurve:
 
     def add(self, step: int, loss: float | None, rates: Mapping[str, float]) -> Row:
         """Adds the loss of `step`; what was known of that step and later ones is dropped. Gives the row to keep."""
+        named = {str(name): float(rate) for name, rate in rates.items()}
         if self.rows and step <= self.rows[-1][0]:
             self.rewound += 1
             while self.rows and self.rows[-1][0] >= step:
                 self.rows.pop()
         value = float(loss) if loss is not None and math.isfinite(loss) else None
         self.rows.append((step, value, self._smoothed(value)))
-        self.rates = {str(name): float(rate) for name, rate in rates.items()}
+        self.rates = named
         return [step, value, self.rates]
 
     def read(self, rows: Sequence[Any]) -> None:
@@ -51,7 +52,7 @@ class LossCurve:
     def since(self, cursor: str) -> dict[str, Any]:
         """What is new after `cursor`: rows, the next cursor, and whether to begin anew ("reset")."""
         rewound, _, count = cursor.partition(":")
-        known = int(count) if count.isascii() and count.isdigit() else 0
+        known = int(count) if count.isascii() and count.isdigit() and len(count) < 12 else 0
         reset = not known or rewound != str(self.rewound) or known > len(self.rows)
         rows = thinned(self.rows) if reset else self.rows[known:]
         return {"reset": reset, "rows": [list(row) for row in rows], "cursor": f"{self.rewound}:{len(self.rows)}"}
