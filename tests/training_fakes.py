@@ -28,6 +28,7 @@ from atelier.adapters.kohya_file import read_lora
 from atelier.config.job import JobConfig, job_from_settings
 from atelier.config.schema import Settings
 from atelier.hosts.embedded.host import EmbeddedHost, LoadedModel
+from atelier.hosts.embedded.lease import EmbeddedLease
 from atelier.jobs.control import Control
 from atelier.models.assets import load_tokenizers, released_config
 from atelier.models.families import family_named
@@ -84,6 +85,9 @@ class TinyHost(EmbeddedHost):
     def __init__(self, root: Path, parts: Parts | None = None) -> None:
         super().__init__(root, device="cpu", demo_base=None)
         self.published: list[Path] = []
+        self.turns = 0
+        self.on_turn: Callable[[int], None] = lambda number: None
+        """Called with the number of each turn, from 1, before it is entered."""
         self.put(parts or tiny_parts())
 
     def put(self, parts: Parts, name: str = "tiny") -> None:
@@ -100,8 +104,24 @@ class TinyHost(EmbeddedHost):
         assert self.current is not None
         return self.current.parts
 
+    def lease(self, parts: frozenset[str]) -> EmbeddedLease:
+        return WatchedLease(self, parts)
+
     def publish_lora(self, path: Path) -> None:
         self.published.append(path)
+
+
+class WatchedLease(EmbeddedLease):
+    """A lease that tells its host of every turn."""
+
+    _host: TinyHost
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        self._host.turns += 1
+        self._host.on_turn(self._host.turns)
+        with super().turn():
+            yield
 
 
 class MemoryRecord:
@@ -111,6 +131,7 @@ class MemoryRecord:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.on_step = on_step
+        self.on_status: dict[str, Callable[[], None]] = {}
         self.statuses: list[tuple[str, str]] = []
         self.messages: list[tuple[str, str]] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
@@ -121,6 +142,7 @@ class MemoryRecord:
 
     def status(self, state: str, message: str = "") -> None:
         self.statuses.append((state, message))
+        self.on_status.get(state, lambda: None)()
 
     def event(self, kind: str, **data: Any) -> None:
         self.events.append((kind, data))
