@@ -383,7 +383,7 @@ def copy_of(host: FakeHost) -> FakeHost:
     import shutil
 
     root = host.folders.runs.parent
-    shutil.copytree(root, root / "later", ignore=shutil.ignore_patterns("later", ".lock"))
+    shutil.copytree(root, root / "later", ignore=shutil.ignore_patterns("later", ".lock", "*.tmp"))
     return FakeHost(root / "later")
 
 

@@ -30,7 +30,7 @@ class LossCurve:
 
     def add(self, step: int, loss: float | None, rates: Mapping[str, float]) -> Row:
         """Adds the loss of `step`; what was known of that step and later ones is dropped. Gives the row to keep."""
-        named = {str(name): float(rate) for name, rate in rates.items()}
+        named = {str(name): float(rate) for name, rate in rates.items() if rate is not None}
         if self.rows and step <= self.rows[-1][0]:
             self.rewound += 1
             while self.rows and self.rows[-1][0] >= step:
