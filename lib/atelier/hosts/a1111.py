@@ -90,6 +90,10 @@ class A1111Host:
 
         return call_queue.queue_lock
 
+    def turn(self) -> AbstractContextManager[object]:
+        """The queue."""
+        return self.queue()
+
     def borrow(self, parts: frozenset[str]) -> Borrowed:
         """Views over the loaded model. Called inside the queue."""
         # Here and not above: diffusers takes seconds to import, which the WebUI's start must not wait for.

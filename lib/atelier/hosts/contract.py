@@ -109,6 +109,10 @@ class Host(Protocol):
         """Borrows "unet", "text_encoder", "vae". Raises `AtelierError` with `ModelInfo.refusal` if it cannot."""
         ...
 
+    def turn(self) -> AbstractContextManager[Any]:
+        """The host's queue alone, for work that borrows nothing."""
+        ...
+
     def publish_lora(self, path: Path) -> None:
         """Makes a LoRA file in `folders.lora` usable by its name at once, also when its bytes are new."""
         ...

@@ -49,8 +49,23 @@ class RunContext:
         return not settings.network_train_text_encoder_only and rate_of(settings, "unet_lr") != 0
 
     @property
+    def whole_model(self) -> bool:
+        """True when the model itself is trained, not an adapter."""
+        return bool(self.job.settings.train_whole_model)
+
+    @property
+    def rates(self) -> tuple[float, list[float]]:
+        """The learning rates of the UNet and of each text encoder."""
+        settings = self.job.settings
+        if self.whole_model:
+            return settings.learning_rate, whole_text_rates(settings)
+        return rate_of(settings, "unet_lr"), text_rates(settings)
+
+    @property
     def trains_text(self) -> bool:
         settings = self.job.settings
+        if self.whole_model:
+            return settings.train_text_encoder and settings.stop_text_encoder_training != -1
         if settings.network_train_unet_only or settings.cache_text_encoder_outputs:
             return False
         return any(rate != 0 for rate in text_rates(settings))
@@ -84,6 +99,14 @@ def text_rates(settings: Any) -> list[float]:
     if value is None or value == []:
         return [settings.learning_rate]
     return [float(rate) for rate in value] if isinstance(value, (list, tuple)) else [float(value)]
+
+
+def whole_text_rates(settings: Any) -> list[float]:
+    """The same for training the whole model: learning_rate_te, or te1 and te2 of SDXL."""
+    first = settings.learning_rate_te if settings.learning_rate_te1 is None else settings.learning_rate_te1
+    second = settings.learning_rate_te2
+    common = settings.learning_rate
+    return [common if first is None else first, common if second is None else second]
 
 
 def noise_options(settings: Any) -> NoiseOptions:

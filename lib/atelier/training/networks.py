@@ -12,6 +12,7 @@ from atelier.config.errors import AtelierError
 from atelier.models.family import Parts
 from atelier.training.context import RunContext
 from atelier.training.randomness import derived_seed
+from atelier.training.whole_model import WholeModel
 
 
 def new_network(context: RunContext, parts: Parts) -> Network:
@@ -25,6 +26,13 @@ def new_network(context: RunContext, parts: Parts) -> Network:
         raise AtelierError("Nothing is left to train: give the UNet or the text encoder a learning rate above 0.")
     seed = derived_seed(context.seed, "network")
     return start_network(parts, config, seed, settings.network_weights, settings.dim_from_weights)
+
+
+def new_trainee(context: RunContext, parts: Parts) -> Network | WholeModel:
+    """What the run trains: an adapter network, or the model itself."""
+    if context.whole_model:
+        return WholeModel(parts, context.trains_text)
+    return new_network(context, parts)
 
 
 def wear_base_weights(context: RunContext, parts: Parts, stack: ExitStack) -> None:

@@ -72,9 +72,7 @@ class Outputs:
     def _write(self, step: int, kind: str) -> Path:
         context, settings = self._context, self._context.job.settings
         epoch = context.calendar.finished_epochs(step)
-        name = {"final": settings.output_name, "epoch": epoch_name(settings.output_name, epoch)}.get(
-            kind, step_name(settings.output_name, step)
-        )
+        name = self._name(step, epoch, kind)
         tensors = self._network.state_tensors(DTYPES[settings.save_precision])
         check_space(self.folder, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
         path = self._place(name, tensors)
@@ -82,6 +80,10 @@ class Outputs:
         if not any(save.path == path for save in context.saves):
             context.saves.append(Save(path, step, epoch, kind))
         return path
+
+    def _name(self, step: int, epoch: int, kind: str) -> str:
+        name = self._context.job.settings.output_name
+        return {"final": name, "epoch": epoch_name(name, epoch)}.get(kind, step_name(name, step))
 
     def _place(self, name: str, tensors: dict[str, Tensor]) -> Path:
         """NAME.safetensors; NAME-2 … where another run's file has that name, since nothing saved is overwritten.
@@ -103,8 +105,9 @@ class Outputs:
         context = self._context
         try:
             write_sidecar(path, Sidecar(activation_text=context.job.trigger, family=str(context.base.family)))
-            if self.preview is not None:
-                write_preview(path, self.preview)
+            picture = self.preview or self._earlier_picture(path)
+            if picture is not None:
+                write_preview(path, picture)
         except AtelierError as error:
             context.record.message(f"{path.stem} was saved, but not what describes it: {error}", "warning")
         if path.parent != context.host.folders.lora:
@@ -122,6 +125,11 @@ class Outputs:
             context.job.settings, context.job.datasets, run_facts(context, self._precision), step, epoch, time.time()
         )
 
+    def _earlier_picture(self, path: Path) -> Image.Image | None:
+        """What a session before this one drew for the save at `path`."""
+        step = next((save.step for save in self._context.saves if save.path == path), 0)
+        return kept_picture(self._context.record.folder / "samples", step)
+
     def _remove_old(self) -> None:
         """save_last_n_epochs and save_last_n_steps, for files that this run wrote."""
         settings, saves = self._context.job.settings, self._context.saves
@@ -137,6 +145,19 @@ class Outputs:
             except OSError as error:
                 self._context.record.message(f"{save.path.name} could not be removed: {error.strerror}.", "warning")
             saves.remove(save)
+
+
+def kept_picture(folder: Path, step: int) -> Image.Image | None:
+    """The newest picture of the first prompt, STEP-0.png, up to `step`; None when there is none that can be read."""
+    pictures = [path for path in sorted(folder.glob("*-0.png")) if path.stem[:-2].isdigit()]
+    for path in reversed(pictures):
+        if int(path.stem[:-2]) <= step:
+            try:
+                with Image.open(path) as picture:
+                    return picture.convert("RGB")
+            except OSError as error:
+                log.warning("the sample picture %s cannot be read: %s", path, error)
+    return None
 
 
 def _holds(path: Path, tensors: dict[str, Tensor]) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from PIL import Image
+from torch import nn
 
-from atelier.adapters.network import Network
 from atelier.config.errors import AtelierError
 from atelier.config.sample_prompts import SamplePrompt
 from atelier.hosts.contract import BaseGone, Lease
@@ -25,7 +25,7 @@ class Previews:
         self,
         prompts: Sequence[SamplePrompt],
         parts: Parts,
-        network: Network,
+        network: nn.Module,
         lease: Lease,
         plan: Plan,
         record: RunRecord,

@@ -25,7 +25,7 @@ from atelier.training.context import RunContext, Save, total_steps
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.processes import process_count
 from atelier.training.randomness import derived_seed
-from atelier.training.rhythm import Calendar
+from atelier.training.rhythm import Calendar, Rhythm
 from atelier.training.savers import is_out_of_memory
 from atelier.training.session import Ending, Session
 from atelier.training.state import State, read_newest, write_state
@@ -106,6 +106,8 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
         seed=seed,
         started_at=time.time(),
         saves=[Save(*file) for file in record.saved_files()],
+        # The state of a whole model is many gigabytes: it is written less often.
+        rhythm=Rhythm(1800.0 if settings.train_whole_model else 60.0),
     )
 
 

@@ -20,22 +20,20 @@ from atelier.config.errors import AtelierError
 from atelier.data.batch import Batch
 from atelier.hosts.contract import BaseGone, Lease
 from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.training.checkpoint_outputs import outputs_for
 from atelier.training.context import (
     RunContext,
     loss_options,
     noise_options,
-    rate_of,
     schedule_options,
-    text_rates,
 )
 from atelier.training.divergence import Guard
 from atelier.training.latents import LatentEncoder
 from atelier.training.monitor import Monitor
-from atelier.training.networks import new_network, wear_base_weights
+from atelier.training.networks import new_trainee, wear_base_weights
 from atelier.training.noise import NoiseSchedule
 from atelier.training.objective import Draws, diffusion_losses, draw
 from atelier.training.optimizers import create_optimizer, is_schedule_free
-from atelier.training.outputs import Outputs
 from atelier.training.plan import make_plan
 from atelier.training.previews import Previews
 from atelier.training.processes import borrowed_accelerator, sum_gradients
@@ -45,6 +43,7 @@ from atelier.training.state import State, pack, unpack
 from atelier.training.stopwatch import Stopwatch
 from atelier.training.text import TextCache
 from atelier.training.validation import Validator
+from atelier.training.whole_model import OwnedLease, WholeModel
 
 
 class Ending(Enum):
@@ -97,7 +96,8 @@ class Session:
 
     def write_last(self, ending: Ending) -> Path | None:
         """The file that the run leaves: its own name when it is done, else the step's. None without a step."""
-        if not self._ready or self.step == 0 or not self.is_main:
+        lost = ending is Ending.DIVERGED and self.context.whole_model
+        if not self._ready or self.step == 0 or not self.is_main or lost:
             return None
         return self.outputs.save(self.step, "final" if ending is Ending.DONE else "asked")
 
@@ -106,6 +106,8 @@ class Session:
     def enter(self, stack: ExitStack, lease: Lease, state: State | None) -> None:
         """Borrows the base and sets everything up; `stack` undoes it."""
         context, settings = self.context, self.settings
+        if context.whole_model:
+            lease = OwnedLease(context.host, lease, torch.bfloat16 if settings.full_bf16 else torch.float32)
         self.lease = lease
         self.parts: Parts = stack.enter_context(lease)
         self.device = self.parts.device
@@ -117,11 +119,11 @@ class Session:
         with lease.turn():
             self._check_base()
             wear_base_weights(context, self.parts, stack)
-            self.network = new_network(context, self.parts)
+            self.network = new_trainee(context, self.parts)
             self.network.to(self.device).train()
             stack.enter_context(self.network.attached())
             self.plan.apply(self.parts)
-        groups = self.network.parameter_groups(rate_of(settings, "unet_lr"), text_rates(settings))
+        groups = self.network.parameter_groups(*context.rates)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = create_optimizer(
             groups, settings.optimizer_type, settings.learning_rate, settings.optimizer_args
@@ -140,8 +142,9 @@ class Session:
         self.text = TextCache(self._encode)
         self.latents = LatentEncoder(self.parts, context.latent_cache, settings.vae_batch_size)
         self.monitor = Monitor(context.record, context.calendar, self.device)
-        self.guard = Guard(self.parameters, self.step)
-        self.outputs = Outputs(context, self.network, self.plan.precision)
+        # A second copy of a whole model would be too much: its last good weights are those of the last state.
+        self.guard = Guard([] if context.whole_model else self.parameters, self.step)
+        self.outputs = outputs_for(context, self.network, self.plan.precision)
         self.previews = Previews(
             context.prompts, self.parts, self.network, lease, self.plan, context.record, context.control,
             settings.clip_skip,
@@ -260,6 +263,8 @@ class Session:
     def _update(self) -> None:
         """Clips over all weights, steps the optimiser and the schedule."""
         settings = self.settings
+        if isinstance(self.network, WholeModel) and 0 < (settings.stop_text_encoder_training or 0) <= self.step:
+            self.network.rest_text()
         sum_gradients(self.accelerator, self.parameters)
         if settings.max_grad_norm:
             self.accelerator.clip_grad_norm_(self.parameters, settings.max_grad_norm)

@@ -76,6 +76,8 @@ def write_state(folder: Path, state: State) -> Path:
     tensors = {name: tensor.clone() if _shares(tensor) else tensor for name, tensor in tensors.items()}
     values = json.dumps({"version": VERSION, "step": state.step, "values": state.values})
     metadata = {"atelier_state": values, "checksum": _checksum(tensors, values)}
+    for left in folder.glob(".*.tmp"):  # by a process that was killed as it wrote
+        left.unlink(missing_ok=True)
     path = folder / f"{state.step:09d}.safetensors"
     temporary = folder / f".{path.name}.{os.getpid()}.tmp"
     try:

@@ -111,6 +111,14 @@ class DreamboothSettings:
     train_whole_model: bool = setting(
         False, "bool", "Dreambooth", "Train the whole model", "Makes a checkpoint instead of a LoRA.", ours=True
     )
+    load_when_done: bool = setting(
+        False,
+        "bool",
+        "Dreambooth",
+        "Load it when done",
+        "The WebUI switches to the new checkpoint at the end.",
+        ours=True,
+    )
     train_text_encoder: bool = setting(
         False, "bool", "Dreambooth", "Text encoder too", "Trains the text encoder with the UNet."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,6 +148,10 @@ class EmbeddedHost:
     def lease(self, parts: frozenset[str]) -> EmbeddedLease:
         """Borrows "unet", "text_encoder", "vae" of the loaded model."""
         return EmbeddedLease(self, parts)
+
+    def turn(self) -> AbstractContextManager[object]:
+        """The queue."""
+        return self.queue
 
     def publish_lora(self, path: Path) -> None:
         """Nothing is to be done: the list reads the folder each time, and Generate the file when it has changed."""

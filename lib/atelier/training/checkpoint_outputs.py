@@ -1,0 +1,98 @@
+"""The checkpoints that a run of the whole model writes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from atelier.adapters.metadata import modelspec
+from atelier.adapters.network import Network
+from atelier.models.save import save_checkpoint
+from atelier.training.context import RunContext, Save
+from atelier.training.outputs import DTYPES, Outputs, run_facts
+from atelier.training.saving import check_space
+from atelier.training.whole_model import WholeModel
+
+log = logging.getLogger(__name__)
+
+KINDS = {
+    "safetensors": ("safetensors", ".safetensors"),
+    "ckpt": ("ckpt", ".ckpt"),
+    "pt": ("ckpt", ".ckpt"),
+    "diffusers": ("diffusers", ""),
+    "diffusers_safetensors": ("diffusers", ""),
+}
+"""kohya's save_model_as -> our format and the ending of the name."""
+
+
+class CheckpointOutputs(Outputs):
+    """Writes the whole model into the host's checkpoint folder: what was trained, and the rest from the base's file."""
+
+    def __init__(self, context: RunContext, model: WholeModel, precision: str) -> None:
+        self._context = context
+        self._model = model
+        self._precision = precision
+        self.preview = None
+
+    @property
+    def folder(self) -> Path:
+        """The host's checkpoint folder, or output_dir when a command line gave one."""
+        chosen = self._context.job.settings.output_dir
+        return Path(chosen).expanduser() if chosen else self._context.host.folders.checkpoints
+
+    def _write(self, step: int, kind: str) -> Path:
+        context, settings = self._context, self._context.job.settings
+        epoch = context.calendar.finished_epochs(step)
+        form, ending = KINDS[settings.save_model_as]
+        dtype = DTYPES[settings.save_precision]
+        modules = (self._model.parts.unet, *self._model.parts.text_encoders, self._model.parts.vae)
+        numbers = sum(p.numel() for module in modules if module is not None for p in module.parameters())
+        check_space(self.folder, numbers * dtype.itemsize)
+        name = self._name(step, epoch, kind)
+        path, number = self.folder / f"{name}{ending}", 1
+        while path.exists() and not any(save.path == path for save in context.saves):
+            number += 1
+            path = self.folder / f"{name}-{number}{ending}"
+        save_checkpoint(path, self._model.parts, context.base.path, form, dtype, metadata=self._about(step, epoch))
+        if not any(save.path == path for save in context.saves):
+            context.saves.append(Save(path, step, epoch, kind))
+        return path
+
+    def _about(self, step: int, epoch: int) -> dict[str, str]:
+        """What a checkpoint's metadata says: modelspec, and how it was made."""
+        context = self._context
+        facts = run_facts(context, self._precision)
+        values = modelspec(context.job.settings, facts, time.time())
+        values["modelspec.architecture"] = facts.family.architecture(facts.prediction_type)
+        made = {
+            "ss_sd_model_name": facts.base_name,
+            "ss_sd_model_hash": facts.base_hash,
+            "ss_new_sd_model_hash": facts.base_new_hash,
+            "ss_steps": step,
+            "ss_epoch": epoch,
+            "ss_seed": facts.seed,
+            "ss_learning_rate": context.job.settings.learning_rate,
+            "ss_output_name": context.job.name,
+        }
+        return {**values, **{key: str(value) for key, value in made.items() if value is not None}}
+
+    def _accompany(self, path: Path) -> None:
+        """The host lists the checkpoint, and loads the last one if that was asked for."""
+        context = self._context
+        if path.parent != context.host.folders.checkpoints:
+            return
+        final = any(save.path == path and save.kind == "final" for save in context.saves)
+        try:
+            context.host.publish_checkpoint(path, load=final and context.job.settings.load_when_done)
+        except Exception as error:  # the host's own code: whatever it is, the file is whole
+            log.exception("the host could not be told of %s", path)
+            reason = f"{type(error).__name__}: {error}"
+            context.record.message(f"{path.name} was saved; the page could not be told ({reason}).", "warning")
+
+
+def outputs_for(context: RunContext, trained: Network | WholeModel, precision: str) -> Outputs:
+    """What writes the files of a run."""
+    if isinstance(trained, WholeModel):
+        return CheckpointOutputs(context, trained, precision)
+    return Outputs(context, trained, precision)

@@ -1,0 +1,115 @@
+"""Training the model itself: a copy of the base, since the host goes on with its own until the result is loaded."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from atelier.config.errors import AtelierError
+from atelier.hosts.contract import Host, Lease
+from atelier.models.family import Parts
+
+
+class OwnedLease(AbstractContextManager[Parts]):
+    """A loan that is over as soon as the base is copied. Its turns are the host's queue and nothing more.
+
+    Another checkpoint in the host does not stop the run, since nothing of the host's is used.
+    """
+
+    def __init__(self, host: Host, lease: Lease, dtype: torch.dtype) -> None:
+        self._host = host
+        self._lease = lease
+        self._dtype = dtype
+
+    def __enter__(self) -> Parts:
+        with self._lease as borrowed:
+            size = sum(p.numel() for module in _modules(borrowed) for p in module.parameters())
+            # Weights, gradients and the optimiser's two moments.
+            self._host.memory.ask(4 * size * self._dtype.itemsize)
+            with self._lease.turn():
+                return _copied(borrowed, self._dtype)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is borrowed any more."""
+
+    def turn(self) -> AbstractContextManager[Any]:
+        """The host's queue."""
+        return self._host.turn()
+
+
+class WholeModel(nn.Module):
+    """The trained UNet, and text encoders if asked. Has what a session needs of an adapter network."""
+
+    def __init__(self, parts: Parts, train_text: bool) -> None:
+        super().__init__()
+        self.unet = parts.unet
+        self.text_encoders = nn.ModuleList(parts.text_encoders if train_text else [])
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)
+        self.parts = parts
+
+    @contextmanager
+    def attached(self) -> Iterator[WholeModel]:
+        """The modules are trained themselves: nothing is attached."""
+        yield self
+
+    def parameter_groups(self, unet_lr: float, text_encoder_lrs: Sequence[float]) -> list[dict[str, Any]]:
+        """Text encoders first, then the UNet; a rate of 0 drops the part."""
+        groups: list[dict[str, Any]] = []
+        for index, encoder in enumerate(self.text_encoders):
+            rate = text_encoder_lrs[min(index, len(text_encoder_lrs) - 1)]
+            name = "text_encoder" if index == 0 else f"text_encoder_{index + 1}"
+            groups.append({"params": list(encoder.parameters()), "lr": rate, "name": name})
+        groups.append({"params": list(self.unet.parameters()), "lr": unet_lr, "name": "unet"})
+        for group in groups:
+            for parameter in group["params"]:
+                parameter.requires_grad_(group["lr"] != 0)
+        kept = [group for group in groups if group["lr"] != 0]
+        if not kept:
+            raise AtelierError("Nothing is left to train: give the UNet or the text encoder a learning rate above 0.")
+        return kept
+
+    def rest_text(self) -> None:
+        """From now on the text encoders stay as they are: stop_text_encoder_training."""
+        for parameter in self.text_encoders.parameters():
+            parameter.grad = None
+            parameter.requires_grad_(False)
+
+    def trained_tensors(self) -> dict[str, Tensor]:
+        """The weights themselves, by name."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+    @torch.no_grad()
+    def load_trained_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `trained_tensors`. Raises `AtelierError` when they are of another model."""
+        own = dict(self.named_parameters())
+        if set(own) != set(tensors):
+            raise AtelierError("The saved state belongs to another kind of training; start the run anew.")
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
+
+    def apply_max_norm(self, limit: float) -> None:
+        raise AtelierError("scale_weight_norms is for adapters; leave it empty when training the whole model.")
+
+
+def _modules(parts: Parts) -> list[nn.Module]:
+    return [module for module in (parts.unet, *parts.text_encoders, parts.vae) if module is not None]
+
+
+def _copied(parts: Parts, dtype: torch.dtype) -> Parts:
+    """Parts of their own memory; what is trained in `dtype`, the VAE as it is."""
+    return replace(
+        parts,
+        unet=copy.deepcopy(parts.unet).to(dtype),
+        text_encoders=[copy.deepcopy(encoder).to(dtype) for encoder in parts.text_encoders],
+        vae=copy.deepcopy(parts.vae),
+    )
