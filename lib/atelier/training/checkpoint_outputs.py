@@ -54,7 +54,8 @@ class CheckpointOutputs(Outputs):
         while path.exists() and not any(save.path == path for save in context.saves):
             number += 1
             path = self.folder / f"{name}-{number}{ending}"
-        save_checkpoint(path, self._model.parts, context.base.path, form, dtype, metadata=self._about(step, epoch))
+        base = context.base.path if context.base.path is not None and context.base.path.exists() else None
+        save_checkpoint(path, self._model.parts, base, form, dtype, metadata=self._about(step, epoch))
         if not any(save.path == path for save in context.saves):
             context.saves.append(Save(path, step, epoch, kind))
         return path

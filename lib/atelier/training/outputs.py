@@ -19,7 +19,7 @@ from atelier.config.errors import AtelierError
 from atelier.data.summary import bucket_info, tag_frequency
 from atelier.models.families import family_named
 from atelier.training.context import RunContext, Save
-from atelier.training.saving import check_space, epoch_name, remove_with_sidecars, step_name
+from atelier.training.saving import check_space, epoch_name, remove_leftovers, remove_with_sidecars, step_name
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,7 @@ class Outputs:
         name = self._name(step, epoch, kind)
         tensors = self._network.state_tensors(DTYPES[settings.save_precision])
         check_space(self.folder, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
+        remove_leftovers(self.folder, settings.output_name)
         path = self._place(name, tensors)
         save_lora(path, tensors, self._metadata(step, epoch), overwrite=path.exists())
         if not any(save.path == path for save in context.saves):

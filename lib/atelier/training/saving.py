@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -38,3 +39,11 @@ def remove_with_sidecars(path: Path) -> None:
     """Deletes a save of this run together with its description and preview."""
     for suffix in (".safetensors", ".json", ".png"):
         path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, name: str) -> None:
+    """Deletes what a process that was killed left half written of the files of run `name`."""
+    half = re.compile(rf"\.{re.escape(name)}(-\d{{6}}|-step\d{{8}})?(-\d+)?\.(safetensors|json|png)\.\d+\.part")
+    for path in folder.glob(".*.part"):
+        if half.fullmatch(path.name):
+            path.unlink(missing_ok=True)
