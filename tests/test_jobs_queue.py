@@ -311,8 +311,8 @@ def test_a_run_waits_for_the_model_it_was_asked_for(host: FakeHost, train: Steer
     host.model = model("another")
     train.finish()
     finished(jobs, first)
-    until(lambda: second.state == "waiting")
-    assert "model base" in second.record.state_message
+    until(lambda: "the model base: load it" in second.record.state_message)
+    assert (second.state, jobs.queued) == ("queued", [second.id])
     host.model = None
     assert train.names == ["a"]
     host.model = model()
@@ -327,7 +327,7 @@ def test_stop_while_it_waits_for_the_model(host: FakeHost, train: Steered) -> No
     host.model = None
     train.finish()
     finished(jobs, first)
-    until(lambda: second.state == "waiting")
+    until(lambda: second.record.state_message)
     jobs.stop(second.id)
     finished(jobs, second)
     assert second.state == "stopped"
@@ -410,7 +410,11 @@ def test_after_a_restart_the_queue_waits_for_the_model(host: FakeHost, train: St
     dead.model = None
     again = Steered()
     later = Jobs(dead, again)
-    until(lambda: later.get(job.id).state == "waiting")
+    until(lambda: later.get(job.id).record.state_message)
+    later.close(PATIENCE)
+    assert later.get(job.id).state == "queued"
+    later = Jobs(dead, again)
+    until(lambda: later.get(job.id).record.state_message)
     dead.model = model()
     again.finish()
     finished(later, later.get(job.id))

@@ -207,20 +207,24 @@ class Jobs:
             return job
 
     def _claim(self, job: Job, locked: bool) -> bool:
-        """Takes the run out of the queue. False when another process over the same folder has it, or had it."""
+        """False when another process over the same folder has the run, or had it; it leaves the queue then."""
         with self._changed:
-            self._dequeue(job)
             on_disk = Record.open(job.record.folder).state
             job.elsewhere = not locked or on_disk not in ("queued", job.state)
-            return not job.elsewhere and job.state == "queued"
+            if not job.elsewhere and job.state == "queued":
+                return True
+            self._dequeue(job)
+            return False
 
     def _run(self, job: Job) -> None:
         """Trains, and sees to it that the record says how that ended."""
         record = job.record
         try:
             config = job.config
-            if self._wait_for_base(job):
-                self._train(config, self.host, record, job.control)
+            if not self._wait_for_base(job):
+                return
+            self._dequeue(job)
+            self._train(config, self.host, record, job.control)
             if job.is_open or (self._interrupt is job and job.state == "stopped"):
                 self._ended_without_a_word(job)
         except AtelierError as error:
@@ -237,17 +241,20 @@ class Jobs:
         record.keep_progress()
 
     def _wait_for_base(self, job: Job) -> bool:
-        """Waits until the host has the model that the run was asked for. False when it is stopped first."""
+        """Waits at the head of the queue until the host has the model that the run was asked for.
+
+        False when it is stopped first; when the host ends, it stays in the queue.
+        """
         wanted = job.base.get("identity")
         while not job.control.stopping:
             info = self.host.loaded_model()
             if wanted is None or (info is not None and info.identity == wanted):
                 return True
-            job.record.status(
-                "waiting", f"This run is for the model {job.base.get('title')}. Load it, and training begins."
-            )
+            job.record.status("queued", f"This is for the model {job.base.get('title')}: load it, and training begins.")
             job.control.wait_for_request(LOOK_AGAIN)
-        job.record.status("stopped", "Stopped before the first step.")
+        if self._interrupt is not job:
+            self._dequeue(job)
+            job.record.status("stopped", "Taken out of the queue.")
         return False
 
     def _ended_without_a_word(self, job: Job) -> None:
@@ -276,9 +283,10 @@ class Jobs:
         self._wake()
 
     def _dequeue(self, job: Job) -> None:
-        if job.id in self._order:
-            self._order.remove(job.id)
-            self._keep_order()
+        with self._changed:
+            if job.id in self._order:
+                self._order.remove(job.id)
+                self._keep_order()
 
     def _keep_order(self) -> None:
         try:
