@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train from a TOML file, without a browser",
     "import": "tell what a kohya TOML, GUI preset or LoRA file asks for, key by key",
     "export": "write the pair of TOML files that kohya's sd-scripts would run",
+    "lora": "check, convert, resize, merge and extract LoRA files",
     "bench": "measure our step against the bare UNet loop",
     "build-demo-base": "train the demo base anew, from rendered pictures",
 }

@@ -1,0 +1,138 @@
+"""`run.py lora check|convert|resize|merge|extract`: what can be done with LoRA files without training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atelier.config.errors import AtelierError
+
+if TYPE_CHECKING:
+    from atelier.models.family import Parts
+
+
+def run(arguments: list[str]) -> int:
+    """Gives 0; a file that does not fit is told by an error. No file is overwritten."""
+    parser = argparse.ArgumentParser(prog="run.py lora", description=__doc__)
+    tools = parser.add_subparsers(dest="tool", required=True, metavar="check|convert|resize|merge|extract")
+    check = tools.add_parser("check", help="which keys of a LoRA match a base, norms, NaN")
+    check.add_argument("lora")
+    check.add_argument("--base", help="the checkpoint to hold it against")
+    convert = tools.add_parser("convert", help="between kohya's layout and PEFT's")
+    convert.add_argument("lora")
+    convert.add_argument("--to", choices=("kohya", "peft"), required=True)
+    convert.add_argument("--base", required=True, help="the checkpoint that it belongs to")
+    resize = tools.add_parser("resize", help="fewer ranks, by singular values")
+    resize.add_argument("lora")
+    resize.add_argument("--rank", type=int, required=True)
+    resize.add_argument("--energy", type=float, help="keep this share (0 to 1) in as few ranks as do")
+    merge = tools.add_parser("merge", help="a LoRA into a checkpoint")
+    merge.add_argument("lora")
+    merge.add_argument("--base", required=True)
+    merge.add_argument("--weight", type=float, default=1.0)
+    extract = tools.add_parser("extract", help="a LoRA from the difference of two checkpoints")
+    extract.add_argument("tuned")
+    extract.add_argument("--base", required=True)
+    extract.add_argument("--rank", type=int, default=32)
+    extract.add_argument("--energy", type=float, help="keep this share (0 to 1) in as few ranks as do")
+    for tool in (convert, resize, merge, extract):
+        tool.add_argument("--out", required=True, help="the file to write")
+        tool.add_argument("--precision", choices=("fp16", "bf16", "float"), default="fp16")
+    options = parser.parse_args(arguments)
+    if options.tool != "check" and Path(options.out).exists():
+        raise AtelierError(f"{options.out} exists; choose another name.")
+    return {"check": _check, "convert": _convert, "resize": _resize, "merge": _merge, "extract": _extract}[
+        options.tool
+    ](options)
+
+
+def _base(path: str) -> Parts:
+    from atelier.models.checkpoint import load_checkpoint
+
+    return load_checkpoint(Path(path).expanduser()).parts
+
+
+def _dtype(options: argparse.Namespace) -> Any:
+    import torch
+
+    return {"fp16": torch.float16, "bf16": torch.bfloat16, "float": torch.float32}[options.precision]
+
+
+def _write(options: argparse.Namespace, tensors: dict[str, Any], metadata: dict[str, str]) -> int:
+    from atelier.adapters.kohya_file import save_lora
+
+    save_lora(Path(options.out), {name: tensor.to(_dtype(options)) for name, tensor in tensors.items()}, metadata)
+    print(f"Wrote {options.out}: {len(tensors)} tensors.")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from atelier.adapters.check import check_lora
+    from atelier.adapters.kohya_file import read_lora
+
+    found = check_lora(read_lora(options.lora), _base(options.base) if options.base else None)
+    print(f"kind {found.kind}, layout {found.layout}, family {found.family}, ranks {found.ranks}")
+    for label, norm in found.norms.items():
+        print(f"  {label:<16} norm {norm:.4f}")
+    for name, keys in (("not a number", found.broken), ("not of this base", found.unmatched), ("silent", found.silent)):
+        if keys:
+            print(f"{name}: {len(keys)}, such as {keys[0]}")
+    if options.base:
+        print(f"{found.matched} of {found.layers} layers match.")
+    return 1 if found.broken or (options.base and found.matched == 0) else 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from atelier.adapters.exchange import to_kohya, to_peft
+    from atelier.adapters.kohya_file import read_lora
+
+    file = read_lora(options.lora)
+    found = (to_kohya if options.to == "kohya" else to_peft)(_base(options.base), file)
+    if found.unknown:
+        print(f"{len(found.unknown)} keys belong to no layer and are left out, such as {found.unknown[0]}.")
+    return _write(options, found.tensors, file.metadata)
+
+
+def _resize(options: argparse.Namespace) -> int:
+    from atelier.adapters.kohya_file import read_lora
+    from atelier.adapters.resize import resize
+
+    file = read_lora(options.lora)
+    found = resize(file.tensors, options.rank, energy=options.energy)
+    print(f"{found.kept:.1%} of its strength is kept.")
+    return _write(options, found.tensors, {**file.metadata, "ss_network_dim": found.label})
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from atelier.adapters.apply import LoraUse
+    from atelier.adapters.kohya_file import read_lora
+    from atelier.adapters.merge import merged_weights
+    from atelier.models.save import save_checkpoint
+
+    parts = _base(options.base)
+    use = LoraUse(read_lora(options.lora), options.weight, options.weight)
+    modules = {"unet": parts.unet, **dict(zip(("text_encoder", "text_encoder_2"), parts.text_encoders))}
+    count = 0
+    for merged in merged_weights(parts, [use]):
+        modules[merged.part].get_submodule(merged.path).weight.data = merged.tensor
+        count += 1
+    save_checkpoint(Path(options.out), parts, Path(options.base).expanduser(), dtype=_dtype(options))
+    print(f"Wrote {options.out}: {count} layers changed.")
+    return 0
+
+
+def _extract(options: argparse.Namespace) -> int:
+    from atelier.adapters.extract import extract_lora
+
+    tuned, base = _base(options.tuned), _base(options.base)
+    tensors = extract_lora(tuned, base, options.rank, energy=options.energy)
+    metadata = {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(options.rank),
+        "ss_network_alpha": str(options.rank),
+        "ss_base_model_version": base.family.base_model_version,
+        "ss_v2": str(base.family.name == "sd2"),
+        "modelspec.architecture": base.family.architecture(base.prediction_type) + "/lora",
+    }
+    return _write(options, tensors, metadata)
