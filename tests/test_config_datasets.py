@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from atelier.config.datasets import Subset, datasets_from_folders
 from atelier.config.dataset_toml import read_datasets
+from atelier.config.datasets import Subset, datasets_from_folders
 from atelier.config.errors import SettingsError
 from atelier.config.schema import Settings
 from atelier.config.toml_in import load_job, parse_document
@@ -113,7 +113,8 @@ def test_wrong_files_are_told_with_the_line(text: str, sentence: str) -> None:
 
 
 def test_lines_tell_equal_keys_apart() -> None:
-    text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir='a'\nnum_repeats=1\n[[datasets.subsets]]\nimage_dir='b'\nnum_repeats='x'"
+    text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir='a'\nnum_repeats=1\n[[datasets.subsets]]\nimage_dir='b'\n"
+    text += "num_repeats='x'"
     assert "line 7: num_repeats is 'x'" in problems(text)
 
 

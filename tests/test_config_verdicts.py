@@ -19,6 +19,7 @@ from atelier.config.verdicts import (
     for_value,
     gui_verdict,
     metadata_verdict,
+    ours,
     table,
     training_verdict,
 )
@@ -65,12 +66,11 @@ def test_honoured_training_keys_are_settings() -> None:
     honoured = {row.key for row in table("training").values() if row.verdict == HONOURED}
     assert honoured - WITHOUT_A_FIELD <= settings
     assert settings - {option.key for option in options() if option.ours} <= set(table("training"))
-    assert {option.key for option in options() if option.ours} == set(table("ours"))
 
 
 def test_settings_that_are_shown_are_honoured() -> None:
     """The tab has no control that does nothing."""
-    known = {**table("training"), **table("ours")}
+    known = {**table("training"), **ours()}
     assert [option.key for option in options() if option.shown and known[option.key].verdict != HONOURED] == []
 
 

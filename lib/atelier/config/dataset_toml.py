@@ -27,6 +27,8 @@ INHERITED = (DATASET_KEYS | SUBSET_KEYS) - SUBSET_ONLY
 """Keys that [general] and a dataset take; those of subsets hold for all subsets below."""
 OURS = "atelier"
 """In custom_attributes, which sd-scripts keeps without reading: what its other keys cannot say."""
+COMPLETE = "complete"
+"""Says, in custom_attributes of [general], that every value is written and nothing is to be inherited."""
 RENAMED = {"train_batch_size": "batch_size", "dataset_repeats": "num_repeats"}
 
 
@@ -56,6 +58,10 @@ class DatasetReader:
     def read(self) -> DatasetConfig:
         content = self._document.content
         general = self._table(content.get("general", {}), "general", INHERITED)
+        attributes = general.get("custom_attributes", {})
+        if isinstance(attributes.get(OURS), Mapping) and attributes[OURS].get(COMPLETE):
+            self._settings = Settings()
+            general["custom_attributes"] = {key: value for key, value in attributes.items() if key != OURS}
         tables = content.get("datasets", [])
         for key, value in content.items():
             if key not in ("general", "datasets"):

@@ -86,7 +86,8 @@ class _Translator:
         self._noise()
         self._rates()
         for key, value in self.preset.items():
-            if key not in self.out.keys and not any(entry.source == key for entry in self.out.entries):
+            taken = any(entry.source == key for entry in self.out.entries if not entry.silent)
+            if key not in self.out.keys and not taken:
                 self._plain(key, value)
         return self.out
 

@@ -20,6 +20,7 @@ from atelier.config.job import JobConfig, job_from_dict, job_from_settings
 from atelier.config.lora_metadata import read_header, tell
 from atelier.config.schema import Settings
 from atelier.config.toml_in import (
+    OURS,
     Document,
     entries_of,
     find_beside,
@@ -156,7 +157,7 @@ def _one_level(document: Document) -> tuple[Document, list[str]]:
     flat: dict[str, Any] = {}
     deep: list[str] = []
     for key, value in document.content.items():
-        if not isinstance(value, Mapping):
+        if not isinstance(value, Mapping) or key == OURS:
             flat[key] = value
             continue
         section = dict(value)

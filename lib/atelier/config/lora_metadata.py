@@ -164,7 +164,9 @@ def _dataset(told: Told, metadata: Mapping[str, str]) -> None:
         told.notes.append("ss_datasets cannot be read and was passed over.")
         return
     given = {entry.key for entry in told.entries}
-    subsets = [item for item in first.get("subsets") or [] if isinstance(item, dict) and not item.get("is_reg")]
+    listed = first.get("subsets")
+    items = listed if isinstance(listed, list) else []
+    subsets = [item for item in items if isinstance(item, dict) and not item.get("is_reg")]
     values = {target: first.get(key) for key, target in _DATASET.items()}
     values |= {key: subsets[0].get(key) for key in _SUBSET} if subsets else {}
     for key, value in values.items():

@@ -20,7 +20,8 @@ from atelier.config.schema import Settings
 from atelier.config.verdicts import NOT_SUPPORTED, UNKNOWN, training_verdict
 
 OURS = "atelier"
-"""The section of our own files. What stands there wins: the other sections hold what sd-scripts makes of it."""
+EXACT = "exact"
+"""[atelier.exact] in our own files: what stands there wins, the other sections hold what sd-scripts makes of it."""
 LONGEST = 8_000_000
 """Bytes: a larger file holds no settings."""
 
@@ -93,6 +94,8 @@ def entries_of(content: Mapping[str, Any]) -> list[Entry]:
     found: list[Entry] = []
     for key, value in content.items():
         if isinstance(value, Mapping):
+            if key == OURS and isinstance(value.get(EXACT), Mapping):
+                value = value[EXACT]
             found += [Entry(inner, item, where=key) for inner, item in value.items()]
         else:
             found.append(Entry(key, value))

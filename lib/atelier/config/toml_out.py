@@ -1,7 +1,7 @@
 """A job as the pair of TOML files that kohya's sd-scripts would run, and that reads back as the same job.
 
-sd-scripts passes over sections and keys that it does not know in a training file, and a later key wins. So what it
-cannot say stands in a section of ours, which comes first; what sd-scripts shall do instead comes after it.
+sd-scripts takes the sections of a training file apart and keeps keys that it does not know without using them. So
+what it cannot say stands in a table within a section, which it does not look into.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 import tomlkit
 
 from atelier.config.assemble import KOHYA_DEFAULTS
+from atelier.config.dataset_toml import COMPLETE
 from atelier.config.dataset_toml import OURS as IN_ATTRIBUTES
 from atelier.config.datasets import Dataset, Subset
 from atelier.config.job import JobConfig
 from atelier.config.option import Option
 from atelier.config.schema import options
-from atelier.config.toml_in import OURS
+from atelier.config.toml_in import EXACT, OURS
 
 PRECISION_OF_AUTO = "bf16"
 """What "auto" becomes for a program that does not know it."""
@@ -37,6 +38,9 @@ def training_toml(job: JobConfig, for_kohya: bool = False, **instead: Any) -> st
     tables: dict[str, Any] = {}
     if for_kohya:
         instead = {**_in_kohyas_words(job), **instead}
+        hidden = _NOT_INHERITED if job.datasets.datasets else frozenset()
+    else:
+        hidden = frozenset()
     unset = []
     for option in options():
         value = getattr(job.settings, option.key)
@@ -47,7 +51,7 @@ def training_toml(job: JobConfig, for_kohya: bool = False, **instead: Any) -> st
             elif instead[option.key] is not None and value != instead[option.key]:
                 unset.append(option.key)
             written = instead[option.key]
-        elif for_kohya and option.ours:
+        elif for_kohya and (option.ours or option.key in hidden):
             if written is not None:
                 ours[option.key] = written
             continue
@@ -60,10 +64,17 @@ def training_toml(job: JobConfig, for_kohya: bool = False, **instead: Any) -> st
         tables.setdefault("Other", tomlkit.table())[key] = value
     document = tomlkit.document()
     if ours:
-        document[OURS] = ours
+        document[OURS] = {EXACT: ours}
     for group, table in tables.items():
         document[group.lower().replace(" ", "_")] = table
     return tomlkit.dumps(document)
+
+
+_NOT_INHERITED = frozenset((
+    "resize_interpolation", "validation_seed", "secondary_separator", "face_crop_aug_range", "conditioning_data_dir",
+    "caption_prefix", "caption_suffix",
+))  # fmt: skip
+"""Settings that a dataset file cannot take away, once the training file has them; the datasets have their own."""
 
 
 def _written(option: Option, value: Any) -> Any:
@@ -94,6 +105,7 @@ def dataset_toml(job: JobConfig, for_kohya: bool = False) -> str:
     kept in custom_attributes, which it does not read.
     """
     document = tomlkit.document()
+    document["general"] = {"custom_attributes": {IN_ATTRIBUTES: {COMPLETE: True}}}
     datasets = tomlkit.aot()
     for dataset in job.datasets.datasets:
         table = tomlkit.table()

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from atelier.config.schema import options
 from atelier.config.values import nearest, plain
 
 HONOURED = "honoured"
@@ -63,9 +64,15 @@ def table(name: str) -> Mapping[str, Verdict]:
     return {row[0]: Verdict(*row) for row in rows}
 
 
+@lru_cache(maxsize=1)
+def ours() -> Mapping[str, Verdict]:
+    """The few settings that kohya's programs do not have."""
+    return {option.key: Verdict(option.key, HONOURED) for option in options() if option.ours}
+
+
 def training_verdict(key: str) -> Verdict:
     """Of a key of a training TOML; one that nobody knows is `UNKNOWN`, with the nearest that is known."""
-    return table("training").get(key) or table("ours").get(key) or _other_models(key) or unknown(key, "training")
+    return table("training").get(key) or ours().get(key) or _other_models(key) or unknown(key, "training")
 
 
 def dataset_verdict(key: str) -> Verdict:
