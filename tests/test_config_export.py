@@ -58,6 +58,7 @@ def any_settings(draw: Any) -> Settings:
     values |= {"lr_warmup_steps": 0, "dim_from_weights": False, "base_weights_multiplier": [], "min_timestep": None}
     values["max_bucket_reso"] = max(values["max_bucket_reso"], values["min_bucket_reso"])
     values["network_train_text_encoder_only"] &= not values["network_train_unet_only"]
+    values["cache_text_encoder_outputs"] |= values["cache_text_encoder_outputs_to_disk"]
     if values["cache_text_encoder_outputs"]:
         values["caption_dropout_rate"] = 0.0
     found = Settings(**values)

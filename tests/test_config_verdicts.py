@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,29 @@ def test_unknown_keys_name_the_nearest() -> None:
     assert "learning_rate" in training_verdict("learning_rte").note
     assert training_verdict("t5xxl").verdict == NOT_SUPPORTED
     assert metadata_verdict("ss_whatever").verdict == WITHOUT_EFFECT
+
+
+READ_BY_CONFIG = {"dataset_repeats", "train_batch_size", "in_json", "reg_data_dir", "train_data_dir"}
+"""Settings that become part of a data set before anything else sees them."""
+
+
+def test_honoured_settings_reach_the_program_and_others_do_not(root: Path) -> None:
+    """A key that is called honoured is read where training is done; one that is not honoured is not."""
+    words: set[str] = set()
+    of_settings: set[str] = set()
+    for path in (root / "lib" / "atelier").rglob("*.py"):
+        if path.relative_to(root / "lib" / "atelier").parts[0] in ("config", "ui"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        if path.name != "metadata.py":  # describes a run in its file, whatever was asked for
+            of_settings |= set(re.findall(r"\bsettings\.(\w+)", text))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Attribute):
+                words.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words.add(node.value)
+    honoured = {row.key for row in table("training").values() if row.verdict == HONOURED} - WITHOUT_A_FIELD
+    described = {key for key in honoured if key.startswith("metadata_")}
+    assert honoured - words - READ_BY_CONFIG - described == set(), "honoured, but nothing reads it"
+    others = {row.key for row in table("training").values() if row.verdict != HONOURED}
+    assert others & of_settings == set(), "read, so its verdict in tables/training.tsv should say honoured"

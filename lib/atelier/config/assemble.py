@@ -124,6 +124,8 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
                                           "and Stable Diffusion 1, 2 and XL are trained here"))  # fmt: skip
         if not entry.silent:
             reading.keys.append(outcome)
+    if reading.values.get("cache_text_encoder_outputs_to_disk"):
+        reading.values["cache_text_encoder_outputs"] = True  # as sd-scripts does
     _network(reading, place)
     _kind_of_training(reading, {entry.key for entry in given})
     return reading

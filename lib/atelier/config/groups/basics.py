@@ -43,8 +43,9 @@ class BasicSettings:
         False, "bool", "Basics", "SD2", "kohya's flag; the family is told from the tensors.", shown=False
     )
     v_parameterization: bool = setting(
-        False, "bool", "Basics", "v-prediction", "Set when the base predicts velocity and does not say so itself."
-    )
+        False, "bool", "Basics", "v-prediction", "kohya's flag; what the base predicts is told from itself.",
+        shown=False,
+    )  # fmt: skip
     output_dir: str | None = setting(
         None,
         "str",

@@ -120,7 +120,12 @@ class ObjectiveSettings:
         False, "bool", "Text encoder", "Cache text", "Runs the text encoder once a caption; it is then not trained."
     )
     cache_text_encoder_outputs_to_disk: bool = setting(
-        False, "bool", "Text encoder", "Cache text on disk", "Also keeps the result for later runs."
+        False,
+        "bool",
+        "Text encoder",
+        "Cache text on disk",
+        "kohya's key, kept for files: captions are encoded anew in each run.",
+        shown=False,
     )
     validation_split: float = setting(
         0.0, "float", "Validation", "Validation part", "This part of the pictures is only looked at, not learnt.",

@@ -34,7 +34,12 @@ class RunningSettings:
         "kohya's key, kept for files: the base is used as the host loaded it.", shown=False,
     )  # fmt: skip
     no_half_vae: bool = setting(
-        False, "bool", "Memory and precision", "VAE in full precision", "For a VAE that gives black in half."
+        False,
+        "bool",
+        "Memory and precision",
+        "VAE in full precision",
+        "kohya's key, kept for files: full precision is used where half overflows.",
+        shown=False,
     )
     vae_batch_size: int = setting(
         1, "int", "Memory and precision", "VAE batch", "Pictures encoded at once.", minimum=1, maximum=256
@@ -140,5 +145,10 @@ class DreamboothSettings:
         None, "float", "Dreambooth", "Text encoder 2 rate", "SDXL's second.", minimum=0, maximum=10
     )
     fused_backward_pass: bool = setting(
-        False, "bool", "Dreambooth", "Fused backward", "Updates weights within the backward pass: less memory."
+        False,
+        "bool",
+        "Dreambooth",
+        "Fused backward",
+        "kohya's key, kept for files; full_bf16 saves memory.",
+        shown=False,
     )
