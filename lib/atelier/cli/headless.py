@@ -98,7 +98,7 @@ def run_job(job: JobConfig, host: Host, folder: Path) -> tuple[Outcome, Headless
     record: HeadlessRecord
     if not is_main_process():
         record = SilentRecord(folder)
-    elif (folder / "job.json").exists():
+    elif (folder / "job.json").exists() or (folder / "samples").is_dir():  # the latter: killed as it was begun
         record = cast(HeadlessRecord, PrintingRecord.open(folder))
     else:
         files = {"settings.toml": training_toml(job), "dataset.toml": dataset_toml(job)}

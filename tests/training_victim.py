@@ -1,0 +1,238 @@
+"""Trains through the command line again and again and is killed each time, until the runs are done all the same.
+
+    python training_victim.py FOLDER KILLS SEED
+
+Everything is imported once; each life is a fork of this process, which costs what loading the tiny model costs. A life
+ends by SIGKILL after a random time, or before a random file operation, or with a file half written. Prints JSON: the
+kills, how many of each kind, the runs that were finished, and whether their files hold the bits of a run left in peace.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
+
+import torch
+from training_fakes import assert_same, tiny_parts, write_pictures
+
+from atelier.adapters.kohya_file import read_lora
+from atelier.cli import headless, train_command
+from atelier.config import toml_in
+from atelier.models import checkpoint
+from atelier.models.save import save_checkpoint
+
+CRASHED = 70
+STEPS = 10
+SETTINGS = f"""
+output_name = "tiny"
+resolution = "32"
+min_bucket_reso = 32
+bucket_reso_steps = 8
+train_batch_size = 2
+network_dim = 2
+network_dropout = 0.2
+learning_rate = 1e-2
+lr_scheduler = "cosine"
+max_train_steps = {STEPS}
+save_every_n_steps = 2
+save_last_n_steps = 3
+sample_every_n_steps = 4
+sample_prompts = "a cat --s 2 --w 32 --h 32"
+save_precision = "float"
+mixed_precision = "no"
+seed = 3
+"""
+
+
+class Scene:
+    """The folder with the base, the pictures and the settings; `data` folders of the runs go beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(folder / "base", tiny_parts(), format="diffusers")
+        pictures = write_pictures(folder / "pictures")
+        text = SETTINGS + f"train_data_dir = {json.dumps(str(pictures))}\n"
+        (folder / "settings.toml").write_text(text, encoding="utf-8")
+
+    def life(self, data: str, prepare: Callable[[], None], limit: float | None = None) -> tuple[int, float]:
+        """Goes on with the run below `data` in a fork. Gives its exit code, -9 when it was killed, and its seconds."""
+        arguments = [
+            str(self.folder / "settings.toml"), "--ckpt", str(self.folder / "base"), "--device", "cpu",
+            "--data-dir", str(self.folder / data), "--resume", str(self.folder / data / "run"),
+        ]  # fmt: skip
+        began = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            code = CRASHED
+            try:
+                log = os.open(self.folder / f"{data}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                os.dup2(log, 1)
+                os.dup2(log, 2)
+                prepare()
+                code = train_command.run(arguments)
+            finally:
+                if code == CRASHED:
+                    traceback.print_exc()
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        timer = threading.Timer(limit, os.kill, (child, signal.SIGKILL)) if limit is not None else None
+        if timer is not None:
+            timer.start()
+        _, status = os.waitpid(child, 0)
+        if timer is not None:
+            timer.cancel()
+            timer.join()
+        return os.waitstatus_to_exitcode(status), time.monotonic() - began
+
+    def check_whole(self, data: str) -> None:
+        """What lies in the LoRA folder can be loaded, however the life ended."""
+        for path in (self.folder / data / "loras").glob("*.safetensors"):
+            assert read_lora(path).tensors
+
+
+def nothing() -> None:
+    """A life in peace, as far as it is concerned."""
+
+
+def die_at_event(data: Path, number: int) -> Callable[[], None]:
+    """SIGKILL before the numberth opening for writing, renaming or removing of a file below `data`."""
+
+    def prepare() -> None:
+        left = number
+
+        def watch(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal left
+            if not _changes(event, arguments, str(data)):
+                return
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(watch)
+
+    return prepare
+
+
+def _changes(event: str, arguments: tuple[Any, ...], below: str) -> bool:
+    if event == "open":
+        path, mode, flags = arguments[0], arguments[1], arguments[2]
+        if mode is not None and not set(str(mode)) & set("wax+") and not flags & (os.O_WRONLY | os.O_RDWR):
+            return False
+    elif event in ("os.rename", "os.remove"):
+        path = arguments[0]
+    else:
+        return False
+    return str(path).startswith(below)
+
+
+def die_torn(number: int) -> Callable[[], None]:
+    """SIGKILL at the numberth fsync, with half of that file's bytes on the disk."""
+
+    def prepare() -> None:
+        left = number
+        sync = os.fsync
+
+        def torn(file: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                handle = file if isinstance(file, int) else file.fileno()
+                os.ftruncate(handle, os.fstat(handle).st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            sync(file)
+
+        os.fsync = torn
+
+    return prepare
+
+
+def count_operations(into: Path) -> Callable[[], None]:
+    """Writes how many file operations and how many fsyncs a whole life has, for the dice."""
+
+    def prepare() -> None:
+        counts: Counter[str] = Counter()
+        sync = os.fsync
+
+        def counted(file: Any) -> None:
+            counts["fsync"] += 1
+            sync(file)
+
+        def watch(event: str, arguments: tuple[Any, ...]) -> None:
+            if _changes(event, arguments, str(into)):
+                counts["event"] += 1
+
+        os.fsync = counted
+        sys.addaudithook(watch)
+        ended = os._exit
+
+        def leave(code: int) -> None:
+            Path(f"{into}.counts").write_text(json.dumps(counts), encoding="utf-8")
+            ended(code)
+
+        os._exit = leave  # type: ignore[assignment]
+
+    return prepare
+
+
+def main(folder: Path, kills: int, seed: int) -> dict[str, Any]:
+    assert headless and toml_in  # what a life would import
+    torch.set_num_threads(1)
+    scene = Scene(folder)
+    tokenizers = checkpoint.load_tokenizers("sd1", None)
+    checkpoint.load_tokenizers = lambda *_: tokenizers
+    gc.collect()
+    gc.freeze()
+    dice = random.Random(seed)
+    code, seconds = scene.life("peace", count_operations(folder / "peace"))
+    assert code == 0, (folder / "peace.log").read_text(encoding="utf-8")
+    counts = json.loads((folder / "peace.counts").read_text(encoding="utf-8"))
+    wanted = read_lora(folder / "peace" / "loras" / "tiny.safetensors").tensors
+    done: Counter[str] = Counter()
+    finished = lives = 0
+    while sum(done.values()) < kills or finished == 0:
+        data = f"war{finished}"
+        while True:
+            lives += 1
+            kind = dice.choice(["moment", "event", "torn"]) if sum(done.values()) < kills else "peace"
+            prepare: Callable[[], None] = nothing
+            limit = None
+            if kind == "moment":
+                limit = dice.uniform(0.1, 0.8 * seconds)
+            elif kind == "event":
+                prepare = die_at_event(folder / data, dice.randint(1, counts["event"] // 3))
+            elif kind == "torn":
+                prepare = die_torn(dice.randint(1, counts["fsync"] // 2))
+            code, _ = scene.life(data, prepare, limit)
+            if (folder / data / "loras").exists():
+                scene.check_whole(data)
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL, (folder / f"{data}.log").read_text(encoding="utf-8")
+            done[kind] += 1
+        files = sorted(path.name for path in (folder / data / "loras").iterdir())
+        expected = sorted(path.name for path in (folder / "peace" / "loras").iterdir())
+        assert files == expected, (files, expected)
+        assert_same(read_lora(folder / data / "loras" / "tiny.safetensors").tensors, wanted)
+        finished += 1
+    return {"kills": sum(done.values()), **done, "lives": lives, "finished": finished, "life": round(seconds, 2)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
