@@ -82,23 +82,28 @@ class EmbeddedHost:
         """The dropdown: the models folder read anew, then the demo base and what was loaded by path."""
         return list_checkpoints(self.folders.checkpoints, self._others)
 
-    def load(self, checkpoint: Path | str) -> LoadedModel:
+    def load(self, checkpoint: Path | str, again: bool = True) -> LoadedModel:
         """Loads a checkpoint by its title in the list or by its path, in the host's queue.
 
         The one in memory is dropped only when the new one has been read; a file that cannot be read changes
-        nothing. Raises `AtelierError` when there is none of that name or it is of no family we know.
+        nothing. Without `again`, one that is loaded already is left as it is. Raises `AtelierError` when there is
+        none of that name or it is of no family we know.
         """
         entry = self._find(checkpoint)
         with self._loading:
+            if not again and self.current is not None and self.current.path == entry.path:
+                return self.current
             read = load_checkpoint(entry.path, self.dtype, torch.device("cpu"))
             with self.queue:
                 for lease in self.leases:
                     lease.let_go()
-                self.current = None
-                self.memory.ask(self.memory.total())
+                if self.device.type != "cpu":
+                    self.current = None
+                    gc.collect()
+                    self.memory.ask(self.memory.total())
                 parts = _to_device(read.parts, self.device)
-                self.current = LoadedModel(entry.title, entry.path, read.info.identity, parts, _side(parts))
                 self.generator.forget_loras()
+                self.current = LoadedModel(entry.title, entry.path, read.info.identity, parts, _side(parts))
             return self.current
 
     def load_default(self) -> LoadedModel | None:
@@ -177,7 +182,6 @@ def _to_device(parts: Parts, device: torch.device) -> Parts:
         if module is not None:
             module.to(device)
             module.eval().requires_grad_(False)
-    gc.collect()
     return parts
 
 

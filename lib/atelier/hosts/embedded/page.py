@@ -76,7 +76,7 @@ def _refresh(host: EmbeddedHost) -> tuple[Any, Any]:
 
 def _switch(host: EmbeddedHost, title: str) -> list[Any]:
     try:
-        host.load(title)
+        host.load(title, again=False)  # Gradio tells of one choice twice
     except AtelierError as error:
         return [gr.update(value=_loaded_title(host)), _model_line(host, str(error)), gr.skip(), gr.skip()]
     side = host.native_size()

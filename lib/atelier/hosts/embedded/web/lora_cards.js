@@ -27,13 +27,17 @@ function atelierCard(lora) {
     return card;
 }
 
-// Puts the LoRA's tag and words at the end of the prompt; a second click takes the tag out again.
+// Puts the LoRA's words and tag at the end of the prompt; a second click takes them out again.
 function atelierToggleLora(lora) {
     const field = gradioApp().querySelector('#txt2img_prompt textarea');
     const escaped = lora.name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
     const tag = new RegExp(`\\s*<lora:${escaped}(:[^<>]*)?>`, 'i');
     if (tag.test(field.value)) {
-        field.value = field.value.replace(tag, '');
+        const words = lora.activation_text;
+        field.value = field.value.replace(tag, '').trimEnd();
+        if (words && field.value.endsWith(words)) {
+            field.value = field.value.slice(0, -words.length).replace(/[\s,]+$/, '');
+        }
     } else {
         const words = [field.value.trim()];
         if (lora.activation_text && !field.value.includes(lora.activation_text)) words.push(lora.activation_text);
