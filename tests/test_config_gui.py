@@ -45,6 +45,14 @@ def test_a_usual_preset(tmp_path: Path) -> None:
     assert found.extra == {"xformers": True}
 
 
+def test_keys_kept_for_export_have_the_kind_sd_scripts_reads(tmp_path: Path) -> None:
+    found = read(tmp_path, {**LORA, "max_data_loader_n_workers": "2", "persistent_data_loader_workers": "1",
+                            "logging_dir": "12", "ddp_timeout": "soon"})  # fmt: skip
+    assert found.extra == {"xformers": True, "max_data_loader_n_workers": 2, "persistent_data_loader_workers": True,
+                           "logging_dir": "12"}  # fmt: skip
+    assert found.usable and any("ddp_timeout" in note for note in found.notes)
+
+
 def test_every_key_comes_back_once_in_its_order_with_its_value(tmp_path: Path) -> None:
     found = read(tmp_path, LORA)
     assert [item.key for item in found.keys] == list(LORA)

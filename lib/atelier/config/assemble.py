@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atelier.config.errors import Problem
+from atelier.config.option import Option
 from atelier.config.schema import Settings, options, validate
 from atelier.config.values import BadValue, coerce
 from atelier.config.verdicts import (
@@ -118,7 +119,7 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
                 reading.problems.append(place(name, shown, str(error)))
                 outcome = KeyVerdict(name, shown, WRONG, str(error), entry.where)
         elif key in table("training"):
-            reading.extra[key] = entry.value
+            _keep(reading, key, entry.value)
         elif key in DEFINING and verdict.verdict == NOT_SUPPORTED:
             reading.problems.append(place(name, shown, f"this file is for {table('other_models')[key].note}, "
                                           "and Stable Diffusion 1, 2 and XL are trained here"))  # fmt: skip
@@ -145,6 +146,18 @@ def _switch(reading: Reading, given: list[Entry], key: str, value: Any) -> None:
     on = value is True or str(value).strip().lower() in ("true", "1")
     if on and not any(entry.key == target and entry.value for entry in given):
         reading.values[target] = meaning
+
+
+def _keep(reading: Reading, key: str, value: Any) -> None:
+    """Keeps a key that is no setting here for export, in the kind in which sd-scripts reads it."""
+    kind = Option(key, table("training")[key].kind, None, True, "", "", "")
+    try:
+        kept = coerce(kind, value)
+    except BadValue as error:
+        reading.notes.append(f"{key} is {value!r} and was left out; {error}.")
+        return
+    if kept is not None:
+        reading.extra[key] = kept
 
 
 def _network(reading: Reading, place: Place) -> None:

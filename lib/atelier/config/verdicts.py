@@ -28,12 +28,16 @@ _NOTHING: tuple[Any, ...] = ("", None, False, 0, "0", "false", "False", "None", 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A row of a table. `becomes`: the sd-scripts key that a GUI or metadata name stands for, "" if none."""
+    """A row of a table. `becomes`: the sd-scripts key that a GUI or metadata name stands for, "" if none.
+
+    `kind`: an `Option.kind`, for keys of a training file that are no setting here.
+    """
 
     key: str
     verdict: str
     note: str = ""
     becomes: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True)
