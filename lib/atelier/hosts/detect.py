@@ -19,7 +19,9 @@ def has(module: str) -> bool:
 def detect() -> Host:
     """The adapter for the WebUI that runs this process. Raises `AtelierError` when it is none that is known."""
     if has("modules_forge") and has("backend"):
-        raise AtelierError("Forge is not supported yet.")
+        from atelier.hosts.forge import ForgeHost
+
+        return ForgeHost()
     if has("modules.sd_models") and has("modules.lowvram") and has("modules.call_queue"):
         from atelier.hosts.a1111 import A1111Host
 
