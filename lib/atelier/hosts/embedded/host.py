@@ -13,6 +13,7 @@ from PIL import Image
 
 from atelier import __version__
 from atelier.config.errors import AtelierError
+from atelier.config.presets import TINY
 from atelier.hosts.contract import ModelInfo, SampleRequest
 from atelier.hosts.embedded.checkpoints import CheckpointFile, list_checkpoints
 from atelier.hosts.embedded.folders import DataFolder, data_folder
@@ -115,6 +116,10 @@ class EmbeddedHost:
     def native_size(self) -> int:
         """The side in pixels that the loaded model draws best, 512 when none is loaded."""
         return 512 if self.current is None else self.current.side
+
+    def usual_cfg(self) -> float:
+        """The CFG scale to begin with: 7, and 3 for a base made for trying things out, which burns out at 7."""
+        return 3.0 if self.native_size() <= TINY else 7.0
 
     def _find(self, checkpoint: Path | str) -> CheckpointFile:
         entries = self.checkpoints()

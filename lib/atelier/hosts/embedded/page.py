@@ -78,9 +78,9 @@ def _switch(host: EmbeddedHost, title: str) -> list[Any]:
     try:
         host.load(title, again=False)  # Gradio tells of one choice twice
     except AtelierError as error:
-        return [gr.update(value=_loaded_title(host)), _model_line(host, str(error)), gr.skip(), gr.skip()]
+        return [gr.update(value=_loaded_title(host)), _model_line(host, str(error)), gr.skip(), gr.skip(), gr.skip()]
     side = host.native_size()
-    return [gr.update(value=_loaded_title(host)), _model_line(host), side, side]
+    return [gr.update(value=_loaded_title(host)), _model_line(host), side, side, host.usual_cfg()]
 
 
 # --- txt2img ---
@@ -117,7 +117,9 @@ def _txt2img(host: EmbeddedHost) -> list[gr.Slider]:
                     64, 2048, value=side, step=8, label="Height", elem_id="txt2img_height", min_width=210
                 )
             with gr.Row():
-                scale = gr.Slider(1, 30, value=7, step=0.5, label="CFG", elem_id="txt2img_cfg_scale", min_width=210)
+                scale = gr.Slider(
+                    1, 30, value=host.usual_cfg(), step=0.5, label="CFG", elem_id="txt2img_cfg_scale", min_width=210
+                )
                 batch = gr.Slider(
                     1, 16, value=1, step=1, label="Pictures", elem_id="txt2img_batch_count", min_width=210
                 )
@@ -130,7 +132,7 @@ def _txt2img(host: EmbeddedHost) -> list[gr.Slider]:
                 height=460,
                 format="png",
                 object_fit="contain",
-                preview=True,
+                buttons=["download", "fullscreen"],
             )
             info = gr.HTML("", elem_id="txt2img_html_info")
     with gr.Row(elem_id="txt2img_lora_head"):
@@ -147,7 +149,7 @@ def _txt2img(host: EmbeddedHost) -> list[gr.Slider]:
         draw, inputs, [gallery, info], api_visibility="private", show_progress="full", show_progress_on=gallery
     )
     interrupt.click(lambda: host.generator.stop(), None, None, api_visibility="private", queue=False)
-    return [width, height]
+    return [width, height, scale]
 
 
 def _draw(host: EmbeddedHost, values: Sequence[Any], progress: gr.Progress) -> Iterator[tuple[Any, Any]]:
