@@ -11,9 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import shlex
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
@@ -34,6 +32,10 @@ def skipped() -> bool:
 
 def pip_install(requirements: list[str], held: str) -> str:
     """One call of pip that may not touch a package of `held` (a constraints file's text). Returns pip's last error."""
+    # Here and not above: a start with nothing to add has no use for them, and every start waits for this file.
+    import subprocess
+    import tempfile
+
     index = os.environ.get("INDEX_URL", "")  # where AUTOMATIC1111 and its kin look for packages
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder, "constraints.txt")
@@ -51,17 +53,19 @@ def pip_install(requirements: list[str], held: str) -> str:
 
 def main(names: list[str]) -> None:
     """Adds what is missing, of `names` or of everything, in one call of pip; makes none when nothing is."""
-    from atelier.config.packages import constraints, installed, missing, normalised, to_add
+    from atelier.config.packages import Lookup, constraints, installed, missing, normalised, to_add
 
+    present = Lookup()
     asked = {normalised(name) for name in names}
-    requirements = [line for line in to_add() if not asked or line.partition("==")[0] in asked]
+    requirements = [line for line in to_add(present) if not asked or line.partition("==")[0] in asked]
     if requirements and (asked or not skipped()):
         print(f"Atelier adds {', '.join(requirements)}; no package that is installed will change.", flush=True)
         trouble = pip_install(requirements, constraints(installed()))
         if trouble:
             print(f"Atelier: pip could not do it: {trouble}")
         importlib.invalidate_caches()
-    for package in missing():
+        present = Lookup()
+    for package in missing(present):
         print(f"Atelier: {package}")
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -118,11 +116,16 @@ def installed() -> dict[str, str]:
     return found
 
 
-class _Looked(Mapping[str, str]):
-    """The installed packages, each looked up when asked for: listing them all takes a second in a large folder."""
+class Lookup(Mapping[str, str]):
+    """The installed packages, each looked up once, when asked for: listing them all takes a second."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str | None] = {}
 
     def __getitem__(self, name: str) -> str:
-        version = installed_version(name)
+        if name not in self._known:
+            self._known[name] = installed_version(name)
+        version = self._known[name]
         if version is None:
             raise KeyError(name)
         return version
@@ -139,7 +142,7 @@ def pinned(name: str, present: Mapping[str, str] | None = None) -> str | None:
 
     A condition on a package that is not there does not hold.
     """
-    present = _Looked() if present is None else present
+    present = Lookup() if present is None else present
     for pin in PINS:
         if pin.name == normalised(name) and all(
             other in present and release(present[other]) < release(limit) for other, limit in pin.below.items()
@@ -150,7 +153,7 @@ def pinned(name: str, present: Mapping[str, str] | None = None) -> str | None:
 
 def to_add(present: Mapping[str, str] | None = None) -> list[str]:
     """The requirements, as `name==version`, that are to be added; nothing that is present in any version."""
-    present = _Looked() if present is None else present
+    present = Lookup() if present is None else present
     wanted = [(package.name, pinned(package.name, present)) for package in PACKAGES if package.name not in present]
     return [f"{name}=={version}" for name, version in wanted if version]
 
@@ -164,7 +167,7 @@ def constraints(present: Mapping[str, str]) -> str:
 
 def missing(present: Mapping[str, str] | None = None) -> list[Missing]:
     """What is absent or too old among the packages Atelier uses, required ones first. Empty when all is well."""
-    present = _Looked() if present is None else present
+    present = Lookup() if present is None else present
     lacking = []
     for package in PACKAGES:
         version = pinned(package.name, present)
@@ -186,5 +189,9 @@ def missing(present: Mapping[str, str] | None = None) -> list[Missing]:
 
 def _command(arguments: list[str]) -> str:
     """A command line for this Python, to be pasted into a console."""
+    # Here and not above: most starts have no command to show, and every start waits for this file.
+    import shlex
+    import subprocess
+
     words = [sys.executable, *arguments]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
