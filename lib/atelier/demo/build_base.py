@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from atelier.demo.budget import Report
@@ -88,6 +89,7 @@ def save(
     out.mkdir(parents=True, exist_ok=True)
     for name, module in (("text_encoder", text_encoder), ("vae", vae), ("unet", unet)):
         module.half().save_pretrained(str(out / name), safe_serialization=True)
+    with_text_prefix(out / "text_encoder" / "model.safetensors")
     scheduler = PNDMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
     )
@@ -109,6 +111,15 @@ def save(
         "vae": ["diffusers", "AutoencoderKL"],
     }
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def with_text_prefix(path: Path) -> None:
+    """Gives the text encoder's tensors the names every release of transformers reads.
+
+    transformers 5 writes `encoder.…` where 4 wrote, and needs, `text_model.encoder.…`; it reads either.
+    """
+    tensors = {"text_model." + name.removeprefix("text_model."): tensor for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def build(out: Path, seconds: float = SECONDS, report: Report = print) -> Accuracy:
