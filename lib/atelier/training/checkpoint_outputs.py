@@ -35,12 +35,6 @@ class CheckpointOutputs(Outputs):
         self._precision = precision
         self.preview = None
 
-    @property
-    def folder(self) -> Path:
-        """The host's checkpoint folder, or output_dir when a command line gave one."""
-        chosen = self._context.job.settings.output_dir
-        return Path(chosen).expanduser() if chosen else self._context.host.folders.checkpoints
-
     def _write(self, step: int, kind: str) -> Path:
         context, settings = self._context, self._context.job.settings
         epoch = context.calendar.finished_epochs(step)

@@ -19,7 +19,14 @@ from atelier.config.errors import AtelierError
 from atelier.data.summary import bucket_info, tag_frequency
 from atelier.models.families import family_named
 from atelier.training.context import RunContext, Save
-from atelier.training.saving import check_space, epoch_name, remove_leftovers, remove_with_sidecars, step_name
+from atelier.training.saving import (
+    check_space,
+    epoch_name,
+    output_folder,
+    remove_leftovers,
+    remove_with_sidecars,
+    step_name,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +44,8 @@ class Outputs:
 
     @property
     def folder(self) -> Path:
-        """The host's LoRA folder, or output_dir when a command line gave one."""
-        chosen = self._context.job.settings.output_dir
-        return Path(chosen).expanduser() if chosen else self._context.host.folders.lora
+        """Where they go."""
+        return output_folder(self._context.job.settings, self._context.host.folders)
 
     def due(self, step: int) -> list[str]:
         """The kinds of save that are due after `step`: "epoch", "step", both or none. The last step saves anyway."""

@@ -27,6 +27,7 @@ from atelier.training.processes import process_count
 from atelier.training.randomness import derived_seed
 from atelier.training.rhythm import Calendar, Rhythm
 from atelier.training.savers import is_out_of_memory
+from atelier.training.saving import check_writable, output_folder
 from atelier.training.session import Ending, Session
 from atelier.training.state import State, read_newest, write_state
 
@@ -80,6 +81,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     """Everything that stays the same over the run's sessions. Raises `AtelierError` for what cannot be trained."""
     settings = job.settings
     base = loaded_base(host)
+    check_writable(output_folder(settings, host.folders))
     found = scan(job.datasets, job.trigger)
     for problem in found.problems:
         record.message(f"{problem.path.name} is left out: {problem.reason}", "warning")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 from atelier.config.errors import AtelierError
+from atelier.config.schema import Settings
+from atelier.hosts.contract import Folders
 
 MARGIN = 64 * 2**20
 """Bytes that are left free on the disk beside what is written."""
@@ -20,6 +23,25 @@ def epoch_name(name: str, epoch: int) -> str:
 def step_name(name: str, step: int) -> str:
     """kohya's name of a save in the middle: NAME-step00000100."""
     return f"{name}-step{step:08d}"
+
+
+def output_folder(settings: Settings, folders: Folders) -> Path:
+    """Where a run's files go: output_dir when a command line gave one, else the host's folder for their kind."""
+    if settings.output_dir:
+        return Path(settings.output_dir).expanduser()
+    return folders.checkpoints if settings.train_whole_model else folders.lora
+
+
+def check_writable(folder: Path) -> None:
+    """Makes `folder` if it is missing. Raises `AtelierError` when nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise AtelierError(
+            f"Nothing can be saved in {folder} ({error.strerror or error}): make it writable, or choose another folder."
+        ) from error
 
 
 def check_space(folder: Path, size: int) -> None:

@@ -74,7 +74,8 @@ class Session:
         """
         if state is not None:
             self.step = state.step
-        with ExitStack() as stack:
+        # The caller may be in a host's thread, where gradients are off.
+        with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
             self.enter(stack, lease, state)
             return self._loop()
 

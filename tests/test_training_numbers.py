@@ -1,0 +1,123 @@
+"""Losses that are no numbers, and devices that run out of memory: back to the last good weights, or on with less."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_fakes import MemoryRecord, Run, assert_same, run, tiny_job, write_pictures
+
+from atelier.training import session as session_module
+from atelier.training.state import read_newest
+
+STEPS = 6
+SETTINGS: dict[str, Any] = {
+    "max_train_steps": STEPS, "network_dropout": 0.3, "noise_offset": 0.1, "save_every_n_steps": 2, "flip_aug": True,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("originals"), 4)
+
+
+@pytest.fixture(scope="module")
+def straight(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(tiny_job(originals, **SETTINGS), tmp_path_factory.mktemp("straight"))
+
+
+def again(first: MemoryRecord, pictures: Path, root: Path) -> Run:
+    """Another run over the same record, with nothing in its way."""
+    record = MemoryRecord(first.folder)
+    record.saves = list(first.saves)
+    return run(tiny_job(pictures, **SETTINGS), root, record=record)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("at_step", [1, 4])
+def test_a_loss_that_is_no_number(
+    value: float, at_step: int, originals: Path, straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = {"count": 0}
+    losses = session_module.diffusion_losses
+
+    def broken(*arguments: Any) -> Any:
+        calls["count"] += 1
+        return losses(*arguments) * (value if calls["count"] == at_step else 1.0)
+
+    monkeypatch.setattr(session_module, "diffusion_losses", broken)
+    done = run(tiny_job(originals, **SETTINGS), tmp_path)
+    good = at_step - 1
+    assert (done.outcome.state, done.outcome.steps) == ("diverged", good)
+    assert done.record.statuses[-1][0] == "failed" and "lower learning rate" in done.record.statuses[-1][1]
+    state = read_newest(done.record.folder / "state")
+    assert (state.step if state else 0) == good // 2 * 2
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in (state.tensors if state else {}).values())
+    if good:
+        stopped = run(
+            tiny_job(originals, **SETTINGS), tmp_path / "stopped", lambda n, c: c.stop() if n == good else None
+        )
+        assert_same(done.tensors, stopped.tensors)
+    else:
+        assert done.outcome.path is None and done.files == []
+    assert_same(again(done.record, originals, tmp_path).tensors, straight.tensors)
+
+
+def out_of_memory() -> list[BaseException]:
+    return [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+    ]
+
+
+@pytest.mark.parametrize("error", out_of_memory(), ids=["GPU", "Python", "processor"])
+def test_out_of_memory(
+    error: BaseException, originals: Path, straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = {"count": 0}
+    losses = session_module.diffusion_losses
+
+    def full(*arguments: Any) -> Any:
+        calls["count"] += 1
+        if calls["count"] == 4:
+            raise error
+        return losses(*arguments)
+
+    monkeypatch.setattr(session_module, "diffusion_losses", full)
+    done = run(tiny_job(originals, **SETTINGS), tmp_path)
+    assert calls["count"] == STEPS + 1
+    assert done.record.told("gradient checkpointing is now on") and done.record.told("The step is repeated")
+    assert [row[0] for row in done.record.rows] == list(range(1, STEPS + 1))
+    assert_same(done.tensors, straight.tensors)
+
+
+def test_out_of_memory_again_and_again(originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> Any:
+        raise out_of_memory()[0]
+
+    monkeypatch.setattr(session_module, "diffusion_losses", full)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        run(tiny_job(originals, **SETTINGS), tmp_path)
+
+
+def test_out_of_memory_within_the_update(
+    originals: Path, straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some weights may have taken the step already: training goes back to the last whole state."""
+    step, calls = torch.optim.AdamW.step, {"count": 0}
+
+    def full(self: Any, *arguments: Any) -> Any:
+        calls["count"] += 1
+        if calls["count"] == 4:
+            with torch.no_grad():
+                for group in self.param_groups:
+                    group["params"][0].add_(1.0)
+            raise out_of_memory()[0]
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    done = run(tiny_job(originals, **SETTINGS), tmp_path)
+    assert_same(done.tensors, straight.tensors)
