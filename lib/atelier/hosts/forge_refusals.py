@@ -42,14 +42,13 @@ def refusal_of(model: Any, storage: object, prediction: str) -> str | None:
     unet = model.forge_objects.unet.model.diffusion_model
     if storage not in PLAIN:
         return f"The base is kept in low bits ({_named(storage)}): {LOW_BITS}."
-    tensors = dict(unet.named_parameters())
-    if getattr(model, "is_inpaint", False) or tensors["input_blocks.0.0.weight"].shape[1] != 4:
+    first = unet.get_parameter("input_blocks.0.0.weight")
+    if getattr(model, "is_inpaint", False) or first.shape[1] != 4:
         return "This is an inpainting checkpoint, made for other input: choose the plain one to train on."
-    if "middle_block.1.transformer_blocks.0.attn1.to_q.weight" not in tensors:
+    if not hasattr(unet.middle_block, "1"):
         return "This is SSD-1B or Segmind's Vega, which cannot be trained yet: choose SDXL's own shape."
     if prediction not in ("epsilon", "v_prediction"):
         return f"This checkpoint predicts {prediction}, not noise or velocity: choose another one to train on."
-    first = tensors["input_blocks.0.0.weight"]
     if first.device.type == "cpu" and first.dtype == torch.float16:
         return "The base is in fp16 on a processor, which cannot train so: start the WebUI without --unet-in-fp16."
     return None
