@@ -30,8 +30,15 @@ def skipped() -> bool:
     return "--skip-install" in sys.argv or "--skip-install" in words
 
 
-def pip_install(requirements: list[str], held: str) -> str:
-    """One call of pip that may not touch a package of `held` (a constraints file's text). Returns pip's last error."""
+CONFLICT = "ResolutionImpossible"
+"""What pip calls requirements that contradict each other."""
+
+
+def pip_install(requirements: list[str], held: str, alone: bool = False) -> str:
+    """One call of pip that may not touch a package of `held` (a constraints file's text). Returns pip's last error.
+
+    `alone` leaves out whatever the packages ask for.
+    """
     # Here and not above: a start with nothing to add has no use for them, and every start waits for this file.
     import subprocess
     import tempfile
@@ -43,6 +50,7 @@ def pip_install(requirements: list[str], held: str) -> str:
         command = [sys.executable, "-m", "pip", "install", "--prefer-binary", "--no-input"]
         command += ["--disable-pip-version-check", "--retries", "2", "--timeout", "15"]
         command += ["--constraint", str(constraints), *requirements]
+        command += ["--no-deps"] if alone else []
         command += ["--index-url", index] if index else []
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode == 0:
@@ -60,7 +68,12 @@ def main(names: list[str]) -> None:
     requirements = [line for line in to_add(present) if not asked or line.partition("==")[0] in asked]
     if requirements and (asked or not skipped()):
         print(f"Atelier adds {', '.join(requirements)}; no package that is installed will change.", flush=True)
-        trouble = pip_install(requirements, constraints(installed()))
+        held = constraints(installed())
+        trouble = pip_install(requirements, held)
+        if CONFLICT in trouble:
+            # The WebUI's own packages contradict each other, as SD.Next's setuptools and torch do: pip would have to
+            # replace one. All that ours ask for beyond a WebUI's packages is in the list already.
+            trouble = pip_install(requirements, held, alone=True)
         if trouble:
             print(f"Atelier: pip could not do it: {trouble}")
         importlib.invalidate_caches()

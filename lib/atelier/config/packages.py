@@ -39,6 +39,9 @@ PACKAGES = (
     Package("pytorch-optimizer", "the optimisers Lion and D-Adaptation"),
     Package("prodigyopt", "the optimiser Prodigy"),
     Package("schedulefree", "the schedule-free optimisers"),
+    Package("importlib-metadata", "diffusers looks versions up with it", required=True),
+    Package("zipp", "importlib-metadata reads archives with it", required=True),
+    Package("toml", "lycoris-lora reads its settings with it"),
 )
 
 
@@ -64,6 +67,9 @@ PINS = (
     Pin("pytorch-optimizer", "4.1.0"),
     Pin("prodigyopt", "1.1.2"),
     Pin("schedulefree", "1.4.1"),
+    Pin("importlib-metadata", "9.0.1"),
+    Pin("zipp", "4.1.2"),
+    Pin("toml", "0.10.2"),
 )
 
 
