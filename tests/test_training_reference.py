@@ -263,7 +263,7 @@ class Spy:
         self.batches: list[tuple[Any, ...]] = []
         self.ids: list[Tensor] = []
         self.start: dict[str, Tensor] = {}
-        losses, ids, network = diffusion_losses, one_text_encoder.caption_ids, session_module.new_network
+        losses, ids, network = diffusion_losses, one_text_encoder.caption_ids, session_module.new_trainee
 
         def noted_losses(*arguments: Any) -> Tensor:
             self.batches.append(arguments)
@@ -281,7 +281,7 @@ class Spy:
 
         patch.setattr(session_module, "diffusion_losses", noted_losses)
         patch.setattr(one_text_encoder, "caption_ids", noted_ids)
-        patch.setattr(session_module, "new_network", noted_network)
+        patch.setattr(session_module, "new_trainee", noted_network)
 
 
 def start_file(path: Path, config: NetworkConfig) -> Path:
