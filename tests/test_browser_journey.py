@@ -21,7 +21,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-STEPS = 120
+STEPS = 200
 WAIT = 240_000
 """Milliseconds: the longest that any one thing may take on a busy machine."""
 
@@ -132,7 +132,15 @@ def test_the_journey(page: Any, address: str, data: Path, root: Path) -> None:
     page.locator("#atelier_output_name input, #atelier_output_name textarea").first.blur()
     page.locator("#atelier_found").get_by_text(re.compile("7 of 7 captioned|7 pictures")).first.wait_for()
     page.locator("#atelier_advanced > button, #atelier_advanced .label-wrap").first.click()
-    for key, value in (("max_train_steps", STEPS), ("save_every_n_steps", 30), ("sample_every_n_steps", 40)):
+    wanted = (
+        ("Learning", "max_train_steps", STEPS),
+        ("", "learning_rate", 4e-3),
+        ("Saving", "save_every_n_steps", 30),
+        ("Samples", "sample_every_n_steps", 40),
+    )
+    for group, key, value in wanted:
+        if group:
+            page.locator("#atelier_advanced").get_by_role("button", name=re.compile(f"^{group}")).first.click()
         field = page.locator(f"#atelier_{key} input").first
         field.fill(str(value))
         field.blur()
