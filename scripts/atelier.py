@@ -21,7 +21,7 @@ from atelier.ui.door import Door  # noqa: E402
 
 def on_ui_tabs() -> list[tuple[Any, str, str]]:
     """The training tab, or a tab that says why there is none."""
-    return [(Door.open().tab(), "Train", "atelier")]
+    return [(Door.open().tab(shared.cmd_opts), "Train", "atelier")]
 
 
 def on_app_started(page: Any, app: Any) -> None:

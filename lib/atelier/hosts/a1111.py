@@ -154,6 +154,8 @@ class A1111Host:
         if networks is None:
             return
         model = self._model()
+        if model is None:
+            return
         dirty = [module for module in layers_with_networks(model) if module.network_current_names != ()]
         if not dirty:
             return
@@ -165,12 +167,18 @@ class A1111Host:
     # -- results --------------------------------------------------------------------------------------------------
 
     def publish_lora(self, path: Path) -> None:
-        """Lists the LoRA, and makes the WebUI read it anew if it has an older file of that name in memory."""
+        """Lists the LoRA, and makes the WebUI read it anew if it has an older file of that name in memory.
+
+        What the WebUI notes on a layer is the names and weights of its LoRAs, so new bytes under an old name would
+        not be put into a layer that still holds the old ones: those layers are cleaned.
+        """
         networks = sys.modules.get("networks")
         if networks is None:
             return
         networks.list_available_networks()
-        networks.networks_in_memory.pop(path.stem, None)
+        if networks.networks_in_memory.pop(path.stem, None) is not None:
+            with self.queue():
+                self.clean()
 
     def publish_checkpoint(self, path: Path, load: bool) -> None:
         """Lists the checkpoint, and loads it in the queue if asked."""
@@ -231,6 +239,11 @@ def refusal_of(model: Any) -> str | None:
     if family_of(model) is None:
         return "This checkpoint is of no family that can be trained yet: choose one of SD 1, 2 or XL."
     unet = model.model.diffusion_model
+    if not getattr(model, "lowvram", False) and next(unet.parameters()).device.type != devices.device.type:
+        return (
+            "The checkpoint is unloaded: load it again with Settings, Actions, "
+            '"Load SD checkpoint to VRAM from RAM", or by choosing it at the top of the page.'
+        )
     channels = next(p for name, p in unet.named_parameters() if name.endswith("input_blocks.0.0.weight")).shape[1]
     if channels != 4:
         return "This is an inpainting checkpoint, made for other input: choose the plain one to train on."

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from atelier.config.errors import AtelierError
+from atelier.config.packages import Missing, missing
 from atelier.hosts.contract import Host
 from atelier.hosts.detect import detect
 from atelier.hosts.webui.login import Login
@@ -30,6 +31,9 @@ class Door:
     @classmethod
     def open(cls) -> Door:
         """The same runs however often the WebUI builds its page."""
+        lacking = [package for package in missing() if package.required]
+        if lacking:
+            return cls(None, None, apology(lacking))
         try:
             host = detect()
             return cls(host, current(host))
@@ -49,7 +53,7 @@ class Door:
             if self.host is None or self.jobs is None:
                 gr.Markdown(self.apology)
             else:
-                build(self.jobs, self.host)
+                build(self.jobs, self.host, paths=Login(None, flags).paths)
         return page
 
     def add_routes(self, app: FastAPI, flags: Any) -> None:
@@ -60,6 +64,14 @@ class Door:
 
         def guard(request: Request) -> None:
             if not login.lets_in(request.headers, request.cookies):
-                raise Refused(401, "Log in to the WebUI first.")
+                raise Refused(401, "Log in to the WebUI first.", headers=login.challenge)
 
         register(app, self.jobs, self.host, Access(guard, login.paths))
+
+
+def apology(lacking: list[Missing]) -> str:
+    """What the tab says, as Markdown, when packages that training needs are not there."""
+    lines = [f"- **{package.name}** ({package.why}): `{package.command}`" for package in lacking]
+    return "\n".join(
+        ["Training needs packages that are not installed. Run these commands, then restart the WebUI:", "", *lines]
+    )

@@ -215,7 +215,8 @@ class _Routes:
 
 
 def _refusal(refused: Refused) -> Response:
-    return JSONResponse(plain({"error": str(refused), **refused.more}), refused.status, headers=NO_STORE)
+    headers = {**NO_STORE, **refused.headers}
+    return JSONResponse(plain({"error": str(refused), **refused.more}), refused.status, headers=headers)
 
 
 PICTURE: dict[int, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture."}}

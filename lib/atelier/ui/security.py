@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,10 @@ _LONGEST_INTEGER = 20
 class Refused(Exception):
     """A request that is not served. `status` is the HTTP status, the text a sentence; `more` joins the answer."""
 
-    def __init__(self, status: int, message: str, **more: Any) -> None:
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None, **more: Any) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = dict(headers or {})
         self.more = more
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from atelier.hosts.webui.borrowed import Borrowed
     from atelier.models.family import Parts
 
+LET_IN = 0.5
+"""Seconds that those who wait for the queue have to take it."""
 
 
 class Base(Protocol):
@@ -48,7 +51,7 @@ class WebUILease(AbstractContextManager["Parts"]):
         self._on_exit = on_exit
 
     def __enter__(self) -> Parts:
-        with self._host.queue():
+        with in_turn(self._host.queue()):
             info = self._host.loaded_model()
             if info is None:
                 raise AtelierError("No model is loaded. Choose a checkpoint, then train.")
@@ -79,20 +82,50 @@ class WebUILease(AbstractContextManager["Parts"]):
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """The host's queue, with the base as it was promised. Raises `BaseGone` when it is not loaded any more."""
+        """The host's queue, with the base as it was promised. Raises `BaseGone` when it is not loaded any more.
+
+        A WebUI can unload its model without asking its queue: what then fails inside the turn is `BaseGone` too.
+        """
         borrowed = self._borrowed
         if borrowed is None:
             raise AtelierError("The loan of the model has ended.")
-        with self._host.queue():
-            info = self._host.loaded_model()
-            if info is None or info.identity != self._identity or info.refusal:
-                now = "none" if info is None else info.title
-                raise BaseGone(
-                    f"The model in training is not loaded any more; the WebUI now has {now}. "
-                    "Training goes on when it is chosen again."
-                )
+        with in_turn(self._host.queue()):
+            self._check()
             self._host.bring()
             self._host.clean()
             borrowed.follow()
             with torch.inference_mode(False), torch.enable_grad():
-                yield
+                try:
+                    yield
+                except RuntimeError as error:
+                    self._check(error)
+                    raise
+
+    def _check(self, cause: Exception | None = None) -> None:
+        """Raises `BaseGone` when the leased base is not there to be used."""
+        info = self._host.loaded_model()
+        if info is not None and info.identity == self._identity and not info.refusal:
+            return
+        if info is not None and info.identity == self._identity:
+            raise BaseGone(f"{info.refusal} Training goes on then.") from cause
+        now = "none" if info is None else info.title
+        raise BaseGone(
+            f"The model in training is not loaded any more; the WebUI now has {now}. "
+            "Training goes on when it is chosen again."
+        ) from cause
+
+
+@contextmanager
+def in_turn(queue: AbstractContextManager[object]) -> Iterator[None]:
+    """Holds a WebUI's queue, and afterwards lets those go first who came while it was held.
+
+    Releasing such a lock only wakes who waits; taken again at once, it would be ours again before they are awake.
+    """
+    with queue:
+        yield
+        waiting = bool(getattr(queue, "_pending_threads", ()))
+    if waiting:
+        lock = getattr(queue, "_lock", None)
+        until = time.monotonic() + LET_IN
+        while time.monotonic() < until and lock is not None and not lock.locked():
+            time.sleep(0.001)

@@ -23,6 +23,11 @@ class Login:
         self.paths = self._page or bool(self._api) or insecure or not listens
         """False when the page is open to the network without a login: nothing may then name a folder."""
 
+    @property
+    def challenge(self) -> dict[str, str]:
+        """Headers that make a browser ask for name and password: where only the API has a login, the page has none."""
+        return {"WWW-Authenticate": 'Basic realm="WebUI"'} if self._api and not self._page else {}
+
     def lets_in(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> bool:
         """True for whoever is logged in at the page or gives the API's name and password."""
         if not self._page and not self._api:
