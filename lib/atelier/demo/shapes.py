@@ -88,8 +88,7 @@ def is_held_out_shape(scene: Scene) -> bool:
 def is_held_out_background(scene: Scene) -> bool:
     """Whether this colour on this background is one of the 8 of 80 pairs never trained on, one for each colour."""
     backgrounds = [name for name in BACKGROUNDS if name != PLAIN]
-    return (list(COLOURS).index(scene.colour) + 3) % len(backgrounds) == backgrounds.index(scene.background) \
-        if scene.background != PLAIN else False
+    return scene.background == backgrounds[(list(COLOURS).index(scene.colour) + 3) % len(backgrounds)]
 
 
 def is_held_out(scene: Scene) -> bool:
@@ -104,12 +103,12 @@ def _ray_polygon(radii: Sequence[float], first_angle: float) -> Outline:
 
 
 def _plus(half_length: float, half_width: float) -> Outline:
+    """A plus sign: three corners of its upper arm, turned by a quarter three times."""
     long, short = half_length, half_width
-    quarter = np.array([(short, -long), (short, -short), (long, -short)])
-    turns = [np.array([[0, -1], [1, 0]]), np.eye(2)]
-    corners = [quarter]
+    corners = [np.array([(short, -long), (short, -short), (long, -short)])]
+    quarter_turn = np.array([[0, -1], [1, 0]])
     for _ in range(3):
-        corners.append(corners[-1] @ turns[0].T)
+        corners.append(corners[-1] @ quarter_turn.T)
     return np.concatenate(corners)
 
 
