@@ -79,3 +79,19 @@ def test_a_picture_can_be_opened_after_copying(tmp_path: Path) -> None:
     kept = keep_files([DroppedFile(tmp_path / "p.png", "p.png")], tmp_path / "up")
     with Image.open(kept.folder / "p.png") as image:
         assert image.size == (8, 8)
+
+
+def test_the_same_files_copied_by_many_at_once(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    source = tmp_path / "source"
+    source.mkdir()
+    files = []
+    for number in range(6):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(source / f"{number}.png")
+        files.append(DroppedFile(source / f"{number}.png", f"{number}.png"))
+    with ThreadPoolExecutor(8) as pool:
+        kept = list(pool.map(lambda _: keep_files(files, tmp_path / "kept"), range(24)))
+    assert len({found.folder for found in kept}) == 1
+    assert len(list(kept[0].folder.iterdir())) == 6
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [kept[0].folder.name]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +68,9 @@ def keep_files(files: Sequence[DroppedFile], pictures_folder: Path) -> Uploaded:
 
 def _copy(files: Sequence[tuple[DroppedFile, str]], folder: Path) -> None:
     """Fills a folder beside the place and moves it there, so that a half-filled one is never taken for whole."""
-    half = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A folder of its own for each call: several events of a page copy the same files at the same time.
+    half = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     taken: set[str] = set()
     for file, name in files:
         shutil.copyfile(file.path, half / _free(name, taken))
@@ -79,7 +79,7 @@ def _copy(files: Sequence[tuple[DroppedFile, str]], folder: Path) -> None:
     except OSError:
         if not folder.is_dir():
             raise
-        shutil.rmtree(half, ignore_errors=True)  # another tab dropped the same files at the same time
+        shutil.rmtree(half, ignore_errors=True)  # somebody else was quicker with the same files
 
 
 def _free(name: str, taken: set[str]) -> str:
