@@ -22,8 +22,12 @@ def detect() -> Host:
         from atelier.hosts.forge import ForgeHost
 
         return ForgeHost()
+    if has("modules_forge") and has("ldm_patched"):
+        from atelier.hosts.reforge import ReForgeHost
+
+        return ReForgeHost()
     if has("modules.sd_models") and has("modules.lowvram") and has("modules.call_queue"):
         from atelier.hosts.a1111 import A1111Host
 
         return A1111Host()
-    raise AtelierError("This WebUI is none that Atelier knows; it knows AUTOMATIC1111.")
+    raise AtelierError("This WebUI is none that Atelier knows; it knows AUTOMATIC1111, Forge and reForge.")

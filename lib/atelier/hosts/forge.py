@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from atelier.hosts.webui.borrowed import Borrowed
     from atelier.models.build import Weights
 
-TRAINING_ROOM = 2 * 1024**3
-"""Bytes that Forge is asked to leave free on the GPU beside the model, if nobody asks for more."""
-
 NO_LORAS = str([])
 """What Forge notes as the hash of no LoRA."""
 
@@ -32,11 +29,13 @@ class ForgeHost(A1111Host):
     """Implements `hosts.contract.Host` inside Forge, an offspring of A1111: queue, turns and drawing are the same."""
 
     name = "forge"
+    ROOM = 2 * 1024**3
+    """Bytes that Forge is asked to leave free on the GPU beside the model, if nobody asks for more."""
 
     def __init__(self) -> None:
         self.folders = folders_of("Stable-diffusion")
         self.memory = DeviceMemory(self.device, self._make_room)
-        self._room = TRAINING_ROOM
+        self._room = self.ROOM
 
     # -- what is loaded -------------------------------------------------------------------------------------------
 
@@ -97,7 +96,7 @@ class ForgeHost(A1111Host):
 
     def _make_room(self, size: int) -> None:
         """Remembered for the next turn: moving models needs the queue, which the caller may hold already."""
-        self._room = max(TRAINING_ROOM, size)
+        self._room = max(self.ROOM, size)
 
     def bring(self) -> None:
         """Has Forge load the whole model on the GPU, with room beside it. Called inside the queue."""
@@ -121,7 +120,7 @@ class ForgeHost(A1111Host):
 
     def give_back(self) -> None:
         """Lets Forge start over with its own arrangement at the next picture. Called inside the queue."""
-        self._room = TRAINING_ROOM
+        self._room = self.ROOM
         if self.device().type == "cpu":
             return
         from modules import processing
