@@ -57,6 +57,29 @@ class Patcher:
         self.model.lora_loader.refresh(self.lora_patches)
 
 
+class Backups:
+    """reForge's patcher: clones share what a LoRA has taken the place of."""
+
+    def __init__(self, model: nn.Module, backup: dict[str, nn.Parameter] | None = None) -> None:
+        self.model, self.backup = model, {} if backup is None else backup
+        model.device = torch.device("cpu")
+
+    def clone(self) -> Backups:
+        return Backups(self.model, self.backup)
+
+    def wear(self, changes: dict[str, float]) -> None:
+        for name, amount in changes.items():
+            self.backup[name] = self.model.get_parameter(name)
+            with torch.inference_mode():
+                put(self.model, name, nn.Parameter(self.backup[name] + amount, requires_grad=False))
+
+    def unpatch_model(self, device_to: torch.device) -> None:
+        for name, tensor in self.backup.items():
+            put(self.model, name, nn.Parameter(tensor, requires_grad=False))
+        self.backup.clear()
+        self.model.to(device_to)
+
+
 class Objects(SimpleNamespace):
     """`forge_objects`."""
 
@@ -99,6 +122,18 @@ class StableDiffusion:
         patcher.refresh_loras()
         self.current_lora_hash = str([[name, 1.0, 1.0, False]])
         self.forge_objects.unet = patcher
+
+
+class ReForgeModel(StableDiffusion):
+    """reForge's model: the same objects under another memory management, and A1111's flags."""
+
+    def __init__(self, parts: Parts, path: Path, text_dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(parts, path, text_dtype)
+        objects = self.forge_objects_original
+        del objects.unet.model.storage_dtype, objects.unet.model.predictor
+        objects.unet.model.model_type = SimpleNamespace(name="EPS")
+        objects.unet, objects.clip.patcher = Backups(objects.unet.model), Backups(objects.clip.patcher.model)
+        self.forge_objects = objects.shallow_copy()
 
 
 def put(module: nn.Module, name: str, tensor: nn.Parameter) -> None:
@@ -158,6 +193,8 @@ def forge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     paths.data_path, paths.models_path = str(tmp_path), str(tmp_path / "models")
     memory = ModuleType("backend.memory_management")
     memory.get_torch_device = lambda: torch.device("cpu")
+    ldm_patched, ldm_modules = ModuleType("ldm_patched"), ModuleType("ldm_patched.modules")
+    ldm_modules.model_management = memory
     networks = ModuleType("networks")
     networks.loaded_networks = ["a"]
     networks.listed = []
@@ -166,11 +203,14 @@ def forge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     root, backend = ModuleType("modules"), ModuleType("backend")
     root.sd_models, root.call_queue, root.shared, root.paths_internal = sd_models, call_queue, shared, paths
     backend.memory_management = memory
-    for module in (root, backend, sd_models, call_queue, shared, paths, memory, networks):
+    modules = (root, backend, sd_models, call_queue, shared, paths, memory, networks, ldm_patched, ldm_modules)
+    for module in modules:
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
-    def load(family: str = "sd1", text_dtype: torch.dtype = torch.float32) -> StableDiffusion:
-        sd_models.model_data.sd_model = StableDiffusion(tiny_parts(family), path, text_dtype)
+    def load(
+        family: str = "sd1", text_dtype: torch.dtype = torch.float32, kind: type[StableDiffusion] = StableDiffusion
+    ) -> StableDiffusion:
+        sd_models.model_data.sd_model = kind(tiny_parts(family), path, text_dtype)
         return sd_models.model_data.sd_model
 
     return SimpleNamespace(load=load, sd_models=sd_models, networks=networks, path=path, lock=call_queue.queue_lock)
