@@ -220,6 +220,7 @@ class Run:
     outcome: Outcome
     record: MemoryRecord
     host: TinyHost
+    asked: Settings
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -254,7 +255,7 @@ def run(
         record.on_step = lambda step: on_step(step, asked)
     with unchanged(host):
         outcome = train(job, host, record, asked)
-    return Run(outcome, record, host)
+    return Run(outcome, record, host, job.settings)
 
 
 def assert_same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:

@@ -121,7 +121,7 @@ class Session:
             self._check_base()
             wear_base_weights(context, self.parts, stack)
             self.network = new_trainee(context, self.parts)
-            self.network.to(self.device).train()
+            self.network.to(device=self.device, dtype=torch.bfloat16 if settings.full_bf16 else None).train()
             stack.enter_context(self.network.attached())
             self.plan.apply(self.parts)
         groups = self.network.parameter_groups(*context.rates)

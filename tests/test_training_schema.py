@@ -1,0 +1,424 @@
+"""Every setting of the schema reaches something that can be seen: a table says what, runs with and without it show it.
+
+Settings that a table of `config.verdicts` does not call honoured are not in it; the few that only a command reads are
+named in `ELSEWHERE`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from training_fakes import SIDE, MemoryRecord, Run, TinyHost, run, tiny_job, tiny_parts
+
+from atelier.adapters.config import NetworkConfig
+from atelier.adapters.network import build
+from atelier.config.datasets import DatasetConfig, datasets_from_folders
+from atelier.config.job import JobConfig
+from atelier.config.option import GROUPS
+from atelier.config.schema import options
+from atelier.config.verdicts import HONOURED, training_verdict
+from atelier.models.checkpoint import load_checkpoint
+from atelier.training import latents as latents_module
+from atelier.training.context import whole_text_rates
+
+ELSEWHERE = {
+    "pretrained_model_name_or_path": "the command loads it: test_training_killed",
+    "vae": "the command loads it",
+    "resume": "the command reads it: test_training_killed",
+    "stop_text_encoder_training": "test_training_whole_model",
+}
+
+
+@dataclass
+class Seen:
+    """What a run left to be looked at."""
+
+    run: Run
+    encoded: Counter[int]
+    """How many pictures each call of the VAE encoded -> calls."""
+    checkpointed: int
+    """How often a part of a forward pass was computed again."""
+
+
+See = Callable[[Seen], Any]
+
+
+def weights(seen: Seen) -> Any:
+    return {name: tensor.numpy().tobytes() for name, tensor in seen.run.tensors.items()}
+
+
+def names(seen: Seen) -> Any:
+    return set(seen.run.tensors)
+
+
+def shapes(seen: Seen) -> Any:
+    return {name: tuple(tensor.shape) for name, tensor in seen.run.tensors.items()}
+
+
+def alphas(seen: Seen) -> Any:
+    return {name: float(tensor) for name, tensor in seen.run.tensors.items() if name.endswith("alpha")}
+
+
+def dtypes(seen: Seen) -> Any:
+    return {tensor.dtype for tensor in seen.run.tensors.values()}
+
+
+def rounded(seen: Seen) -> Any:
+    return all(torch.equal(tensor, tensor.bfloat16().float()) for tensor in seen.run.tensors.values())
+
+
+def rates(seen: Seen) -> Any:
+    return [found for _, _, found in seen.run.record.rows]
+
+
+def steps(seen: Seen) -> Any:
+    return seen.run.outcome.steps
+
+
+def files(seen: Seen) -> Any:
+    return seen.run.files
+
+
+def place(seen: Seen) -> Any:
+    assert seen.run.outcome.path is not None
+    return seen.run.outcome.path.parent
+
+
+def ending(seen: Seen) -> Any:
+    assert seen.run.outcome.path is not None
+    return seen.run.outcome.path.suffix
+
+
+def pictures(seen: Seen) -> Any:
+    return [(step, index, picture.tobytes()) for step, index, _, picture in seen.run.record.pictures]
+
+
+def prompts(seen: Seen) -> Any:
+    return [prompt for _, _, prompt, _ in seen.run.record.pictures]
+
+
+def validated(seen: Seen) -> Any:
+    return [data for kind, data in seen.run.record.events if kind == "validation"]
+
+
+def encoded(seen: Seen) -> Any:
+    return seen.encoded
+
+
+def checkpointed(seen: Seen) -> Any:
+    return seen.checkpointed > 0
+
+
+def cached(seen: Seen) -> Any:
+    return len(list(seen.run.host.folders.cache.rglob("*.safetensors")))
+
+
+def precision(seen: Seen) -> Any:
+    return seen.run.metadata["ss_mixed_precision"]
+
+
+def text_of_model(seen: Seen) -> Any:
+    assert seen.run.outcome.path is not None
+    encoder = load_checkpoint(seen.run.outcome.path).parts.text_encoders[0]
+    return [parameter.detach().numpy().tobytes() for parameter in encoder.parameters()]
+
+
+def shown(seen: Seen) -> Any:
+    assert seen.run.host.current is not None
+    return seen.run.host.current.title
+
+
+@dataclass
+class Case:
+    """With `base` and with `base` and `changes`, the settings give runs that differ in what `see` finds."""
+
+    changes: dict[str, Any]
+    see: See = weights
+    base: dict[str, Any] = field(default_factory=dict)
+
+
+SHUFFLED = {"shuffle_caption": True}
+BUCKETS = {"min_bucket_reso": 16, "max_bucket_reso": 64, "train_batch_size": 1, "max_train_steps": 5}
+LONG = {"max_train_steps": 4}
+SAMPLED = {"sample_prompts": "a cat --s 2 --w 32 --h 32", "sample_at_first": True}
+SPLIT = {"validation_split": 0.5, "validation_seed": 1}
+WHOLE = {"train_whole_model": True, "max_train_steps": 1, "learning_rate": 1e-3}
+TEXT = {"train_text_encoder": True, **WHOLE}
+EXPONENTIAL = {"lr_scheduler_type": "torch.optim.lr_scheduler.ExponentialLR"}
+
+CASES: dict[str, Case] = {
+    "output_name": Case({"output_name": "another"}, files),
+    "trigger": Case({"trigger": "qqq"}),
+    "subject": Case({"subject": "style"}, prompts, {"sample_at_first": True}),
+    "train_data_dir": Case({"train_data_dir": "<others>"}),
+    "seed": Case({"seed": 8}),
+    # pictures
+    "reg_data_dir": Case({"reg_data_dir": "<others>"}, base={"train_batch_size": 8}),
+    "in_json": Case({"in_json": "<captions>"}, base={"train_data_dir": "<others>"}),
+    "resolution": Case({"resolution": "48"}, base=BUCKETS),
+    "train_batch_size": Case({"train_batch_size": 1}),
+    "dataset_repeats": Case({"dataset_repeats": 2}, steps, {"max_train_epochs": 1}),
+    "enable_bucket": Case({"enable_bucket": False}, base=BUCKETS),
+    "min_bucket_reso": Case({"min_bucket_reso": 32}, base=BUCKETS),
+    "max_bucket_reso": Case({"max_bucket_reso": 32}, base=BUCKETS),
+    "bucket_reso_steps": Case({"bucket_reso_steps": 32}, base=BUCKETS),
+    "bucket_no_upscale": Case({"bucket_no_upscale": True}, base=BUCKETS),
+    "resize_interpolation": Case({"resize_interpolation": "nearest"}),
+    "flip_aug": Case({"flip_aug": True}),
+    "color_aug": Case({"color_aug": True}),
+    "random_crop": Case({"random_crop": True}, base={"enable_bucket": False}),
+    "alpha_mask": Case({"alpha_mask": True}),
+    "masked_loss": Case({"masked_loss": True}),
+    "conditioning_data_dir": Case({"conditioning_data_dir": "<masks>"}, base={"masked_loss": True}),
+    # captions
+    "caption_extension": Case({"caption_extension": ".caption"}),
+    "caption_separator": Case({"caption_separator": ";"}, base=SHUFFLED),
+    "caption_prefix": Case({"caption_prefix": "photo of"}),
+    "caption_suffix": Case({"caption_suffix": "indoors"}),
+    "shuffle_caption": Case(SHUFFLED),
+    "keep_tokens": Case({"keep_tokens": 3}, base=SHUFFLED),
+    "keep_tokens_separator": Case({"keep_tokens_separator": "|||"}, base=SHUFFLED),
+    "secondary_separator": Case({"secondary_separator": ";"}),
+    "enable_wildcard": Case({"enable_wildcard": True}),
+    "caption_dropout_rate": Case({"caption_dropout_rate": 1.0}),
+    "caption_dropout_every_n_epochs": Case({"caption_dropout_every_n_epochs": 1}),
+    "caption_tag_dropout_rate": Case({"caption_tag_dropout_rate": 0.9}),
+    "token_warmup_min": Case({"token_warmup_min": 3}, base={"token_warmup_step": 10}),
+    "token_warmup_step": Case({"token_warmup_step": 10}),
+    "weighted_captions": Case({"weighted_captions": True}),
+    # network
+    "network_module": Case({"network_module": "lycoris.kohya"}, names, {"network_args": ["algo=loha"]}),
+    "network_dim": Case({"network_dim": 3}, shapes),
+    "network_alpha": Case({"network_alpha": 1.0}, alphas),
+    "conv_dim": Case({"conv_dim": 2}, names),
+    "conv_alpha": Case({"conv_alpha": 0.5}, alphas, {"conv_dim": 2}),
+    "network_dropout": Case({"network_dropout": 0.5}),
+    "network_args": Case({"network_args": ["rank_dropout=0.5"]}),
+    "network_weights": Case({"network_weights": "<lora>"}, weights, {"network_dim": 3}),
+    "dim_from_weights": Case({"dim_from_weights": True}, names, {"network_weights": "<lora>", "network_dim": 3}),
+    "base_weights": Case({"base_weights": ["<lora>"]}),
+    "base_weights_multiplier": Case({"base_weights_multiplier": [0.5]}, base={"base_weights": ["<lora>"]}),
+    "scale_weight_norms": Case({"scale_weight_norms": 0.01}),
+    # learning
+    "max_train_steps": Case({"max_train_steps": 1}, steps),
+    "max_train_epochs": Case({"max_train_epochs": 2}, steps),
+    "learning_rate": Case({"learning_rate": 1e-3}, rates),
+    "unet_lr": Case({"unet_lr": 1e-3}, rates),
+    "text_encoder_lr": Case({"text_encoder_lr": [1e-3]}, rates),
+    "optimizer_type": Case({"optimizer_type": "Lion"}),
+    "optimizer_args": Case({"optimizer_args": ["weight_decay=0.5"]}),
+    "max_grad_norm": Case({"max_grad_norm": 1e-3}, base={"optimizer_type": "SGD"}),
+    "gradient_accumulation_steps": Case({"gradient_accumulation_steps": 2}),
+    # schedule
+    "lr_scheduler": Case({"lr_scheduler": "cosine"}, rates, LONG),
+    "lr_warmup_steps": Case({"lr_warmup_steps": 2}, rates, {**LONG, "lr_scheduler": "constant_with_warmup"}),
+    "lr_decay_steps": Case({"lr_decay_steps": 2}, rates, {**LONG, "lr_scheduler": "warmup_stable_decay"}),
+    "lr_scheduler_num_cycles": Case(
+        {"lr_scheduler_num_cycles": 2}, rates, {**LONG, "lr_scheduler": "cosine_with_restarts"}
+    ),
+    "lr_scheduler_power": Case({"lr_scheduler_power": 2.0}, rates, {**LONG, "lr_scheduler": "polynomial"}),
+    "lr_scheduler_timescale": Case(
+        {"lr_scheduler_timescale": 5}, rates, {**LONG, "lr_scheduler": "inverse_sqrt", "lr_warmup_steps": 1}
+    ),
+    "lr_scheduler_min_lr_ratio": Case(
+        {"lr_scheduler_min_lr_ratio": 0.5}, rates,
+        {**LONG, "lr_scheduler": "cosine_with_min_lr", "lr_scheduler_min_lr_ratio": 0.1},
+    ),
+    "lr_scheduler_type": Case({**EXPONENTIAL, "lr_scheduler_args": ["gamma=0.5"]}, rates),
+    "lr_scheduler_args": Case(
+        {"lr_scheduler_args": ["gamma=0.2"]}, rates, {**EXPONENTIAL, "lr_scheduler_args": ["gamma=0.5"]}
+    ),
+    # noise and loss
+    "loss_type": Case({"loss_type": "l1"}),
+    "huber_schedule": Case({"huber_schedule": "constant"}, base={"loss_type": "huber"}),
+    "huber_c": Case({"huber_c": 0.5}, base={"loss_type": "huber"}),
+    "huber_scale": Case({"huber_scale": 3.0}, base={"loss_type": "huber", "huber_schedule": "constant"}),
+    "min_snr_gamma": Case({"min_snr_gamma": 0.5}),
+    "debiased_estimation_loss": Case({"debiased_estimation_loss": True}),
+    "scale_v_pred_loss_like_noise_pred": Case({"scale_v_pred_loss_like_noise_pred": True}),
+    "v_pred_like_loss": Case({"v_pred_like_loss": 0.5}),
+    "noise_offset": Case({"noise_offset": 0.5}),
+    "noise_offset_random_strength": Case({"noise_offset_random_strength": True}, base={"noise_offset": 0.5}),
+    "adaptive_noise_scale": Case({"adaptive_noise_scale": 1.0}, base={"noise_offset": 0.5}),
+    "multires_noise_iterations": Case({"multires_noise_iterations": 2}),
+    "multires_noise_discount": Case({"multires_noise_discount": 0.9}, base={"multires_noise_iterations": 2}),
+    "ip_noise_gamma": Case({"ip_noise_gamma": 0.5}),
+    "ip_noise_gamma_random_strength": Case({"ip_noise_gamma_random_strength": True}, base={"ip_noise_gamma": 0.5}),
+    "min_timestep": Case({"min_timestep": 900}),
+    "max_timestep": Case({"max_timestep": 50}),
+    "zero_terminal_snr": Case({"zero_terminal_snr": True}),
+    "prior_loss_weight": Case({"prior_loss_weight": 0.1}, base={"reg_data_dir": "<others>", "train_batch_size": 8}),
+    # text encoder
+    "network_train_unet_only": Case({"network_train_unet_only": True}, names),
+    "network_train_text_encoder_only": Case({"network_train_text_encoder_only": True}, names),
+    "clip_skip": Case({"clip_skip": 2}),
+    "max_token_length": Case({"max_token_length": 150}),
+    "cache_text_encoder_outputs": Case({"cache_text_encoder_outputs": True}, names),
+    # memory and precision
+    "mixed_precision": Case({"mixed_precision": "bf16"}, precision),
+    "gradient_checkpointing": Case({"gradient_checkpointing": True}, checkpointed),
+    "full_bf16": Case({"full_bf16": True}, rounded),
+    "vae_batch_size": Case({"vae_batch_size": 2}, encoded),
+    "cache_latents": Case({"cache_latents": False}, encoded, LONG),
+    "cache_latents_to_disk": Case({"cache_latents_to_disk": True}, cached),
+    # saving
+    "output_dir": Case({"output_dir": "<elsewhere>"}, place),
+    "save_model_as": Case({"save_model_as": "ckpt"}, ending, WHOLE),
+    "save_precision": Case({"save_precision": "bf16"}, dtypes),
+    "save_every_n_steps": Case({"save_every_n_steps": 1}, files),
+    "save_every_n_epochs": Case({"save_every_n_epochs": 1}, files, LONG),
+    "save_n_epoch_ratio": Case({"save_n_epoch_ratio": 2}, files, LONG),
+    "save_last_n_steps": Case({"save_last_n_steps": 1}, files, {**LONG, "save_every_n_steps": 1}),
+    "save_last_n_epochs": Case({"save_last_n_epochs": 1}, files, {"max_train_epochs": 4, "save_every_n_epochs": 1}),
+    # samples
+    "sample_prompts": Case({"sample_prompts": "a dog --s 2"}, prompts, SAMPLED),
+    "sample_every_n_steps": Case({"sample_every_n_steps": 1}, pictures, SAMPLED),
+    "sample_every_n_epochs": Case({"sample_every_n_epochs": 1}, pictures, {**SAMPLED, **LONG}),
+    "sample_at_first": Case({"sample_at_first": False}, pictures, SAMPLED),
+    "sample_sampler": Case({"sample_sampler": "euler_a"}, pictures, SAMPLED),
+    # validation
+    "validation_split": Case({"validation_split": 0.5}, validated, {**LONG, "train_batch_size": 1}),
+    "validation_seed": Case({"validation_seed": 2}, validated, SPLIT),
+    "validate_every_n_steps": Case({"validate_every_n_steps": 1}, validated, {**SPLIT, **LONG, "train_batch_size": 1}),
+    "validate_every_n_epochs": Case({"validate_every_n_epochs": 2}, validated, {**SPLIT, **LONG}),
+    "max_validation_steps": Case(
+        {"max_validation_steps": 1}, validated, {**SPLIT, "train_batch_size": 1, "validate_every_n_steps": 1}
+    ),
+    # Dreambooth
+    "train_whole_model": Case({"train_whole_model": True}, place, {"max_train_steps": 1}),
+    "load_when_done": Case({"load_when_done": True}, shown, WHOLE),
+    "train_text_encoder": Case({"train_text_encoder": True}, text_of_model, WHOLE),
+    "learning_rate_te": Case({"learning_rate_te": 1e-5}, rates, TEXT),
+    "learning_rate_te1": Case({"learning_rate_te1": 1e-5}, rates, TEXT),
+    "learning_rate_te2": Case({"learning_rate_te2": 1e-5}, lambda seen: whole_text_rates(seen.run.asked), TEXT),
+}  # fmt: skip
+
+
+# -- the runs ----------------------------------------------------------------------------------------------------------
+
+
+class Bench:
+    """The pictures and files that the cases speak of, and the runs that were made, so that a base is run once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.words = {name: str(root / name.strip("<>")) for name in ("<others>", "<masks>", "<elsewhere>")}
+        self.words |= {"<lora>": str(root / "lora.safetensors"), "<captions>": str(root / "captions.json")}
+        sizes = [(SIDE, SIDE), (48, 32), (64, 64), (24, 24)]
+        captions = {}
+        for number, size in enumerate(sizes):
+            path = draw(root / "pictures", number, size, "RGBA")
+            text = f"zwx ||| colour {number}, soft; round, {{one|two}}, (bright:1.5), noise, old"
+            path.with_suffix(".txt").write_text(text, encoding="utf-8")
+            path.with_suffix(".caption").write_text(f"another text {number}", encoding="utf-8")
+            captions[path.stem] = {"caption": f"from a file, {number}"}
+            draw(root / "others", 10 + number, (SIDE, SIDE), "RGB")
+            draw(root / "masks", number, size, "L")
+        (root / "captions.json").write_text(json.dumps(captions), encoding="utf-8")
+        network = build(tiny_parts(), NetworkConfig(dim=3, alpha=1.0, text_encoders=False), 3)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.1)
+        save_file(network.state_tensors(torch.float32), self.words["<lora>"])
+        self.runs: dict[str, Seen] = {}
+
+    def see(self, **settings: Any) -> Seen:
+        key = repr(sorted(settings.items()))
+        if key not in self.runs:
+            with pytest.MonkeyPatch.context() as patch:
+                self.runs[key] = self._run(patch, settings)
+        return self.runs[key]
+
+    def _run(self, patch: pytest.MonkeyPatch, settings: dict[str, Any]) -> Seen:
+        asked = {"max_train_steps": 2, **{key: self._meant(value) for key, value in settings.items()}}
+        pictures = Path(asked.pop("train_data_dir", self.root / "pictures"))
+        encoded: Counter[int] = Counter()
+        again = [0]
+        posterior, checkpoint = latents_module.posterior, torch.utils.checkpoint.checkpoint
+
+        def noted(vae: Any, pixels: torch.Tensor) -> Any:
+            encoded[pixels.shape[0]] += 1
+            return posterior(vae, pixels)
+
+        def counted(*arguments: Any, **more: Any) -> Any:
+            again[0] += 1
+            return checkpoint(*arguments, **more)
+
+        patch.setattr(latents_module, "posterior", noted)
+        patch.setattr(torch.utils.checkpoint, "checkpoint", counted)
+        number = len(self.runs)
+        host = TinyHost(self.root / f"run{number}")
+        done = run(tiny_job(pictures, **asked), host.folders.root, host=host)
+        return Seen(done, encoded, again[0])
+
+    def _meant(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._meant(item) for item in value]
+        return self.words.get(value, value) if isinstance(value, str) else value
+
+
+def draw(folder: Path, number: int, size: tuple[int, int], mode: str) -> Path:
+    """A picture of noise, half of it transparent where `mode` has alpha."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = numpy.random.default_rng(number).integers(0, 255, (size[1], size[0], 4)).astype("uint8")
+    pixels[: size[1] // 2, :, 3] = 0
+    path = folder / f"picture{number % 10}.png"
+    Image.fromarray(pixels, "RGBA").convert(mode).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.mark.parametrize("key", CASES)
+def test_the_setting_is_seen(key: str, bench: Bench) -> None:
+    case = CASES[key]
+    assert key in case.changes
+    without = bench.see(**case.base)
+    having = bench.see(**{**case.base, **case.changes})
+    assert case.see(without) != case.see(having)
+
+
+def test_the_table_holds_every_setting() -> None:
+    wanted = set()
+    for option in options():
+        if training_verdict(option.key).verdict == HONOURED and option.group != "Description":
+            wanted.add(option.key)
+    assert set(CASES) | set(ELSEWHERE) == wanted
+    assert "Description" in GROUPS
+
+
+def test_descriptions_are_in_the_file(bench: Bench, tmp_path: Path) -> None:
+    described = [option.key for option in options() if option.group == "Description" and option.kind == "str"]
+    asked = {key: f"text of {key}" for key in described}
+    done = run(tiny_job(bench.root / "pictures", max_train_steps=1, **asked), tmp_path)
+    for key in described:
+        name = "ss_training_comment" if key == "training_comment" else key.replace("metadata_", "modelspec.")
+        assert done.metadata[name] == f"text of {key}"
+    bare = run(tiny_job(bench.root / "pictures", max_train_steps=1, no_metadata=True), tmp_path / "bare")
+    assert "ss_learning_rate" in done.metadata and "ss_learning_rate" not in bare.metadata
+
+
+def test_datasets_of_their_own(bench: Bench, tmp_path: Path) -> None:
+    """A dataset file's values win over the settings: two datasets of two sizes make batches of two sizes."""
+    job = tiny_job(bench.root / "pictures", max_train_epochs=1)
+    small = datasets_from_folders(job.settings).datasets[0]
+    large = datasets_from_folders(job.settings.replace(train_data_dir=str(bench.root / "others"))).datasets[0]
+    large.resolution, large.max_bucket_reso, large.batch_size = (48, 48), 48, 4
+    both = JobConfig(job.settings, DatasetConfig([small, large]))
+    done = run(both, tmp_path, record=MemoryRecord(tmp_path / "record"))
+    assert done.outcome.steps == 3
+    described = json.loads(done.metadata["ss_datasets"])
+    assert [entry["resolution"] for entry in described] == [[32, 32], [48, 48]]
