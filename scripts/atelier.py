@@ -18,10 +18,13 @@ from modules import script_callbacks, shared  # noqa: E402 - the WebUI's own, af
 
 from atelier.ui.door import Door  # noqa: E402
 
+TITLE = "Train LoRA"
+"""Not "Train": AUTOMATIC1111 has a tab of that name, for textual inversion and hypernetworks."""
+
 
 def on_ui_tabs() -> list[tuple[Any, str, str]]:
     """The training tab, or a tab that says why there is none."""
-    return [(Door.open().tab(shared.cmd_opts), "Train", "atelier")]
+    return [(Door.open().tab(shared.cmd_opts), TITLE, "atelier")]
 
 
 def on_app_started(page: Any, app: Any) -> None:

@@ -1,0 +1,124 @@
+"""In a running WebUI, as a person does it: pictures in, trained, found in the list of LoRAs, tried at once."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from webui_hosts import WebUI, wait
+from webui_page import TAB, fill, open_page, open_tab, points, reload_page, state
+
+pytestmark = [pytest.mark.webui, pytest.mark.browser]
+
+
+@pytest.fixture(scope="module")
+def page(webui: WebUI) -> Iterator[Any]:
+    with open_page(webui) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def name() -> str:
+    return "p" + uuid.uuid4().hex[:6]
+
+
+def has_text(page: Any, text: str) -> None:
+    page.wait_for_function(
+        "text => ((document.querySelector('#atelier_state') || {}).textContent || '') === text", arg=text
+    )
+
+
+def card(page: Any, tab: str, name: str) -> Any:
+    return page.locator(f"#{tab}_lora_cards .card[data-name='{name}'], #{tab}_lora_cards .card:has-text('{name}')").first
+
+
+def test_the_journey(webui: WebUI, page: Any, pictures: Path, name: str) -> None:
+    open_tab(page, TAB)
+    fill(page, "train_data_dir", str(pictures))
+    fill(page, "trigger", "zwx")
+    fill(page, "output_name", name)
+    page.locator("#atelier_found").get_by_text(re.compile("7 ")).first.wait_for()
+    advanced = page.locator("#atelier_advanced")
+    advanced.locator(".label-wrap").first.click()
+    for group, values in (
+        ("Learning", {"max_train_steps": "12"}),
+        ("Saving", {"save_every_n_steps": "4"}),
+        ("Samples", {"sample_every_n_steps": "6"}),
+    ):
+        advanced.locator(".label-wrap").get_by_text(re.compile(f"^{group}")).first.click()
+        for key, value in values.items():
+            fill(page, key, value)
+    page.locator("#atelier_resolution input, #atelier_resolution textarea").first.fill("64,64")
+    page.locator("#atelier_resolution input, #atelier_resolution textarea").first.blur()
+    page.locator("#atelier_train").click()
+
+    has_text(page, "Training")
+    wait(lambda: points(page) > 0, "the first point of the curve")
+    first = points(page)
+    wait(lambda: points(page) > first, "the curve to move")
+    assert state(page) in ("Training", "Done")
+
+    # At the first save the card is in both lists, without a reload.
+    for tab in ("txt2img", "img2img"):
+        card(page, tab, f"{name}-step00000004").wait_for(state="attached")
+    has_text(page, "Done")
+    for tab in ("txt2img", "img2img"):
+        card(page, tab, name).wait_for(state="attached")
+    assert page.locator("#atelier_panel img").count() >= 1
+    sidecar = json.loads((webui.loras / f"{name}.json").read_text(encoding="utf-8"))
+    assert sidecar["activation text"] == "zwx"
+    assert (webui.loras / f"{name}.png").exists()
+
+
+def test_the_card_writes_the_trigger(page: Any, name: str) -> None:
+    open_tab(page, "txt2img")
+    page.locator("#txt2img_prompt textarea").first.fill("a red circle")
+    page.locator("#txt2img_extra_tabs .tab-nav button").get_by_text("Lora", exact=True).click()
+    shown = page.locator(f"#txt2img_lora_cards .card[data-name='{name}']")
+    shown.first.wait_for()
+    assert re.search(r"url\(|<img|preview", shown.first.inner_html())
+    shown.first.click(position={"x": 20, "y": 60})
+    written = page.locator("#txt2img_prompt textarea").first.input_value()
+    assert f"<lora:{name}:1>" in written and "zwx" in written
+    page.locator("#txt2img_prompt textarea").first.fill("")
+
+
+def test_try_it(webui: WebUI, page: Any, name: str) -> None:
+    open_tab(page, TAB)
+    page.locator("#atelier_try_it").click()
+    box = page.locator("#txt2img_prompt textarea").first
+    box.wait_for(state="visible")
+    assert f"<lora:{name}:1>" in box.input_value() and "zwx" in box.input_value()
+    for key, value in (("steps", "2"), ("width", "64"), ("height", "64")):
+        field = page.locator(f"#txt2img_{key} input[type=number]").first
+        field.fill(value)
+        field.blur()
+    page.locator("#txt2img_generate").click()
+    page.locator("#txt2img_gallery img").first.wait_for()
+    said = page.locator("#html_info_txt2img, #html_info_txt2img").first
+    said.get_by_text(re.compile(name)).first.wait_for(state="attached")
+
+
+def test_reload_ui_keeps_the_run(webui: WebUI, page: Any, pictures: Path, name: str) -> None:
+    run = webui.train(f"{name}long", pictures, max_train_steps=2000)
+    step = webui.until(run, "running", 1)["step"]
+    reload_page(page, webui)
+    job = webui.until(run, "running", step)
+    open_tab(page, TAB)
+    has_text(page, "Training")
+    webui.until(run, "running", job["step"] + 1)
+    webui.press(run, "stop")
+    has_text(page, "Stopped")
+
+
+def test_a_wrong_folder_is_one_sentence(page: Any, name: str) -> None:
+    open_tab(page, TAB)
+    fill(page, "train_data_dir", "/no/such/folder")
+    fill(page, "output_name", f"{name}wrong")
+    page.locator("#atelier_train").click()
+    page.locator("#atelier_message .atelier-error").get_by_text("There is no folder /no/such/folder").wait_for()
