@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ class ReForgeHost(ForgeHost):
 
     def _loaded_as(self, model: Any) -> str:
         """Tells the weights apart: the file's hash, the VAE put in, and a text encoder put in."""
-        encoder = getattr(getattr(model.forge_objects_original, "clip", None), "patcher", None)
-        replaced = getattr(model, "_separate_te_loaded", False)
-        return f"{model.sd_model_hash}:{getattr(model, 'loaded_vae_file', None)}:{id(encoder) if replaced else ''}"
+        chosen = getattr(sys.modules.get("modules.sd_text_encoder"), "current_text_encoder_option", None)
+        encoder = getattr(chosen, "label", None) if getattr(model, "_separate_te_loaded", False) else None
+        return f"{model.sd_model_hash}:{getattr(model, 'loaded_vae_file', None)}:{encoder}"
 
     def _storage(self, model: Any) -> object:
         return next(model.forge_objects.unet.model.diffusion_model.parameters()).dtype
