@@ -54,7 +54,8 @@ def test_without_train_text_encoder_it_stays(tmp_path: Path, pictures: Path) -> 
 def test_the_text_encoder_can_stop_early(tmp_path: Path, pictures: Path) -> None:
     settings = {**WHOLE, "train_text_encoder": True, "max_train_steps": 2}
     first = run(tiny_job(pictures, **settings), tmp_path / "a")
-    longer = run(tiny_job(pictures, **{**settings, "max_train_steps": 4, "stop_text_encoder_training": 2}), tmp_path / "b")
+    settings = {**settings, "max_train_steps": 4, "stop_text_encoder_training": 2}
+    longer = run(tiny_job(pictures, **settings), tmp_path / "b")
     assert first.outcome.path is not None and longer.outcome.path is not None
     short, stopped = load_checkpoint(first.outcome.path).parts, load_checkpoint(longer.outcome.path).parts
     assert changed(weights(short, "text"), weights(stopped, "text")) == 0

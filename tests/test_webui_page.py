@@ -34,7 +34,8 @@ def has_text(page: Any, text: str) -> None:
 
 
 def card(page: Any, tab: str, name: str) -> Any:
-    return page.locator(f"#{tab}_lora_cards .card[data-name='{name}'], #{tab}_lora_cards .card:has-text('{name}')").first
+    cards = f"#{tab}_lora_cards .card"
+    return page.locator(f"{cards}[data-name='{name}'], {cards}:has-text('{name}')").first
 
 
 def test_the_journey(webui: WebUI, page: Any, pictures: Path, name: str) -> None:

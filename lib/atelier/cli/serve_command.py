@@ -36,7 +36,8 @@ def run(arguments: list[str]) -> int:
 
     print("Loading …", flush=True)
     try:
-        serve(host, [("Train", "atelier", lambda: build(jobs, host, paths=local))], options.listen, options.port, on_app)
+        tabs = [("Train", "atelier", lambda: build(jobs, host, paths=local))]
+        serve(host, tabs, options.listen, options.port, on_app)
     except OSError as error:
         print(f"Port {options.port} cannot be used ({error.strerror or error}); choose another with --port.")
         return 1
