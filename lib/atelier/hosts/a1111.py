@@ -190,6 +190,10 @@ class A1111Host:
             with self.queue():
                 sd_models.reload_model_weights(info=info)
 
+    def _no_scripts(self) -> Any:
+        """What `process_images` takes for no scripts."""
+        return None
+
     def sample(self, request: SampleRequest) -> Image.Image | None:
         """Draws through the WebUI's own txt2img, in its queue."""
         from modules import shared
@@ -209,7 +213,7 @@ class A1111Host:
                 do_not_save_samples=True,
                 do_not_save_grid=True,
             )
-            task.scripts = None
+            task.scripts = self._no_scripts()
             shared.state.begin(job="atelier-sample")
             try:
                 with torch.no_grad():

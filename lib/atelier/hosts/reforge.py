@@ -85,6 +85,11 @@ class ReForgeHost(ForgeHost):
     def _expect_other_loras(self, model: Any) -> None:
         """The hash of the LoRAs decides alone: the next picture makes a patcher of its own."""
 
+    def _no_scripts(self) -> Any:
+        from modules.scripts import ScriptRunner
+
+        return ScriptRunner()
+
     def publish_checkpoint(self, path: Path, load: bool) -> None:
         """Lists the checkpoint; if asked, chooses it, which loads it in the queue."""
         from modules import sd_models, shared
