@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -38,13 +39,21 @@ def run(arguments: list[str]) -> int:
         settings.output_name = Path(options.config).stem
     if settings.seed is None:
         settings.seed = 0
-    host = EmbeddedHost(Path(options.data_dir).expanduser(), device=options.device)
+    host = EmbeddedHost(Path(options.data_dir).expanduser(), device=options.device or own_gpu())
     base = options.ckpt or settings.pretrained_model_name_or_path
     host.load(base) if base else host.load_default()
     resume = Path(settings.resume).expanduser() if settings.resume else None
     folder = resume or host.folders.runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{settings.output_name}"
     outcome, _ = run_job(job, host, folder)
     return 1 if outcome.state == "diverged" else 0
+
+
+def own_gpu() -> str | None:
+    """The GPU of this process, one of several that accelerate launched; None where the host chooses."""
+    import torch
+
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if rank is not None and torch.cuda.is_available() else None
 
 
 def pairs(arguments: list[str]) -> dict[str, str]:

@@ -65,7 +65,8 @@ def train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) ->
             except BaseGone as error:
                 gone = str(error)
             except Exception as error:
-                if not (is_out_of_memory(error) and context.savers.take_next()):
+                # Of several processes only one has run out of it: the others would wait for the step that it repeats.
+                if not (is_out_of_memory(error) and process_count() == 1 and context.savers.take_next()):
                     raise
                 record.message(f"Out of memory: {context.savers.notes[-1]} The step is repeated.", "warning")
             finally:

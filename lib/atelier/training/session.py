@@ -229,7 +229,7 @@ class Session:
         share = 1.0 / (batch.total * context.accumulation)
         if len(batch.captions) == 0:
             return torch.zeros((), device=self.device)
-        with self.accelerator.autocast(), seeded_globals(self.device, context.seed, "dropout", *purpose):
+        with self.accelerator.autocast(), seeded_globals(self.device, context.seed, "dropout", *purpose, batch.first):
             with self.watch.part("latents"):
                 latents = self.latents(batch)
             with self.watch.part("text"):
