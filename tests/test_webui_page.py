@@ -47,6 +47,7 @@ def test_the_journey(webui: WebUI, page: Any, pictures: Path, name: str) -> None
     advanced = page.locator("#atelier_advanced")
     advanced.locator(".label-wrap").first.click()
     for group, values in (
+        ("Pictures", {"resolution": "64,64"}),
         ("Learning", {"max_train_steps": "12"}),
         ("Saving", {"save_every_n_steps": "4"}),
         ("Samples", {"sample_every_n_steps": "6"}),
@@ -54,8 +55,6 @@ def test_the_journey(webui: WebUI, page: Any, pictures: Path, name: str) -> None
         advanced.locator(".label-wrap").get_by_text(re.compile(f"^{group}")).first.click()
         for key, value in values.items():
             fill(page, key, value)
-    page.locator("#atelier_resolution input, #atelier_resolution textarea").first.fill("64,64")
-    page.locator("#atelier_resolution input, #atelier_resolution textarea").first.blur()
     page.locator("#atelier_train").click()
 
     has_text(page, "Training")
@@ -87,6 +86,7 @@ def test_the_card_writes_the_trigger(page: Any, name: str) -> None:
     written = page.locator("#txt2img_prompt textarea").first.input_value()
     assert f"<lora:{name}:1>" in written and "zwx" in written
     page.locator("#txt2img_prompt textarea").first.fill("")
+    page.locator("#txt2img_extra_tabs .tab-nav button").first.click()
 
 
 def test_try_it(webui: WebUI, page: Any, name: str) -> None:
@@ -101,7 +101,7 @@ def test_try_it(webui: WebUI, page: Any, name: str) -> None:
         field.blur()
     page.locator("#txt2img_generate").click()
     page.locator("#txt2img_gallery img").first.wait_for()
-    said = page.locator("#html_info_txt2img, #html_info_txt2img").first
+    said = page.locator("#html_info_txt2img").first
     said.get_by_text(re.compile(name)).first.wait_for(state="attached")
 
 
