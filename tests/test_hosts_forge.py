@@ -12,7 +12,7 @@ from models_tiny import FAMILY_NAMES
 
 from atelier.config.errors import AtelierError
 from atelier.hosts import detect
-from atelier.hosts.contract import BaseGone
+from atelier.hosts.contract import BaseGone, chosen_model
 from atelier.hosts.forge import ForgeHost
 from atelier.hosts.forge_refusals import NOT_YET
 from atelier.hosts.webui.borrowed import modules_of
@@ -143,6 +143,26 @@ def test_the_placeholder_before_the_first_picture_is_no_model(forge: Any) -> Non
     info = host.loaded_model()
     assert info is not None
     assert (info.family, info.prediction_type, info.dtype, info.refusal) == ("sd2", "epsilon", "float32", None)
+
+
+def test_train_loads_the_chosen_checkpoint_that_no_picture_has_loaded_yet(
+    forge: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    def reload() -> None:
+        assert forge.lock.locked()
+        forge.load("sdxl")
+
+    monkeypatch.setattr(forge.sd_models, "forge_model_reload", reload, raising=False)
+    info = chosen_model(ForgeHost())
+    assert info is not None and info.family == "sdxl"
+
+    def fail() -> None:
+        raise ValueError("Failed to recognize model type!")
+
+    monkeypatch.setattr(forge.sd_models, "forge_model_reload", fail)
+    with pytest.raises(AtelierError, match="recognize"):
+        chosen_model(ForgeHost())
+    assert not forge.lock.locked()
 
 
 @pytest.mark.parametrize(

@@ -127,3 +127,15 @@ class Host(Protocol):
         Takes the host's queue itself: not to be called inside a turn.
         """
         ...
+
+
+def chosen_model(host: Host) -> ModelInfo | None:
+    """The model that a run started now is for.
+
+    Some hosts load the checkpoint that was chosen only when a picture is drawn: their `load_chosen` does it now.
+    Takes the host's queue then. Raises `AtelierError` when the checkpoint cannot be loaded.
+    """
+    load = getattr(host, "load_chosen", None)
+    if load is not None:
+        load()
+    return host.loaded_model()

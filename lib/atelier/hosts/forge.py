@@ -66,6 +66,19 @@ class ForgeHost(A1111Host):
             refusal=refusal_of(model, self._storage(model), prediction),
         )
 
+    def load_chosen(self) -> None:
+        """Loads the checkpoint that is chosen on the page: Forge would do it only at the next picture.
+
+        Takes the queue. Raises `AtelierError` when it cannot be loaded.
+        """
+        from modules import sd_models
+
+        with self.queue():
+            try:
+                sd_models.forge_model_reload()
+            except ValueError as error:  # Forge's own sentences: no model there, or of no known kind
+                raise AtelierError(f"Forge could not load the chosen checkpoint: {error}") from error
+
     def _loaded_as(self, model: Any) -> str:
         """Tells the weights apart: the file's hash, the VAE and text encoders put in, the type they are kept in."""
         from modules import sd_models

@@ -30,6 +30,9 @@ class ReForgeHost(ForgeHost):
         except (AttributeError, StopIteration, TypeError):
             return None
 
+    def load_chosen(self) -> None:
+        """Nothing to do: reForge loads a checkpoint when it is chosen."""
+
     def _loaded_as(self, model: Any) -> str:
         """Tells the weights apart: the file's hash, the VAE put in, and a text encoder put in."""
         chosen = getattr(sys.modules.get("modules.sd_text_encoder"), "current_text_encoder_option", None)

@@ -12,7 +12,7 @@ from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig, job_from_dict, job_from_settings
 from atelier.config.names import check_output_name
 from atelier.config.schema import Settings
-from atelier.hosts.contract import Host, ModelInfo
+from atelier.hosts.contract import Host, ModelInfo, chosen_model
 from atelier.jobs.queue import Jobs
 from atelier.ui.fields import collect
 from atelier.ui.gradio_compat import DroppedFile
@@ -118,8 +118,8 @@ def check_name(name: str, jobs: Jobs) -> None:
 
 
 def model_to_train(host: Host) -> ModelInfo:
-    """The loaded model. Raises `AtelierError` that says why it cannot be trained."""
-    model = host.loaded_model()
+    """The chosen model, loaded. Raises `AtelierError` that says why it cannot be trained."""
+    model = chosen_model(host)
     if model is None:
         raise AtelierError("No model is loaded. Choose a checkpoint at the top of the page.")
     if model.refusal:

@@ -9,7 +9,7 @@ from atelier.config.datasets import DatasetConfig
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig, job_from_settings
 from atelier.config.toml_in import Document, parse_document, settings_from
-from atelier.hosts.contract import Host
+from atelier.hosts.contract import Host, chosen_model
 from atelier.ui.security import Access, Refused, check_dataset_paths, check_settings_paths, parse_json
 
 DATASET_KEYS = ("general", "datasets")
@@ -35,8 +35,8 @@ def job_from_body(body: bytes, content_type: str, host: Host, access: Access) ->
 
 
 def check_model(host: Host) -> None:
-    """Refuses a run that the loaded model cannot serve. Raises `Refused`."""
-    info = host.loaded_model()
+    """Refuses a run that the chosen model cannot serve. Raises `Refused`."""
+    info = chosen_model(host)
     if info is None:
         raise Refused(409, "No model is loaded. Load a checkpoint first.")
     if info.refusal:
