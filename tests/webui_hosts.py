@@ -44,6 +44,8 @@ class Kind:
     unload: str = "/sdapi/v1/unload-checkpoint"
     reload: str = "/sdapi/v1/reload-checkpoint"
     loras_refreshed: str = "/sdapi/v1/refresh-loras"
+    loads_when_drawing: bool = False
+    """A chosen checkpoint is loaded by the next picture, or by Train."""
     reload_page: str = "#settings_restart_gradio"
     """The button that builds the page anew; the WebUI goes on."""
     model_code: str = "from modules import sd_models\nmodel = sd_models.model_data.sd_model"
@@ -63,6 +65,7 @@ KINDS = (
     Kind(
         "forge",
         ("modules_forge/main_entry.py", "backend/loader.py"),
+        loads_when_drawing=True,
         roots_code=(
             "objects = model.forge_objects\n"
             "roots = [objects.unet.model, objects.clip.cond_stage_model, objects.vae.first_stage_model]"
@@ -187,6 +190,8 @@ class WebUI:
     def choose(self, title: str) -> None:
         """Loads a checkpoint as the dropdown does."""
         assert self.ask("/sdapi/v1/options", {"sd_model_checkpoint": title}).status == 200
+        if self.kind.loads_when_drawing:
+            self.draw(steps=1)
 
 
 def wait(look: Callable[[], Found | None], what: str, seconds: float = LONG) -> Found:
