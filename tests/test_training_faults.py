@@ -148,6 +148,15 @@ def test_read_only_output_folder(
     assert_same(finished.tensors, straight.tensors)
 
 
+def test_latents_that_cannot_be_kept_are_told(originals: Path, straight: Run, tmp_path: Path) -> None:
+    host = TinyHost(tmp_path)
+    host.folders.cache.rmdir()
+    host.folders.cache.write_text("a file in the way", encoding="utf-8")
+    done = run(tiny_job(originals, **SETTINGS, cache_latents_to_disk=True), tmp_path, host=host)
+    assert done.record.told("kept in memory only")
+    assert_same(done.tensors, straight.tensors)
+
+
 def test_output_folder_that_cannot_be_made_is_told_first(originals: Path, tmp_path: Path) -> None:
     in_the_way = tmp_path / "a file"
     in_the_way.write_text("", encoding="utf-8")

@@ -180,6 +180,8 @@ def _wait_while_paused(context: RunContext) -> Ending:
 def _finish(context: RunContext, session: Session | None, ending: Ending) -> Outcome:
     """Writes the last file and closes the record. `session` is the last one that trained, None if none did."""
     record = context.record
+    if context.latent_cache.disk_problem is not None:
+        record.message(context.latent_cache.disk_problem, "warning")
     step, path = (session.step, session.write_last(ending)) if session is not None else (0, None)
     if ending is Ending.DIVERGED:
         record.status(
