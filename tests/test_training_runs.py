@@ -132,6 +132,8 @@ def test_every_optimiser(name: str, pictures: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"optimizer_type": name, "network_train_unet_only": True, "max_train_steps": 3}
     if name.startswith(("dadapt", "prodigy")):
         changes["learning_rate"] = 1.0
+    if name == "radamschedulefree":
+        changes["max_train_steps"] = 8  # its first five steps are of length 0
     if name == "adafactor":
         changes["lr_scheduler"] = "adafactor"
     if not installed(name):

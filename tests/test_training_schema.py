@@ -267,7 +267,7 @@ CASES: dict[str, Case] = {
     "gradient_checkpointing": Case({"gradient_checkpointing": True}, checkpointed),
     "full_bf16": Case({"full_bf16": True}, rounded),
     "vae_batch_size": Case({"vae_batch_size": 2}, encoded),
-    "cache_latents": Case({"cache_latents": False}, encoded, LONG),
+    "cache_latents": Case({"cache_latents": False}, encoded, {"max_train_steps": 16}),
     "cache_latents_to_disk": Case({"cache_latents_to_disk": True}, cached),
     # saving
     "output_dir": Case({"output_dir": "<elsewhere>"}, place),
