@@ -45,8 +45,7 @@ class RunContext:
 
     @property
     def trains_unet(self) -> bool:
-        settings = self.job.settings
-        return not settings.network_train_text_encoder_only and rate_of(settings, "unet_lr") != 0
+        return trains_unet(self.job.settings)
 
     @property
     def whole_model(self) -> bool:
@@ -63,12 +62,7 @@ class RunContext:
 
     @property
     def trains_text(self) -> bool:
-        settings = self.job.settings
-        if self.whole_model:
-            return settings.train_text_encoder and settings.stop_text_encoder_training != -1
-        if settings.network_train_unet_only or settings.cache_text_encoder_outputs:
-            return False
-        return any(rate != 0 for rate in text_rates(settings))
+        return trains_text(self.job.settings)
 
     def prefetcher(self, step: int, rank: int, world: int) -> Prefetcher:
         """Batches from optimiser step `step` on, assembled beside the training; `rank` takes its part of each."""
@@ -85,6 +79,20 @@ class Save:
     epoch: int
     kind: str
     """"step", "epoch", "asked" or "final"."""
+
+
+def trains_unet(settings: Any) -> bool:
+    """True when the UNet, or its adapters, learn."""
+    return not settings.network_train_text_encoder_only and rate_of(settings, "unet_lr") != 0
+
+
+def trains_text(settings: Any) -> bool:
+    """True when a text encoder, or its adapters, learn."""
+    if settings.train_whole_model:
+        return bool(settings.train_text_encoder and settings.stop_text_encoder_training != -1)
+    if settings.network_train_unet_only or settings.cache_text_encoder_outputs:
+        return False
+    return any(rate != 0 for rate in text_rates(settings))
 
 
 def rate_of(settings: Any, key: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +21,12 @@ class Plan:
 
     precision: str
     gradient_checkpointing: bool = False
+    text_and_vae_off: bool = False
+    """Text encoders and VAE, which the run must own, stay in the processor's memory between their uses."""
+    pieces: int = 1
+    """A batch is computed in so many parts."""
+    optimizer: str = ""
+    """Used in place of the one asked for, if it is not empty."""
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -39,10 +47,30 @@ class Plan:
                 enable()
 
 
+    @contextmanager
+    def awake(self, device: torch.device, *modules: nn.Module | None) -> Iterator[None]:
+        """Has modules that rest on `device` while they are used. Those that learn never rest."""
+        given = [module for module in modules if module is not None] if self.text_and_vae_off else []
+        resting = [module for module in given if not any(p.requires_grad for p in module.parameters())]
+        try:
+            for module in resting:
+                module.to(device)
+            yield
+        finally:
+            for module in resting:
+                module.to("cpu")
+
+
 def make_plan(settings: Settings, parts: Parts, savers: Savers) -> Plan:
     """The plan for a session on these parts. Raises `AtelierError` when the device cannot do what was asked."""
     precision = choose(settings.mixed_precision, parts.device, _count(parts.unet))
-    return Plan(precision, settings.gradient_checkpointing or savers.gradient_checkpointing)
+    return Plan(
+        precision,
+        settings.gradient_checkpointing or savers.gradient_checkpointing,
+        savers.text_and_vae_off,
+        savers.pieces,
+        savers.optimizer,
+    )
 
 
 def _count(module: nn.Module) -> int:

@@ -23,6 +23,7 @@ from atelier.data.scan import scan
 from atelier.hosts.contract import BaseGone, Host, ModelInfo
 from atelier.training.context import RunContext, Save, total_steps
 from atelier.training.interfaces import RunControl, RunRecord
+from atelier.training.memory_run import keep_savers
 from atelier.training.processes import process_count
 from atelier.training.randomness import derived_seed
 from atelier.training.rhythm import Calendar, Rhythm
@@ -69,6 +70,7 @@ def train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) ->
                 if not (is_out_of_memory(error) and process_count() == 1 and context.savers.take_next()):
                     raise
                 record.message(f"Out of memory: {context.savers.notes[-1]} The step is repeated.", "warning")
+                keep_savers(context)
             finally:
                 state = session.keep() or state
             trained = session if session.ready else trained

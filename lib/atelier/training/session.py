@@ -29,6 +29,8 @@ from atelier.training.context import (
 )
 from atelier.training.divergence import Guard
 from atelier.training.latents import LatentEncoder
+from atelier.training.memory_pieces import pieces_of
+from atelier.training.memory_run import plan_memory
 from atelier.training.monitor import Monitor
 from atelier.training.networks import new_trainee, wear_base_weights
 from atelier.training.noise import NoiseSchedule
@@ -112,6 +114,7 @@ class Session:
         self.lease = lease
         self.parts: Parts = stack.enter_context(lease)
         self.device = self.parts.device
+        plan_memory(context, self.parts, lease, fresh=state is None)
         self.plan = make_plan(settings, self.parts, context.savers)
         self.accelerator = stack.enter_context(borrowed_accelerator(self.device, self.plan.precision))
         # Asked once: when the session ends, the accelerator's global state is another's again.
@@ -124,10 +127,12 @@ class Session:
             self.network.to(device=self.device, dtype=torch.bfloat16 if settings.full_bf16 else None).train()
             stack.enter_context(self.network.attached())
             self.plan.apply(self.parts)
+            with self.plan.awake(self.device, self.parts.vae, *self.parts.text_encoders):
+                pass  # from here on they rest where the plan says so
         groups = self.network.parameter_groups(*context.rates)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = create_optimizer(
-            groups, settings.optimizer_type, settings.learning_rate, settings.optimizer_args
+            groups, self.plan.optimizer or settings.optimizer_type, settings.learning_rate, settings.optimizer_args
         )
         self.scheduler = create_scheduler(self.optimizer, schedule_options(settings), context.calendar.total_steps)
         if is_schedule_free(self.optimizer):
@@ -174,7 +179,7 @@ class Session:
         context, control = self.context, self.context.control
         context.record.status("running")
         if self.step == 0 and self.settings.sample_at_first and self.is_main:
-            self.previews.draw(0)
+            self._draw(0)
         good = True
         while True:
             bad, stopping, paused = self._agreed(not good, control.stopping, control.paused)
@@ -206,7 +211,8 @@ class Session:
             asked = time.monotonic()
             with self.lease.turn():
                 waited += time.monotonic() - asked
-                total += self._forward_backward(batch, micro)
+                for piece in pieces_of(batch, self.plan.pieces):
+                    total += self._forward_backward(piece, micro)
                 if micro == context.accumulation - 1:
                     self._updating = True
                     self._update()
@@ -231,7 +237,7 @@ class Session:
             return torch.zeros((), device=self.device)
         with self.accelerator.autocast(), seeded_globals(self.device, context.seed, "dropout", *purpose, batch.first):
             with self.watch.part("latents"):
-                latents = self.latents(batch)
+                latents = self._latents(batch)
             with self.watch.part("text"):
                 text = self._text_states(batch)
             shape = torch.Size((batch.total, *latents.shape[1:]))
@@ -256,7 +262,7 @@ class Session:
         self.network.eval()
         try:
             with self.accelerator.autocast():
-                latents = self.latents(batch)
+                latents = self._latents(batch)
                 return self._losses(batch, latents, draws_for(latents), self._text_states(batch))
         finally:
             self.network.train()
@@ -274,6 +280,10 @@ class Session:
             self.scheduler.step()
         if settings.scale_weight_norms:
             self.network.apply_max_norm(settings.scale_weight_norms)
+
+    def _draw(self, step: int) -> None:
+        with self.plan.awake(self.device, self.parts.vae, *self.parts.text_encoders):
+            self.previews.draw(step)
 
     def _read_losses(self) -> bool:
         """Reads the pending losses. False, with the last good weights back in place, when one was not finite."""
@@ -309,7 +319,7 @@ class Session:
             if validate and self.validator is not None:
                 self.context.record.validation(self.step, self.validator.measure())
             if sample:
-                self.previews.draw(self.step)
+                self._draw(self.step)
         except BaseGone as error:  # files need no base: what is due is saved first
             gone = error
         self.outputs.preview = self.previews.newest
@@ -323,11 +333,16 @@ class Session:
 
     # -- inputs ---------------------------------------------------------------------------------------------------
 
+    def _latents(self, batch: Batch) -> Tensor:
+        with self.plan.awake(self.device, self.parts.vae if batch.latents is None else None):
+            return self.latents(batch)
+
     def _encode(self, captions: Sequence[str]) -> TextStates:
         settings = self.settings
-        return self.parts.family.encode(
-            self.parts, captions, settings.clip_skip, settings.max_token_length or 75, settings.weighted_captions
-        )
+        with self.plan.awake(self.device, *self.parts.text_encoders):
+            return self.parts.family.encode(
+                self.parts, captions, settings.clip_skip, settings.max_token_length or 75, settings.weighted_captions
+            )
 
     def _text_states(self, batch: Batch) -> TextStates:
         return self._encode(batch.captions) if self.context.trains_text else self.text(batch.captions)

@@ -1,0 +1,260 @@
+"""The peak memory of a training step, from running it on tensors without memory.
+
+The modules, the adapters, the loss and the backward pass are the real ones. `FakeTensorMode` gives every operation's
+shapes and precisions, and `memory_tracking` counts what is alive. Nothing is computed, so it takes seconds for any
+model on any machine.
+
+Not seen: what a kernel uses inside one operation (cuDNN's and oneDNN's workspaces), what an allocator loses to
+fragments, and what the driver takes for itself. `memory_plan` keeps a tenth in hand for these.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from atelier.adapters.config import NetworkConfig
+from atelier.adapters.network import build
+from atelier.models.build import TEXT_CLASSES
+from atelier.models.families import family_named
+from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.models.ldm_names import TEXT_PARTS
+from atelier.models.view import build_empty
+from atelier.training.losses import LossOptions
+from atelier.training.memory_optimizer import state_bytes
+from atelier.training.memory_request import Request
+from atelier.training.memory_tracking import LiveBytes, norms_as_on_gpu
+from atelier.training.noise import NoiseSchedule
+from atelier.training.objective import Draws, diffusion_losses
+from atelier.training.plan import Plan
+from atelier.training.whole_model import WholeModel
+
+LATENT = 8
+"""Pixels of a picture for each value of its latents, in both directions."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Bytes. `caching`, `step` and `update` are the peaks of a run's three moments, base included.
+
+    `caching`: the text encoder and the VAE at work; `step`: forward and backward; `update`: the optimiser.
+    """
+
+    base: int
+    """Weights of the UNet, text encoders and VAE."""
+    text_and_vae: int
+    """Of these, the text encoders and the VAE, which a host may move off the device between turns."""
+    borrowed: int
+    """Of these, what the host holds anyway."""
+    trained: int
+    gradients: int
+    optimizer: int
+    activations: int
+    """The most that the forward and backward passes hold beside weights."""
+    caching: int
+    step: int
+    update: int
+
+    @property
+    def peak(self) -> int:
+        """The most that the run has on the device at any time."""
+        return max(self.caching, self.step, self.update)
+
+    @property
+    def extra(self) -> int:
+        """What has to be free before the run."""
+        return max(0, self.peak - self.borrowed)
+
+
+@functools.lru_cache(maxsize=256)
+def predict(request: Request) -> Prediction:
+    """Runs the step that `request` describes without memory. Needs no GPU; takes from 0.1 to some 20 seconds.
+
+    May raise whatever the libraries raise for a model or network that they cannot run on fake tensors.
+    """
+    live = LiveBytes()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(live)
+        return _Step(request, live, stack).run()
+
+
+class _Step:
+    """One prediction at work, inside the modes that `predict` entered."""
+
+    def __init__(self, request: Request, live: LiveBytes, stack: ExitStack) -> None:
+        self.request = request
+        self.live = live
+        self.stack = stack
+        self.settings: dict[str, Any] = json.loads(request.settings)
+
+    def run(self) -> Prediction:
+        request, live = self.request, self.live
+        parts = _parts(request)
+        if request.device != "cpu":
+            for module in (parts.unet, *parts.text_encoders):
+                norms_as_on_gpu(module)
+        base = live.now
+        off = request.whole_model and request.text_and_vae_off
+        idle = _bytes([parts.vae, *([] if request.trains_text else parts.text_encoders)])
+        resting = idle if off else 0
+        parameters = self._trained(parts)
+        trained = sum(p.numel() * p.element_size() for p in parameters)
+        if request.whole_model:
+            base -= trained
+        numbers = sum(p.numel() for p in parameters)
+        kind = "bfloat16" if self.settings.get("full_bf16") else "float32"
+        optimizer = int(numbers * state_bytes(request.optimizer, json.dumps(self.settings["optimizer_args"]), kind))
+        weights = live.now
+        gradients = trained
+        Plan("no", request.gradient_checkpointing).apply(parts)
+        live.new_peak()
+        text = self._text(parts, grad=False)
+        self._latents(parts)
+        caching = live.peak
+        if request.pieces > 1 or request.accumulates:
+            for parameter in parameters:
+                parameter.grad = torch.zeros_like(parameter)
+        live.new_peak()
+        self._forward_backward(parts, text)
+        step = live.peak
+        for parameter in parameters:
+            parameter.grad = None
+        return Prediction(
+            base=base,
+            text_and_vae=idle,
+            borrowed=0 if request.whole_model else base,
+            trained=trained,
+            gradients=gradients,
+            optimizer=optimizer,
+            activations=step - weights,
+            caching=caching + optimizer,
+            step=step + optimizer - resting,
+            update=weights + gradients + optimizer - resting + self._scratch(parameters),
+        )
+
+    def _trained(self, parts: Parts) -> list[nn.Parameter]:
+        request = self.request
+        if request.whole_model:
+            whole = WholeModel(parts, request.trains_text)
+            return [parameter for parameter in whole.parameters() if parameter.requires_grad]
+        config = NetworkConfig.from_settings(SimpleNamespace(**self.settings))
+        config = replace(config, unet=request.trains_unet, text_encoders=request.trains_text)
+        network = build(parts, config)
+        network.train()
+        if self.settings.get("full_bf16"):
+            _recast(network, torch.bfloat16)
+        self.stack.enter_context(network.attached())
+        return list(network.parameters())
+
+    def _text(self, parts: Parts, grad: bool) -> TextStates:
+        """The states of a batch's captions, from the real encoders."""
+        parts = replace(parts, tokenizers=[_Tokenizer() for _ in parts.text_encoders])
+        length = self.settings.get("max_token_length") or 75
+        with torch.set_grad_enabled(grad), self._autocast():
+            return parts.family.encode(parts, [""] * self.request.rows, self.settings.get("clip_skip"), length)
+
+    def _latents(self, parts: Parts) -> None:
+        """What the VAE needs for the pictures that it encodes at once."""
+        if parts.vae is None:
+            return
+        request = self.request
+        count = min(request.rows, max(1, self.settings.get("vae_batch_size") or 1))
+        dtype = next(parts.vae.parameters()).dtype
+        with torch.no_grad():
+            distribution = parts.vae.encode(torch.empty(count, 3, request.height, request.width, dtype=dtype))
+            distribution.latent_dist.mean.float()
+
+    def _forward_backward(self, parts: Parts, text: TextStates) -> None:
+        request = self.request
+        shape = (request.rows, 4, request.height // LATENT, request.width // LATENT)
+        schedule = NoiseSchedule.create(torch.device("cpu"), False)
+        noise = torch.empty(shape)
+        draws = Draws(noise, noise, torch.zeros(request.rows, dtype=torch.long))
+        pair = torch.zeros(request.rows, 2, dtype=torch.long)
+        with self._autocast():
+            if request.trains_text:
+                text = self._text(parts, grad=True)
+            losses = diffusion_losses(
+                parts, schedule, LossOptions(prediction_type="epsilon"), torch.empty(shape), draws, text,
+                SizeConditions(pair, pair, pair),
+            )  # fmt: skip
+            loss = losses.sum()
+        loss.backward()
+
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.request.autocast is not None):
+            yield
+
+    def _scratch(self, parameters: list[nn.Parameter]) -> int:
+        """What the update itself needs: on a GPU torch's optimisers work on all weights at once, with one copy."""
+        sizes = [parameter.numel() * parameter.element_size() for parameter in parameters]
+        at_once = self.request.device != "cpu" and "8bit" not in self.request.optimizer.lower()
+        return sum(sizes) if at_once else max(sizes)
+
+
+class _Tokenizer:
+    """Ids of the right shape."""
+
+    eos_token_id = pad_token_id = bos_token_id = 0
+
+    def __call__(self, captions: list[str], max_length: int, **options: Any) -> Any:
+        return SimpleNamespace(input_ids=torch.zeros(len(captions), max_length, dtype=torch.long))
+
+
+def _parts(request: Request) -> Parts:
+    """The model, without memory."""
+    configs: dict[str, dict[str, Any]] = json.loads(request.configs)
+    base = _stand_in(request.base_dtype, request.autocast)
+    kinds = zip(TEXT_PARTS, TEXT_CLASSES[request.family], strict=False)
+    encoders = [_fake(kind, configs[name], base) for name, kind in kinds if name in configs]
+    unet = _fake(UNet2DConditionModel, configs["unet"], base)
+    vae_dtype = _stand_in(request.vae_dtype, request.autocast)
+    vae = _fake(AutoencoderKL, configs["vae"], vae_dtype) if "vae" in configs else None
+    return Parts(family_named(request.family), unet, encoders, [], vae)
+
+
+def _stand_in(dtype: str, autocast: str | None) -> torch.dtype:
+    """fp16 and bf16 exchanged when autocast is fp16: they have the same size, and all versions of torch know
+    autocast to bf16 on a processor. Weights that have autocast's precision already are not copied."""
+    if autocast == "float16":
+        dtype = {"float16": "bfloat16", "bfloat16": "float16"}.get(dtype, dtype)
+    return getattr(torch, dtype)
+
+
+def _fake(kind: type[nn.Module], config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
+    """A module of fake tensors, each of its own memory."""
+    module = build_empty(kind, config).eval().requires_grad_(False)
+    _recast(module, dtype)
+    for owner in module.modules():
+        for name, buffer in list(owner._buffers.items()):
+            if buffer is not None:
+                owner._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
+    return module
+
+
+def _recast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Puts new parameters of `dtype` in place of the old ones: `Module.to` cannot exchange fake ones."""
+    for owner in module.modules():
+        for name, parameter in list(owner._parameters.items()):
+            if parameter is not None:
+                fresh = torch.empty(parameter.shape, dtype=dtype)
+                owner._parameters[name] = nn.Parameter(fresh, requires_grad=parameter.requires_grad)
+
+
+def _bytes(modules: list[nn.Module | None]) -> int:
+    tensors: list[Tensor] = [p for module in modules if module is not None for p in module.parameters()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

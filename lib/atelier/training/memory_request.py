@@ -1,0 +1,149 @@
+"""What a prediction of memory depends on, and where it comes from: a loaded model, a file, or a released model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from atelier.config.schema import Settings
+from atelier.models.assets import released_config
+from atelier.models.build import TEXT_CLASSES, clip_keys, configs_of
+from atelier.models.checkpoint import stated_config
+from atelier.models.family import Parts
+from atelier.models.folder import open_tensor_file
+from atelier.models.ldm_names import TEXT_PARTS
+from atelier.training.precision import autocast_dtype
+
+
+@dataclass(frozen=True)
+class Request:
+    """One case. Sizes in pixels; dtypes by torch's names ("float16"); `configs` and `settings` are JSON.
+
+    `autocast` None is plain float32. `pieces` is into how many parts a batch is cut, one after the other.
+    """
+
+    family: str
+    configs: str
+    width: int
+    height: int
+    batch: int
+    settings: str
+    trains_unet: bool = True
+    trains_text: bool = False
+    whole_model: bool = False
+    base_dtype: str = "float32"
+    vae_dtype: str = "float32"
+    autocast: str | None = None
+    device: str = "cpu"
+    gradient_checkpointing: bool = False
+    pieces: int = 1
+    accumulates: bool = False
+    text_and_vae_off: bool = False
+    optimizer: str = "AdamW"
+    divisible: bool = True
+    """False where the noise depends on a batch as a whole."""
+
+    @property
+    def rows(self) -> int:
+        """Pictures that are computed at once."""
+        return -(-self.batch // max(1, self.pieces))
+
+
+NETWORK_KEYS = (
+    "network_module", "network_dim", "network_alpha", "network_args", "network_dropout", "network_train_unet_only",
+    "network_train_text_encoder_only", "clip_skip", "max_token_length", "vae_batch_size", "cache_latents",
+    "optimizer_args", "max_grad_norm", "full_bf16",
+)  # fmt: skip
+"""The settings that a prediction reads."""
+
+
+def request_for(
+    settings: Settings,
+    family: str,
+    configs: Mapping[str, Mapping[str, Any]],
+    size: tuple[int, int],
+    batch: int,
+    precision: str,
+    **more: Any,
+) -> Request:
+    """The request of a run with these settings. `configs` as `models.build.configs_of` gives them, `size` (w, h).
+
+    `precision` is "no", "fp16" or "bf16"; `more` are fields of `Request`.
+    """
+    read = {key: getattr(settings, key, None) for key in NETWORK_KEYS}
+    dtype = autocast_dtype(precision)
+    whole = bool(settings.train_whole_model)
+    if whole:
+        more["base_dtype"] = "bfloat16" if settings.full_bf16 else "float32"
+    return Request(
+        family=family,
+        configs=json.dumps(configs, sort_keys=True),
+        width=size[0],
+        height=size[1],
+        batch=batch,
+        settings=json.dumps(read, sort_keys=True),
+        whole_model=whole,
+        autocast=None if dtype is None else name_of(dtype),
+        gradient_checkpointing=bool(settings.gradient_checkpointing),
+        accumulates=settings.gradient_accumulation_steps > 1,
+        optimizer=settings.optimizer_type,
+        divisible=not settings.adaptive_noise_scale,
+        **more,
+    )
+
+
+def configs_of_parts(parts: Parts) -> dict[str, dict[str, Any]]:
+    """The configurations of a loaded model's modules, by part."""
+    configs = {"unet": _plain(parts.unet)}
+    for name, encoder in zip(TEXT_PARTS, parts.text_encoders, strict=False):
+        configs[name] = clip_keys(encoder.config.to_dict())
+    if parts.vae is not None:
+        configs["vae"] = _plain(parts.vae)
+    return configs
+
+
+def configs_of_file(family: str, path: Path | None) -> dict[str, dict[str, Any]]:
+    """Of a single file in the LDM layout, from its header alone; of anything else, the released model's."""
+    from atelier.models.families import family_named
+
+    if path is None or not path.is_file() or path.suffix != ".safetensors":
+        return released(family)
+    file = open_tensor_file(path)
+    try:
+        configs = configs_of(family_named(family), file.shapes)
+        for part, changes in stated_config(file.metadata).items():
+            if part in configs:
+                configs[part].update(changes)
+    finally:
+        file.close()
+    return configs
+
+
+def released(family: str) -> dict[str, dict[str, Any]]:
+    """The configurations of the family's released model."""
+    names = ["unet", "vae", *TEXT_PARTS[: len(TEXT_CLASSES[family])]]
+    return {name: released_config(family, name) for name in names}
+
+
+def dtype_of(module: nn.Module | None) -> str:
+    """The name of the precision that a module is kept in."""
+    parameter = None if module is None else next(module.parameters(), None)
+    return "float32" if parameter is None else name_of(parameter.dtype)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """torch.float16 -> "float16"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _plain(module: nn.Module) -> dict[str, Any]:
+    """A diffusers module's configuration without what diffusers notes about itself."""
+    config: Any = module.config
+    found = {key: value for key, value in dict(config).items() if not key.startswith("_")}
+    return json.loads(json.dumps(found, default=str))

@@ -1,0 +1,145 @@
+"""The memory plan of a run: for the session that is about to train it, and for the tab before Start."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from atelier.config.job import JobConfig
+from atelier.hosts.contract import Host, Lease
+from atelier.models.family import Parts
+from atelier.models.view import build_empty
+from atelier.training.context import RunContext, trains_text, trains_unet
+from atelier.training.memory_cache import remembering
+from atelier.training.memory_plan import MemoryPlan, can_rest, largest_cut, make_memory_plan, needs
+from atelier.training.memory_request import Request, configs_of_file, configs_of_parts, dtype_of, request_for
+from atelier.training.precision import choose
+from atelier.training.processes import process_count
+
+log = logging.getLogger(__name__)
+
+
+def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) -> None:
+    """Chooses the run's savers once, before its first step, and tells the record what and why.
+
+    `fresh`: the run has no state yet; otherwise its optimiser stays. A run that goes on after a restart takes the
+    savers it had. Failing to predict is told and does not end the run.
+    """
+    savers = context.savers
+    if savers.planned:
+        return
+    savers.planned = True
+    savers.gradient_checkpointing |= context.job.settings.gradient_checkpointing
+    request = _request_of_parts(context, parts)
+    savers.can_rest = can_rest(request)
+    savers.largest_batch = largest_cut(request)
+    if savers.recall(context.record.folder):
+        return
+    try:
+        plan = _plan_on(context.host, lease, parts, request, fresh and process_count() == 1)
+    except Exception as error:  # a prediction is advice; whatever the libraries raise, the run can be tried
+        log.exception("the memory of a step could not be predicted")
+        context.record.message(f"How much memory this needs could not be predicted: {error}", "info")
+        return
+    for sentence in plan.sentences():
+        context.record.message(sentence, "info" if plan.fits else "warning")
+    chosen = plan.savers()
+    savers.text_and_vae_off, savers.gradient_checkpointing = chosen.text_and_vae_off, chosen.gradient_checkpointing
+    savers.pieces, savers.optimizer, savers.notes = chosen.pieces, chosen.optimizer, chosen.notes
+    keep_savers(context)
+
+
+def keep_savers(context: RunContext) -> None:
+    """Writes the savers into the run's folder; a full disk is told."""
+    try:
+        context.savers.keep(context.record.folder)
+    except OSError as error:
+        context.record.message(f"What saves memory in this run could not be noted: {error}", "warning")
+
+
+def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """What the tab shows before Start: the sentences of the plan for pictures of `sizes` (w, h), [] when unknown.
+
+    Takes seconds the first time. Known are models whose file can be looked into.
+    """
+    info = host.loaded_model()
+    if info is None or info.family is None or info.refusal or not sizes:
+        return []
+    if info.path is None or not info.path.is_file() or info.path.suffix != ".safetensors":
+        return []
+    configs = configs_of_file(info.family, info.path)
+    device = torch.device(info.device)
+    request = _request(job, info.family, configs, largest(sizes), device, info.dtype, info.dtype)
+    plan = make_memory_plan(request, host.memory.free(), remembering(host.folders.cache))
+    return plan.sentences()
+
+
+def largest(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The size with the most pixels."""
+    return max(sizes, key=lambda size: size[0] * size[1])
+
+
+def _plan_on(host: Host, lease: Lease, parts: Parts, request: Request, may_change_optimizer: bool) -> MemoryPlan:
+    """The plan against what is free, after the host was asked to make room if that is too little."""
+    predicted = remembering(host.folders.cache)
+    # A whole model's copy is there already, and is in the prediction.
+    there = _bytes(parts) if request.whole_model else 0
+    if needs(predicted(request)) > host.memory.free() + there:
+        host.memory.ask(needs(predicted(request)))
+        with lease.turn():  # some hosts make room when the next turn begins
+            pass
+    return make_memory_plan(
+        request, host.memory.free() + there, predicted, eight_bit=None if may_change_optimizer else False
+    )
+
+
+def _request_of_parts(context: RunContext, parts: Parts) -> Request:
+    """As the tab asked for it where the model's file tells enough, so that its prediction is at hand."""
+    base = context.base
+    configs = configs_of_parts(parts)
+    if base.path is not None and base.path.is_file() and base.path.suffix == ".safetensors":
+        configs = configs_of_file(parts.family.name, base.path)
+    sizes = [picture.bucket for picture in context.data.pictures]
+    return _request(
+        context.job, parts.family.name, configs, largest(sizes), parts.device, dtype_of(parts.unet),
+        dtype_of(parts.vae),
+    )  # fmt: skip
+
+
+def _request(
+    job: JobConfig,
+    family: str,
+    configs: dict[str, dict[str, Any]],
+    size: tuple[int, int],
+    device: torch.device,
+    dtype: str,
+    vae_dtype: str,
+) -> Request:
+    settings = job.settings
+    precision = choose(settings.mixed_precision, device, _count(json.dumps(configs["unet"], sort_keys=True)))
+    return request_for(
+        settings, family, configs, size, _batch(job), precision,
+        trains_unet=trains_unet(settings), trains_text=trains_text(settings), base_dtype=dtype, vae_dtype=vae_dtype,
+        device=device.type,
+    )  # fmt: skip
+
+
+def _batch(job: JobConfig) -> int:
+    return max(dataset.batch_size for dataset in job.datasets.datasets)
+
+
+@functools.lru_cache(maxsize=16)
+def _count(unet_config: str) -> int:
+    module = build_empty(UNet2DConditionModel, json.loads(unet_config))
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _bytes(parts: Parts) -> int:
+    modules = [module for module in (parts.unet, *parts.text_encoders, parts.vae) if module is not None]
+    return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())

@@ -1,0 +1,58 @@
+"""A process that trains a few real steps on the processor and tells the peak of its own memory, as JSON.
+
+The peak is what the operating system counts (VmHWM), reset right before the model is made: it holds what a count of
+tensors cannot see, the workspaces of kernels and what the allocator keeps.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+
+def status(name: str) -> int:
+    """VmRSS or VmHWM of this process in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"{name} is not in /proc/self/status")
+
+
+def main() -> None:
+    import torch
+    from training_fakes import MemoryRecord, TinyHost, tiny_job
+    from training_memory_models import SIDE, parts_to_measure, pictures_to_measure, request_to_measure
+
+    from atelier.jobs.control import Control
+    from atelier.training.memory_prediction import predict
+    from atelier.training.run import train
+
+    torch.set_num_threads(1)
+    checkpointing, rank = sys.argv[1] == "on", int(sys.argv[2])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pictures_to_measure(folder / "pictures")
+        job = tiny_job(
+            folder / "pictures", resolution=str(SIDE), max_bucket_reso=SIDE, network_dim=rank, max_train_steps=3,
+            train_batch_size=2, gradient_checkpointing=checkpointing, network_train_unet_only=True,
+        )  # fmt: skip
+        # Whatever is imported, cached or predicted on first use is there before the measurement.
+        small = tiny_job(folder / "pictures", max_train_steps=1, network_train_unet_only=True)
+        train(small, TinyHost(folder / "warm"), MemoryRecord(folder / "warm-record"), Control())
+        predicted = predict(request_to_measure(job))
+        gc.collect()
+        before = status("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")
+        host = TinyHost(folder / "host", parts_to_measure())
+        train(job, host, MemoryRecord(folder / "record"), Control())
+        peak = status("VmHWM") - before
+    print(json.dumps({"measured": peak, "predicted": predicted.peak, "base": predicted.base}))
+
+
+if __name__ == "__main__":
+    main()
