@@ -23,7 +23,10 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--pairs", type=int, default=0, help="pairs of steps (default: 30 for demo, 4 for the others)")
     parser.add_argument("--threads", type=int, default=0, help="processor threads (default: torch's own choice)")
     parser.add_argument("--against", metavar="COMMAND", help="time this command in turn with our own training command")
+    parser.add_argument("--memory", action="store_true", help="print the predicted memory of a LoRA step on a GPU")
     options = parser.parse_args(arguments)
+    if options.memory:
+        return _memory(options.json)
 
     import torch
 
@@ -55,6 +58,21 @@ def run(arguments: list[str]) -> int:
     print(f"step_ratio (median of the cases): {report['step_ratio']:.3f}")
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _memory(target: str | None) -> int:
+    """Prints the table of predictions; needs no GPU, takes a minute or two."""
+    from atelier.bench.memory import CASES, HEAD, predicted, report, row
+
+    print(HEAD)
+    rows = []
+    for case in CASES:
+        found = predicted(case)
+        rows.append(report(case, found))
+        print(row(case, found), flush=True)
+    if target:
+        Path(target).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -15,6 +15,7 @@ from atelier.hosts.contract import Host
 from atelier.jobs.queue import Jobs
 from atelier.ui.fields import SIMPLE, in_words, to_control
 from atelier.ui.found_html import found_html, nothing_yet
+from atelier.ui.memory_line import MemoryLine
 from atelier.ui.presets_in_tab import FROZEN, suggested, to_fill
 from atelier.ui.preview_data import Found, look_at
 from atelier.ui.request import NameTaken, Request, check_name, has_pictures, job_of, model_to_train
@@ -38,6 +39,7 @@ class Actions:
     def __init__(self, jobs: Jobs, host: Host) -> None:
         self._jobs = jobs
         self._host = host
+        self._memory = MemoryLine(host)
 
     def refresh(self, request: Request, filled: Mapping[str, Any]) -> Reply:
         """Looks at the pictures, and lets the untouched controls follow them."""
@@ -50,7 +52,8 @@ class Actions:
         except Exception as error:  # the page must go on, whatever is in the folder
             log.exception("the pictures could not be looked at")
             return Reply(found=error_html(_unexpected(error)), filled=dict(filled))
-        reply = Reply(found=found_html(found, self._model_line(), self._name_note(request)))
+        memory = self._memory.about(job_of(request, self._host), [size for size, _ in found.buckets])
+        reply = Reply(found=found_html(found, f"{self._model_line()} {memory}".strip(), self._name_note(request)))
         return self._filled(request, filled, reply, found.count)
 
     def train(self, request: Request, filled: Mapping[str, Any]) -> Reply:

@@ -1,0 +1,66 @@
+"""The table of predicted memory: a GPU's peaks for released models, worked out without a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from atelier.config.schema import Settings
+from atelier.training.memory_prediction import Prediction, predict
+from atelier.training.memory_request import released, request_for
+
+GB = 1 << 30
+
+
+@dataclass(frozen=True)
+class MemoryCase:
+    """A LoRA of rank 16 on a released model, batch 1, fp16 base, text encoder not trained."""
+
+    family: str
+    side: int
+    precision: str
+    gradient_checkpointing: bool
+
+
+CASES = [
+    MemoryCase(family, side, precision, checkpointing)
+    for family, side in (("sd1", 512), ("sd1", 768), ("sdxl", 1024))
+    for precision in ("bf16", "fp16")
+    for checkpointing in (False, True)
+]
+HEAD = "model side autocast checkpointing | base  of it text+VAE  LoRA+optimiser  activations | caching   step   peak"
+
+
+def predicted(case: MemoryCase) -> Prediction:
+    """The prediction for a GPU."""
+    settings = Settings(
+        network_dim=16,
+        network_alpha=16,
+        network_train_unet_only=True,
+        gradient_checkpointing=case.gradient_checkpointing,
+    )
+    size = (case.side, case.side)
+    return predict(
+        request_for(
+            settings, case.family, released(case.family), size, 1, case.precision,
+            base_dtype="float16", vae_dtype="float16", device="cuda",
+        )
+    )  # fmt: skip
+
+
+def row(case: MemoryCase, found: Prediction) -> str:
+    """A line of the table, in units of 1024³ bytes."""
+    numbers = (
+        found.base, found.text_and_vae, found.trained + found.optimizer, found.activations, found.caching, found.step,
+        found.peak,
+    )  # fmt: skip
+    base, idle, learning, activations, caching, step, peak = (number / GB for number in numbers)
+    return (
+        f"{case.family:<5} {case.side:<4} {case.precision:<8} {'on' if case.gradient_checkpointing else 'off':<13} | "
+        f"{base:4.2f}  {idle:14.2f}  {learning:14.2f}  {activations:11.2f} | {caching:7.2f}  {step:5.2f}  {peak:5.2f}"
+    )
+
+
+def report(case: MemoryCase, found: Prediction) -> dict[str, Any]:
+    """The case and the prediction in bytes, for JSON."""
+    return {**asdict(case), **asdict(found), "peak": found.peak}

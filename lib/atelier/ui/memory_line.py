@@ -1,0 +1,41 @@
+"""What a run will need of the device's memory, for the page, without letting the page wait for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from atelier.config.job import JobConfig
+from atelier.hosts.contract import Host
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 1.0
+"""Seconds that the page waits; a prediction that takes longer is shown the next time something changes."""
+
+
+class MemoryLine:
+    """The sentences of a job's memory plan. One prediction is worked out at a time."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._worker: threading.Thread | None = None
+
+    def about(self, job: JobConfig, sizes: Sequence[tuple[int, int]]) -> str:
+        """For pictures of `sizes` (width, height); "" while it is not known, or cannot be."""
+        if self._worker is not None and self._worker.is_alive():
+            return ""
+        found: list[str] = []
+        self._worker = threading.Thread(target=self._work_out, args=(job, list(sizes), found), daemon=True)
+        self._worker.start()
+        self._worker.join(PATIENCE)
+        return " ".join(found) if not self._worker.is_alive() else ""
+
+    def _work_out(self, job: JobConfig, sizes: list[tuple[int, int]], found: list[str]) -> None:
+        from atelier.training.memory_run import memory_lines
+
+        try:
+            found += memory_lines(job, self._host, sizes)
+        except Exception as error:  # noqa: BLE001 - advice that cannot be given is left out; the log says why
+            log.info("the memory of a step could not be predicted: %s", error)
