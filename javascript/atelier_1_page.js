@@ -91,6 +91,13 @@ window.atelier = window.atelier || {};
         document.dispatchEvent(new CustomEvent("atelier:saved"));
     };
 
+    // The same for the host's list of checkpoints.
+    atelier.refreshCheckpoints = () => {
+        const button = ["refresh_sd_model_checkpoint", "forge_refresh_checkpoint", "settings_sd_model_checkpoint_refresh"]
+            .map((id) => atelier.find(`#${id}`)).find(Boolean);
+        if (button) button.click();
+    };
+
     // Puts a LoRA and its trigger into the prompt, in place of other saves of the same run, and goes there.
     // `run` is the output name of that run.
     atelier.tryIt = (name, trigger, run) => {

@@ -16,7 +16,7 @@
         run.losses = news.losses.reset ? news.losses.rows : run.losses.concat(news.losses.rows);
         run.cursor = news.losses.cursor;
         run.seen = news.last_event;
-        let saved = false;
+        let [saved, checkpoint] = [false, false];
         for (const event of news.events) {
             if (event.kind === "sample") {
                 const src = atelier.address(`${pathOf(run.id)}/samples/${encodeURIComponent(event.file)}?v=${event.id}`);
@@ -25,6 +25,7 @@
             } else if (event.kind === "saved") {
                 run.saves = run.saves.filter((one) => one.name !== event.name).concat(event);
                 saved = true;
+                checkpoint = checkpoint || event.checkpoint;
             } else if (event.kind === "validation") {
                 run.validation = run.validation.filter((row) => row[0] < event.step).concat([[event.step, event.loss]]);
             } else if (typeof event.text === "string") {
@@ -33,6 +34,7 @@
         }
         run.news = news;
         if (saved && !run.first) atelier.refreshLoras();
+        if (checkpoint && !run.first) atelier.refreshCheckpoints();
         run.first = false;
     };
 

@@ -86,6 +86,7 @@ def test_a_run_from_start_to_done(site: Site) -> None:
     assert not more["losses"]["reset"]
     assert [row[0] for row in more["losses"]["rows"]] == list(range(4, 11))
     assert [event["kind"] for event in more["events"]] == ["saved", "status"]
+    assert more["events"][0]["checkpoint"] is False
     assert all("path" not in event for event in more["events"])
     picture = next(event for event in news["events"] if event["kind"] == "sample")
     assert site.get(f"{at}/samples/{picture['file']}").content.startswith(b"\x89PNG")

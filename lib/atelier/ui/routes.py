@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -118,15 +119,18 @@ class _Routes:
         """How a run stands, and what is new.
 
         `events` after number `since` (give `last_event` of the answer before); with `since` 0 all samples and saved
-        files, and the newest messages. `losses.rows` are [step, loss, smoothed loss] after the cursor `losses` (give
-        `losses.cursor` of the answer before); with `losses.reset` they replace what was known.
+        files, and the newest messages; `checkpoint` tells a saved checkpoint from a LoRA. `losses.rows` are [step,
+        loss, smoothed loss] after the cursor `losses` (give `losses.cursor` of the answer before); with
+        `losses.reset` they replace what was known.
         """
 
         def work() -> dict[str, Any]:
             job = self._job(job_id)
             news = job.record.view(since, losses)
             for event in news["events"]:
-                event.pop("path", None)
+                path = event.pop("path", None)
+                if event["kind"] == "saved" and path:
+                    event["checkpoint"] = Path(path).parent == self._host.folders.checkpoints
             return {**job.summary(), **news}
 
         return await self._answer(request, work)
