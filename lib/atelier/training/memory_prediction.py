@@ -25,6 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.network import build
+from atelier.config.errors import AtelierError
 from atelier.models.build import TEXT_CLASSES
 from atelier.models.families import family_named
 from atelier.models.family import Parts, SizeConditions, TextStates
@@ -33,7 +34,7 @@ from atelier.models.view import build_empty
 from atelier.training.losses import LossOptions
 from atelier.training.memory_optimizer import state_bytes
 from atelier.training.memory_request import Request
-from atelier.training.memory_tracking import LiveBytes, norms_as_on_gpu
+from atelier.training.memory_tracking import LiveBytes, can_count, norms_as_on_gpu
 from atelier.training.noise import NoiseSchedule
 from atelier.training.objective import Draws, diffusion_losses
 from atelier.training.plan import Plan
@@ -82,6 +83,8 @@ def predict(request: Request) -> Prediction:
 
     May raise whatever the libraries raise for a model or network that they cannot run on fake tensors.
     """
+    if not can_count():
+        raise AtelierError(f"Memory cannot be predicted with torch {torch.__version__}; that needs 2.3 or newer.")
     live = LiveBytes()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))

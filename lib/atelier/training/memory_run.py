@@ -19,6 +19,7 @@ from atelier.training.context import RunContext, trains_text, trains_unet
 from atelier.training.memory_cache import remembering
 from atelier.training.memory_plan import MemoryPlan, can_rest, largest_cut, make_memory_plan, needs
 from atelier.training.memory_request import Request, configs_of_file, configs_of_parts, dtype_of, request_for
+from atelier.training.memory_tracking import can_count
 from atelier.training.precision import choose
 from atelier.training.processes import process_count
 
@@ -39,7 +40,7 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
     request = _request_of_parts(context, parts)
     savers.can_rest = can_rest(request)
     savers.largest_batch = largest_cut(request)
-    if savers.recall(context.record.folder):
+    if savers.recall(context.record.folder) or not can_count():
         return
     try:
         plan = _plan_on(context.host, lease, parts, request, fresh and process_count() == 1)
@@ -69,7 +70,7 @@ def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -
     Takes seconds the first time. Known are models whose file can be looked into.
     """
     info = host.loaded_model()
-    if info is None or info.family is None or info.refusal or not sizes:
+    if info is None or info.family is None or info.refusal or not sizes or not can_count():
         return []
     if info.path is None or not info.path.is_file() or info.path.suffix != ".safetensors":
         return []
