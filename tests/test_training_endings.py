@@ -10,10 +10,21 @@ from typing import Any
 
 import pytest
 import torch
-from training_fakes import MemoryRecord, Run, TinyHost, assert_same, run, tiny_job, unchanged, write_pictures
+from training_fakes import (
+    MemoryRecord,
+    Run,
+    TinyHost,
+    assert_same,
+    predicts_nothing,
+    run,
+    tiny_job,
+    unchanged,
+    write_pictures,
+)
 
 from atelier.jobs.control import Control
 from atelier.training import latents as latents_module
+from atelier.training import memory_run
 from atelier.training import session as session_module
 from atelier.training.run import train
 from atelier.training.state import read_newest
@@ -176,9 +187,10 @@ def test_ended_in_the_middle(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_the_thread_that_trains_is_ended_from_another(
-    error: type[BaseException], pictures: Path, straight: Run, tmp_path: Path
+    error: type[BaseException], pictures: Path, straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Python does it from outside: the error appears between two of the thread's own operations."""
+    monkeypatch.setattr(memory_run, "remembering", predicts_nothing)
     record, host, ended = MemoryRecord(tmp_path / "record"), TinyHost(tmp_path), []
     reached, go_on = threading.Event(), threading.Event()
 

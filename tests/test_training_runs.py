@@ -57,6 +57,12 @@ def test_the_same_seed_gives_the_same_file(pictures: Path, one: Run, tmp_path: P
     assert all(not torch.equal(other.tensors[name], one.tensors[name]) for name in one.tensors if "lora_" in name[-20:])
 
 
+def test_predicting_its_memory_changes_nothing(pictures: Path, one: Run, tmp_path: Path) -> None:
+    done = run(tiny_job(pictures), tmp_path, predicts=True)
+    assert done.record.told("This needs about")
+    assert_same(done.tensors, one.tensors)
+
+
 def test_the_host_draws_with_what_was_learnt(one: Run) -> None:
     """The file is hot: the host's own list has it, and a prompt that names it gives another picture."""
     plain = one.host.sample(SampleRequest("zwx", width=64, height=64, steps=2, seed=1, sampler="DDIM"))

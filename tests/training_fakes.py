@@ -12,11 +12,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy
+import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -33,6 +34,8 @@ from atelier.jobs.control import Control
 from atelier.models.assets import load_tokenizers, released_config
 from atelier.models.families import family_named
 from atelier.models.family import Parts
+from atelier.training import memory_run
+from atelier.training.memory_prediction import Prediction
 from atelier.training.run import Outcome, train
 
 torch.set_num_threads(1)
@@ -246,16 +249,27 @@ def run(
     host: TinyHost | None = None,
     record: MemoryRecord | None = None,
     control: Control | None = None,
+    predicts: bool = False,
 ) -> Run:
-    """Trains below the folder `root`, and sees to it that everything else is as before."""
+    """Trains below the folder `root`, and sees to it that everything else is as before.
+
+    `predicts`: with the prediction of its memory, which takes seconds.
+    """
     host = host or TinyHost(root)
     asked = control or Control()
     record = record or MemoryRecord(root / "record")
     if on_step is not None:
         record.on_step = lambda step: on_step(step, asked)
-    with unchanged(host):
+    with unchanged(host), pytest.MonkeyPatch.context() as patch:
+        if not predicts:
+            patch.setattr(memory_run, "remembering", predicts_nothing)
         outcome = train(job, host, record, asked)
     return Run(outcome, record, host, job.settings)
+
+
+def predicts_nothing(folder: Path) -> Callable[[Any], Prediction]:
+    """In place of `memory_cache.remembering`: every run fits."""
+    return lambda request: Prediction(**{field.name: 0 for field in fields(Prediction)})
 
 
 def assert_same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:

@@ -22,11 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
 
 import torch
-from training_fakes import tiny_parts, write_pictures
+from training_fakes import predicts_nothing, tiny_parts, write_pictures
 
 from atelier.adapters.kohya_file import read_lora
 from atelier.cli import headless, train_command
 from atelier.models.save import save_checkpoint
+from atelier.training import memory_run
 
 SETTINGS = """
 output_name = "tiny"
@@ -119,6 +120,7 @@ def apart(folder: Path, one: str, other: str) -> float:
 
 def main(folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
+    memory_run.remembering = predicts_nothing
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(folder / "base", tiny_parts(), format="diffusers")
     # Nine pictures, four at once: the last batch of an epoch leaves one of two processes without a picture.
