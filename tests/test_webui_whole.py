@@ -42,7 +42,7 @@ def end(webui: WebUI, pictures: Path, how: str) -> None:
         webui.press(run, "stop")
         wait(lambda: webui.job(run)["state"] == "stopped", "the end of the run")
     elif how == "diverged":
-        run = webui.train(name, pictures, max_train_steps=500, learning_rate=1e30, max_grad_norm=0.0)
+        run = webui.train(name, pictures, max_train_steps=500, learning_rate=10.0, network_alpha=4096)
         wait(lambda: webui.job(run)["state"] == "failed", "the loss to be no number any more")
     else:
         run = webui.train(name, pictures, optimizer_type="no.such.Optimizer")

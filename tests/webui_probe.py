@@ -12,7 +12,7 @@ from webui_page import open_page, reload_page
 
 FOLDER = "atelier-test-probe"
 SCRIPT = '''
-import ctypes, gc, hashlib, json, logging, os, random, sys
+import ctypes, gc, hashlib, json, logging, os, sys
 import numpy, torch
 from modules import call_queue, script_callbacks, shared
 
@@ -40,11 +40,11 @@ def parameters():
 
 def process():
     options = getattr(shared.opts, "data", {{}})
+    # Python's own random numbers are left out: the WebUI draws some for every request.
     return {{
         "options": digest(json.dumps(options, sort_keys=True, default=str).encode()),
         "torch_random": digest(torch.get_rng_state().numpy().tobytes()),
         "numpy_random": digest(repr(numpy.random.get_state()).encode()),
-        "python_random": digest(repr(random.getstate()).encode()),
         "torch_load": repr(torch.load),
         "default_dtype": str(torch.get_default_dtype()),
         "grad_enabled": torch.is_grad_enabled(),
@@ -78,15 +78,18 @@ script_callbacks.on_app_started(lambda page, app: app.add_api_route("/atelier-te
 
 
 @contextmanager
-def probed(webui: WebUI) -> Iterator[Any]:
-    """Gives a function that looks into the process: `parameters`, `process`, `memory` in bytes."""
+def probed(webui: WebUI, script: str | None = None) -> Iterator[Any]:
+    """Gives a function that looks into the process: `parameters`, `process`, `memory` in bytes.
+
+    `script` is put there in place of the one that looks.
+    """
     folder = webui.folder / "extensions" / FOLDER
     (folder / "scripts").mkdir(parents=True, exist_ok=True)
     code = {
         key: text.replace("\n", "\n    ")
         for key, text in (("model_code", webui.kind.model_code), ("roots_code", webui.kind.roots_code))
     }
-    (folder / "scripts" / "probe.py").write_text(SCRIPT.format(**code), encoding="utf-8")
+    (folder / "scripts" / "probe.py").write_text(script or SCRIPT.format(**code), encoding="utf-8")
     try:
         with open_page(webui) as page:
             reload_page(page, webui)
