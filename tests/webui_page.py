@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,8 +47,9 @@ def visit(page: Any, webui: WebUI, query: str = "") -> None:
 
 
 def open_tab(page: Any, name: str) -> None:
-    """Clicks a tab of the top row."""
-    page.locator("#tabs > .tab-nav button, #tabs > .tab-wrapper button").get_by_text(name, exact=True).first.click()
+    """Clicks a tab of the top row; some WebUIs begin its name with a capital."""
+    tabs = page.locator("#tabs > .tab-nav button, #tabs > .tab-wrapper button")
+    tabs.get_by_text(re.compile(f"^\\s*{re.escape(name)}\\s*$", re.IGNORECASE)).first.click()
 
 
 def fill(page: Any, key: str, text: str) -> None:

@@ -28,7 +28,7 @@ def parameters():
     whole = hashlib.sha256()
     for name, value in named:
         whole.update(name.encode())
-        whole.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        whole.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return {{
         "bits": whole.hexdigest(),
         "count": len(named),
