@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from gradio_pages import handler_of
 from jobs_fakes import FakeHost, model
 from PIL import Image
 from test_ui_fields import other_value
@@ -74,11 +75,7 @@ class Page:
     def call(self, element: str, event: str) -> dict[Any, Any]:
         """Runs a handler with what the controls hold, and applies what it answers."""
         found = self.by_id[element]
-        (handler,) = [
-            known
-            for known in self.blocks.fns.values()
-            if any(target == (found._id, event) for target in known.targets)
-        ]
+        handler = handler_of(self.blocks, found, event)
         assert handler.inputs_as_dict
         answer = handler.fn({block: self.held[block] for block in handler.inputs})
         assert set(answer) <= set(handler.outputs)
@@ -273,9 +270,7 @@ def test_an_open_network_page_takes_no_folders(tmp_path: Path) -> None:
     jobs = Jobs(host, lambda *_: None)
     with gr.Blocks() as blocks:
         controls = build(jobs, host, paths=False)
-    (handler,) = [
-        known for known in blocks.fns.values() if (controls["train_data_dir"]._id, "change") in known.targets
-    ]
+    handler = handler_of(blocks, controls["train_data_dir"], "change")
     held = {block: getattr(block, "value", None) for block in handler.inputs}
     held[controls["train_data_dir"]] = str(tmp_path)
     answer = handler.fn(held)

@@ -1,0 +1,26 @@
+"""The handlers of a page's components, as Gradio 3 and as Gradio 4 and later keep them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+
+def handler_of(blocks: gr.Blocks, component: Any, event: str) -> Any:
+    """What runs on a component's event: has `fn`, `inputs`, `outputs` and `inputs_as_dict`.
+
+    Where a text box tells only when it is left, which is so without `trigger_mode`, that stands for its change.
+    """
+    found = _handlers(blocks, component._id, event)
+    if not found and event == "change" and isinstance(component, gr.Textbox):
+        found = _handlers(blocks, component._id, "blur")
+    (handler,) = found
+    return handler
+
+
+def _handlers(blocks: gr.Blocks, number: int, event: str) -> list[Any]:
+    if isinstance(blocks.fns, list):
+        told = zip(blocks.fns, blocks.dependencies)
+        return [known for known, told in told if number in told["targets"] and told["trigger"] == event]
+    return [known for known in blocks.fns.values() if (number, event) in map(tuple, known.targets)]
