@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from atelier.config.errors import AtelierError
+from atelier.training import schedulers
 from atelier.training import state as state_module
 from atelier.training.optimizers import create_optimizer
 from atelier.training.schedulers import ScheduleOptions, create_scheduler
@@ -143,6 +144,26 @@ def test_schedules(options: ScheduleOptions, factors: dict[int, float]) -> None:
         scheduler.step()
     for step, factor in factors.items():
         assert found[step] == pytest.approx(factor, abs=0.02), step
+
+
+@pytest.mark.parametrize("name", ["cosine_with_min_lr", "warmup_stable_decay"])
+def test_schedules_that_an_old_transformers_lacks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours give transformers' rates at every step."""
+    options = ScheduleOptions(name, warmup_steps=3, decay_steps=5, min_lr_ratio=0.2)
+
+    def rates() -> list[float]:
+        optimizer = create_optimizer([{"params": [torch.nn.Parameter(torch.ones(1))], "lr": 2.0}], "AdamW", 2.0, [])
+        scheduler = create_scheduler(optimizer, options, 12)
+        found = []
+        for _ in range(14):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return found
+
+    theirs = rates()
+    monkeypatch.setitem(schedulers._FUNCTIONS, name, "transformers.optimization.not_there_yet")
+    assert rates() == pytest.approx(theirs, rel=1e-12) and min(theirs[4:]) < 2.0
 
 
 def test_unknown_names_say_what_is_known() -> None:

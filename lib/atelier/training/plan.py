@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,12 +42,10 @@ class Plan:
         # Checkpointing is only active in training mode; Stable Diffusion's UNet and text encoders have no dropout.
         for module in [parts.unet, *parts.text_encoders]:
             module.train()
-            enable = getattr(module, "enable_gradient_checkpointing", None) or getattr(
-                module, "gradient_checkpointing_enable", None
-            )
-            if enable is not None:
-                enable()
-
+        if hasattr(parts.unet, "enable_gradient_checkpointing"):
+            parts.unet.enable_gradient_checkpointing()
+        for encoder in parts.text_encoders:
+            _checkpoint_text(encoder)
 
     @contextmanager
     def awake(self, device: torch.device, *modules: nn.Module | None) -> Iterator[None]:
@@ -71,6 +71,21 @@ def make_plan(settings: Settings, parts: Parts, savers: Savers) -> Plan:
         savers.pieces,
         savers.optimizer,
     )
+
+
+def _checkpoint_text(encoder: Any) -> None:
+    """Turns gradient checkpointing of a transformers model on, so that adapters inside it get their gradients.
+
+    The reentrant kind, which transformers takes by itself up to 4.x, gives none unless the input wants one too.
+    """
+    enable = getattr(encoder, "gradient_checkpointing_enable", None)
+    if enable is None:
+        return
+    if "gradient_checkpointing_kwargs" in inspect.signature(enable).parameters:
+        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        enable()
+        encoder.enable_input_require_grads()
 
 
 def _count(module: nn.Module) -> int:

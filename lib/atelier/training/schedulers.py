@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from atelier.config.errors import AtelierError
+from atelier.training.min_rate_schedules import cosine_with_min_lr, warmup_stable_decay
 from atelier.training.optimizers import import_class, is_schedule_free, parse_arguments
 
 
@@ -95,6 +96,11 @@ _FUNCTIONS = {
     "warmup_stable_decay": "transformers.optimization.get_wsd_schedule",
 }
 
+_FOR_OLDER: dict[str, Callable[..., Any]] = {
+    "cosine_with_min_lr": cosine_with_min_lr,
+    "warmup_stable_decay": warmup_stable_decay,
+}
+
 
 def _function(name: str) -> Callable[..., Any]:
     if name not in _FUNCTIONS:
@@ -102,6 +108,8 @@ def _function(name: str) -> Callable[..., Any]:
     try:
         return import_class(_FUNCTIONS[name])
     except AtelierError as error:
+        if name in _FOR_OLDER:
+            return _FOR_OLDER[name]
         raise AtelierError(f"lr_scheduler {name} needs a newer transformers than the one installed.") from error
 
 
