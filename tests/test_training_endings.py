@@ -25,6 +25,7 @@ from training_fakes import (
 from atelier.jobs.control import Control
 from atelier.training import latents as latents_module
 from atelier.training import memory_run
+from atelier.training import previews as previews_module
 from atelier.training import session as session_module
 from atelier.training.run import train
 from atelier.training.state import read_newest
@@ -155,7 +156,7 @@ def interrupted(place: str, error: type[BaseException], patch: pytest.MonkeyPatc
         "update": (torch.optim.AdamW, "step", after),
         "after the update": (session_module.Session, "take_step", after),
         "encoding": (latents_module.LatentEncoder, "encode", before),
-        "sampling": (session_module.Previews, "_draw_one", before),
+        "sampling": (previews_module.OwnSampler, "draw", before),
         "state": (session_module.Session, "capture", before),
         "file": (session_module.Session, "rates", before),
     }

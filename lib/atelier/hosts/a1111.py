@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from atelier.hosts.contract import Folders, ModelInfo, SampleRequest
+from atelier.hosts.webui import interrogators
+from atelier.hosts.webui.drawing import last_picture_kept, usual_request
 from atelier.hosts.webui.folders import folders_of
 from atelier.hosts.webui.lease import WebUILease
 from atelier.hosts.webui.memory import DeviceMemory
@@ -197,9 +199,10 @@ class A1111Host:
     def sample(self, request: SampleRequest) -> Image.Image | None:
         """Draws through the WebUI's own txt2img, in its queue."""
         from modules import shared
+        from modules.paths_internal import data_path
         from modules.processing import StableDiffusionProcessingTxt2Img, process_images
 
-        with self.queue():
+        with self.queue(), last_picture_kept(Path(data_path)):
             task = StableDiffusionProcessingTxt2Img(
                 sd_model=shared.sd_model,
                 prompt=request.prompt,
@@ -213,6 +216,8 @@ class A1111Host:
                 do_not_save_samples=True,
                 do_not_save_grid=True,
             )
+            if request.scheduler and hasattr(task, "scheduler"):
+                task.scheduler = request.scheduler
             task.scripts = self._no_scripts()
             shared.state.begin(job="atelier-sample")
             try:
@@ -222,6 +227,25 @@ class A1111Host:
                 shared.state.end()
                 task.close()
         return result.images[0] if result.images else None
+
+    # -- what the page offers -------------------------------------------------------------------------------------
+
+    def usual_request(self) -> SampleRequest:
+        """What the person draws with on the txt2img page."""
+        from modules import shared
+        from modules.paths_internal import data_path
+
+        page = getattr(shared.cmd_opts, "ui_config_file", None) or Path(data_path) / "ui-config.json"
+        return usual_request(Path(data_path), Path(page))
+
+    def captioners(self) -> tuple[str, ...]:
+        """The WebUI's interrogators."""
+        return interrogators.captioners()
+
+    def caption(self, picture: Image.Image, captioner: str) -> str:
+        """What an interrogator sees, in the queue. Raises `AtelierError`."""
+        with self.queue():
+            return interrogators.caption(picture, captioner)
 
 
 def family_of(model: Any) -> str | None:
@@ -274,9 +298,7 @@ def named_tensors(model: Any) -> list[tuple[str, Tensor]]:
         ("first_stage_model.", model.first_stage_model),
         ("conditioner." if hasattr(model, "conditioner") else "cond_stage_model.", text_module(model)),
     ]
-    return [
-        (prefix + name, parameter) for prefix, root in roots for name, parameter in root.named_parameters()
-    ]
+    return [(prefix + name, parameter) for prefix, root in roots for name, parameter in root.named_parameters()]
 
 
 def renamed(name: str) -> str:

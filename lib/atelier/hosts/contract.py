@@ -57,6 +57,8 @@ class SampleRequest:
     cfg_scale: float = 7.0
     seed: int = 0
     sampler: str = "Euler a"
+    scheduler: str = ""
+    """The noise schedule, where the host chooses it apart from the sampler; "" leaves it to the host."""
 
 
 class BaseGone(AtelierError):
@@ -139,3 +141,28 @@ def chosen_model(host: Host) -> ModelInfo | None:
     if load is not None:
         load()
     return host.loaded_model()
+
+
+def usual_request(host: Host) -> SampleRequest:
+    """What the person draws with in this host: sizes, steps, scale, sampler and negative prompt, without a prompt.
+
+    Hosts that know it offer `usual_request`; for others it is what `SampleRequest` says.
+    """
+    ask = getattr(host, "usual_request", None)
+    return SampleRequest("") if ask is None else ask()
+
+
+def captioners(host: Host) -> tuple[str, ...]:
+    """The names of the host's means to describe a picture, () when it has none.
+
+    Hosts that have some offer `captioners` and `caption(picture, name)`.
+    """
+    ask = getattr(host, "captioners", None)
+    return () if ask is None else tuple(ask())
+
+
+def caption(host: Host, picture: Image.Image, captioner: str) -> str:
+    """What the host's `captioner` sees on an RGB picture. Takes the host's queue. Raises `AtelierError`."""
+    if captioner not in captioners(host):
+        raise AtelierError(f"This WebUI has no {captioner}: write the captions into .txt files beside the pictures.")
+    return str(host.caption(picture, captioner))  # type: ignore[attr-defined]

@@ -88,12 +88,16 @@ _ALIASES: Mapping[str, str] = MappingProxyType(
 
 def sampler_named(name: str) -> Sampler:
     """The sampler of a name, in any case; kohya's names are known too. Raises `AtelierError` for another one."""
-    known = {**SAMPLERS, **_MORE}
+    found = sampler_title(name)
+    if found is None:
+        raise AtelierError(f"There is no sampler {name!r}; choose one of {', '.join(SAMPLERS)}.")
+    return {**SAMPLERS, **_MORE}[found]
+
+
+def sampler_title(name: str) -> str | None:
+    """The title of a sampler by any of its names, as WebUIs write it; None for one that is not known here."""
     wanted = _ALIASES.get(name.strip().lower().replace(" ", "_"), name.strip())
-    for title, sampler in known.items():
-        if title.lower() == wanted.lower():
-            return sampler
-    raise AtelierError(f"There is no sampler {name!r}; choose one of {', '.join(SAMPLERS)}.")
+    return next((title for title in (*SAMPLERS, *_MORE) if title.lower() == wanted.lower()), None)
 
 
 def scheduler_for(parts: Parts, sampler: str) -> Any:

@@ -53,6 +53,11 @@ class RunContext:
         return bool(self.job.settings.train_whole_model)
 
     @property
+    def host_draws(self) -> bool:
+        """True when the host's own sampler draws the samples."""
+        return draws_with_host(self.job.settings)
+
+    @property
     def rates(self) -> tuple[float, list[float]]:
         """The learning rates of the UNet and of each text encoder."""
         settings = self.job.settings
@@ -79,6 +84,22 @@ class Save:
     epoch: int
     kind: str
     """"step", "epoch", "asked" or "final"."""
+
+
+def draws_with_host(settings: Any) -> bool:
+    """True when the host is to draw the samples and can: it has only its own model."""
+    return settings.sample_with == "host" and why_not_host(settings) is None
+
+
+def why_not_host(settings: Any) -> str | None:
+    """Why our own sampler draws although the host was asked for, as a sentence; None when the host can."""
+    if settings.sample_with != "host":
+        return None
+    if settings.train_whole_model:
+        return "Samples are drawn by our own sampler: the WebUI has the model as it was, not the one in training."
+    if settings.base_weights:
+        return "Samples are drawn by our own sampler: the WebUI's model does not wear the base_weights."
+    return None
 
 
 def trains_unet(settings: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from PIL import Image
@@ -18,38 +19,33 @@ from atelier.training.plan import Plan
 from atelier.training.turns import LongTurn
 
 
+class Drawing(Protocol):
+    """What draws one picture."""
+
+    def draw(self, prompt: SamplePrompt) -> Image.Image | None:
+        """The picture, None when the person asked for an end. Raises `AtelierError`."""
+        ...
+
+
 class Previews:
-    """Draws the run's prompts with our own sampler, letting the host in after every sampling step."""
+    """Draws the run's prompts and hands the pictures to the record."""
 
     def __init__(
-        self,
-        prompts: Sequence[SamplePrompt],
-        parts: Parts,
-        network: nn.Module,
-        lease: Lease,
-        plan: Plan,
-        record: RunRecord,
-        control: RunControl,
-        clip_skip: int | None,
+        self, prompts: Sequence[SamplePrompt], drawing: Drawing, record: RunRecord, control: RunControl
     ) -> None:
         self._prompts = prompts
-        self._parts = parts
-        self._network = network
-        self._lease = lease
-        self._plan = plan
+        self._drawing = drawing
         self._record = record
         self._control = control
-        self._clip_skip = clip_skip
         self.newest: Image.Image | None = None
 
     def draw(self, step: int) -> None:
-        """Draws every prompt and hands the pictures to the record. A failure is told, and training goes on.
-
-        Stop and pause end it within one sampling step.
-        """
+        """Draws every prompt. A failure is told, and training goes on. Stop and pause end it."""
         for index, prompt in enumerate(self._prompts):
+            if index and (self._control.stopping or self._control.paused):
+                return
             try:
-                picture = self._draw_one(prompt)
+                picture = self._drawing.draw(prompt)
             except BaseGone:
                 raise
             except (AtelierError, RuntimeError, ValueError) as error:
@@ -61,11 +57,22 @@ class Previews:
                 self.newest = picture
             self._record.sample(step, index, prompt.prompt, picture)
 
-    def _asked_to_end(self) -> bool:
-        return self._control.stopping or self._control.paused
 
-    def _draw_one(self, prompt: SamplePrompt) -> Image.Image | None:
-        """The picture, None when the person asked for an end."""
+class OwnSampler:
+    """Our own sampler, letting the host in after every sampling step."""
+
+    def __init__(
+        self, parts: Parts, network: nn.Module, lease: Lease, plan: Plan, control: RunControl, clip_skip: int | None
+    ) -> None:
+        self._parts = parts
+        self._network = network
+        self._lease = lease
+        self._plan = plan
+        self._control = control
+        self._clip_skip = clip_skip
+
+    def draw(self, prompt: SamplePrompt) -> Image.Image | None:
+        """The picture, None when the person asked for an end: then it ends within one sampling step."""
         trained = self._network.training
         self._network.eval()
         device = self._parts.device
@@ -93,3 +100,6 @@ class Previews:
         finally:
             self._network.train(trained)
         return pictures[0] if pictures else None
+
+    def _asked_to_end(self) -> bool:
+        return self._control.stopping or self._control.paused

@@ -21,7 +21,7 @@ from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.data.scan import scan
 from atelier.hosts.contract import BaseGone, Host, ModelInfo
-from atelier.training.context import RunContext, Save, total_steps
+from atelier.training.context import RunContext, Save, draws_with_host, total_steps, why_not_host
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.memory_run import keep_savers
 from atelier.training.processes import process_count
@@ -88,6 +88,9 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     found = scan(job.datasets, job.trigger)
     for problem in found.problems:
         record.message(f"{problem.path.name} is left out: {problem.reason}", "warning")
+    told = why_not_host(settings)
+    if told:
+        record.message(told, "warning")
     seed = settings.seed if settings.seed is not None else derived_seed(0, job.name, str(record.folder.name))
     data = TrainingData(
         found, settings, seed, process_count(), on_problem=lambda path, reason: record.message(reason, "warning")
@@ -139,12 +142,12 @@ def sample_prompts(job: JobConfig) -> list[SamplePrompt]:
         prompts = read_sample_prompts(Path(given))
     else:
         prompts = parse_lines(given)
+    seeds = [derived_seed(0, "sample", index) % 2**32 for index in range(len(prompts))]
+    if draws_with_host(settings):
+        return [with_defaults(prompt, seed=seed) for prompt, seed in zip(prompts, seeds)]
     width, height = (side - side % 8 for side in parse_resolution(settings.resolution))
     defaults = {"width": width, "height": height, "sample_steps": 20, "sample_sampler": settings.sample_sampler}
-    return [
-        with_defaults(prompt, **defaults, seed=derived_seed(0, "sample", index) % 2**32, scale=7.0)
-        for index, prompt in enumerate(prompts)
-    ]
+    return [with_defaults(prompt, **defaults, seed=seed, scale=7.0) for prompt, seed in zip(prompts, seeds)]
 
 
 def _keep(folder: Path, state: State, record: RunRecord) -> None:

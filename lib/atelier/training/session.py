@@ -28,6 +28,7 @@ from atelier.training.context import (
     schedule_options,
 )
 from atelier.training.divergence import Guard
+from atelier.training.host_previews import previews_for
 from atelier.training.latents import LatentEncoder
 from atelier.training.memory_pieces import pieces_of
 from atelier.training.memory_run import plan_memory
@@ -37,7 +38,6 @@ from atelier.training.noise import NoiseSchedule
 from atelier.training.objective import Draws, diffusion_losses, draw
 from atelier.training.optimizers import create_optimizer, is_schedule_free
 from atelier.training.plan import make_plan
-from atelier.training.previews import Previews
 from atelier.training.processes import borrowed_accelerator, sum_gradients
 from atelier.training.randomness import seeded_globals
 from atelier.training.schedulers import create_scheduler
@@ -151,10 +151,7 @@ class Session:
         # A second copy of a whole model would be too much: its last good weights are those of the last state.
         self.guard = Guard([] if context.whole_model else self.parameters, self.step)
         self.outputs = outputs_for(context, self.network, self.plan.precision)
-        self.previews = Previews(
-            context.prompts, self.parts, self.network, lease, self.plan, context.record, context.control,
-            settings.clip_skip,
-        )  # fmt: skip
+        self.previews = previews_for(context, self.parts, self.network, lease, self.plan)
         held_out = context.data.validation()
         self.validator = None
         if held_out is not None:

@@ -107,6 +107,11 @@ class RunningSettings:
         False, "bool", "Samples", "Before training", "Also one before the first step, to compare."
     )
     sample_sampler: str = setting("ddim", "str", "Samples", "Sampler", "How samples are drawn.", choices=SAMPLERS)
+    sample_with: str = setting(
+        "own", "str", "Samples", "Drawn by",
+        "own lets the WebUI in between steps; host is the WebUI itself, as it is set to draw, with the LoRA so far.",
+        choices=("own", "host"), ours=True,
+    )  # fmt: skip
 
 
 @dataclass

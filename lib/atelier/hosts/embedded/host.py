@@ -24,6 +24,7 @@ from atelier.hosts.embedded.memory import DeviceMemory
 from atelier.hosts.embedded.queue_lock import QueueLock
 from atelier.models.checkpoint import load_checkpoint
 from atelier.models.family import Parts
+from atelier.models.samplers import SAMPLERS
 
 DEMO_BASE = Path(__file__).resolve().parents[4] / "assets" / "demo" / "base"
 
@@ -174,6 +175,11 @@ class EmbeddedHost:
     def sample(self, request: SampleRequest) -> Image.Image | None:
         """Draws one picture, `<lora:…>` tags included, without saving it. Takes the queue."""
         return self.generator.draw(request).picture
+
+    def usual_request(self) -> SampleRequest:
+        """What the page starts with: it keeps no settings of its own."""
+        side = self.native_size()
+        return SampleRequest("", width=side, height=side, cfg_scale=self.usual_cfg(), sampler=next(iter(SAMPLERS)))
 
     # --- the page ---
 
