@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from atelier.config.option import Option
 from atelier.config.schema import options
 from atelier.hosts.contract import Host
 from atelier.jobs.queue import Jobs
+from atelier.ui.captioning import describe
 from atelier.ui.fields import SIMPLE, in_words, to_control
 from atelier.ui.found_html import found_html, nothing_yet
 from atelier.ui.memory_line import MemoryLine
@@ -79,8 +80,24 @@ class Actions:
             reply.message = error_html(_unexpected(error))
         else:
             words = f"{name} is in the queue, {waiting} before it." if waiting else f"The training of {name} begins."
-            reply.message = f'<p class="atelier-ok" role="status">{html.escape(words)}</p>'
+            reply.message = ok_html(words)
         return reply
+
+    def describe(self, request: Request, captioner: str, filled: Mapping[str, Any]) -> Iterator[Reply]:
+        """Has the host write captions for the pictures without one; a reply for each picture."""
+        try:
+            for state in describe(job_of(request, self._host), self._host, captioner):
+                if state.finished:
+                    reply = self.refresh(request, filled)
+                    reply.message = ok_html(str(state)) if not state.problems else error_html(str(state))
+                    yield reply
+                else:
+                    yield Reply(message=ok_html(str(state)), filled=dict(filled))
+        except AtelierError as error:
+            yield Reply(message=error_html(in_words(error)), filled=dict(filled))
+        except Exception as error:  # a sentence for the page, the traceback for the log
+            log.exception("describing the pictures failed")
+            yield Reply(message=error_html(_unexpected(error)), filled=dict(filled))
 
     def back_to_preset(self, request: Request) -> Reply:
         """Every control but the four fields as if it had never been touched."""
@@ -140,6 +157,11 @@ def is_simple(option: Option) -> bool:
 def error_html(text: str) -> str:
     """A sentence for the page that is read out at once."""
     return f'<p class="atelier-error" role="alert">{html.escape(text)}</p>'
+
+
+def ok_html(text: str) -> str:
+    """A sentence for the page about what went well."""
+    return f'<p class="atelier-ok" role="status">{html.escape(text)}</p>'
 
 
 def _unexpected(error: Exception) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
 from atelier.config.schema import option
-from atelier.hosts.contract import Host
+from atelier.hosts.contract import Host, captioners
 from atelier.jobs.queue import Jobs
 from atelier.ui.actions import Actions
 from atelier.ui.advanced import advanced_controls
@@ -29,6 +30,9 @@ class Layout:
     found: Any = None
     reset: Any = None
     from_name: Any = None
+    captioner: Any = None
+    """With `describe`: None where the host has nothing that describes pictures."""
+    describe: Any = None
     read_file: Any = None
     write: Any = None
     written: Any = None
@@ -49,7 +53,7 @@ def build(jobs: Jobs, host: Host, paths: bool = True) -> dict[str, Any]:
     with gr.Column(elem_id="atelier_tab"):
         with gr.Row(elem_id="atelier_top"):
             with gr.Column(scale=5, min_width=320):
-                _four_fields(layout)
+                _four_fields(layout, captioners(host))
                 layout.train = gr.Button("Train", variant="primary", elem_id="atelier_train")
                 layout.message = gr.HTML("", elem_id="atelier_message")
             with gr.Column(scale=6, min_width=320):
@@ -63,7 +67,7 @@ def build(jobs: Jobs, host: Host, paths: bool = True) -> dict[str, Any]:
     return layout.controls
 
 
-def _four_fields(layout: Layout) -> None:
+def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
     layout.controls["train_data_dir"] = make_control(
         option("train_data_dir"),
         label="1. Pictures",
@@ -77,6 +81,25 @@ def _four_fields(layout: Layout) -> None:
         elem_id="atelier_files",
         height=140,
     )
+    if captioners:
+        with gr.Row(elem_id="atelier_describing"):
+            layout.captioner = component(
+                gr.Dropdown,
+                choices=list(captioners),
+                value=captioners[0],
+                label="Captions by the WebUI",
+                info="BLIP writes sentences, DeepBooru tags. At its first use the WebUI fetches it.",
+                elem_id="atelier_captioner",
+                scale=3,
+                min_width=200,
+            )
+            layout.describe = component(
+                gr.Button,
+                value="Describe pictures without a caption",
+                elem_id="atelier_describe",
+                scale=2,
+                min_width=160,
+            )
     with gr.Row():
         layout.controls["trigger"] = make_control(
             option("trigger"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from atelier.config.errors import AtelierError
@@ -79,6 +79,11 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
             return {layout.report: error_html(in_words(error))}
         return {layout.report: written.message, layout.written: written.files}
 
+    def on_describe(data: Data) -> Iterator[Data]:
+        request = request_of(data)
+        for reply in actions.describe(request, data[layout.captioner], data[layout.filled]):
+            yield answer(reply)
+
     events: list[Callable[..., Any]] = [layout.files.change, *edited(layout.from_name)]
     for key, control in controls.items():
         if option(key).group in LOOKED_AT:
@@ -86,6 +91,8 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
     for event in events:
         listen(event, on_change, inputs, outputs, latest=True)
     listen(layout.train.click, on_train, inputs, outputs, busy=True)
+    if layout.describe is not None:
+        listen(layout.describe.click, on_describe, {*inputs, layout.captioner}, outputs)
     listen(layout.reset.click, on_reset, inputs, [*outputs, layout.imported])
     listen(layout.read_file.change, on_read, {*inputs, layout.read_file}, [*outputs, layout.imported, layout.report])
     listen(layout.write.click, on_write, inputs, [layout.report, layout.written], busy=True)

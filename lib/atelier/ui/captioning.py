@@ -1,0 +1,75 @@
+"""Captions for pictures that have none, written beside them by the WebUI's own interrogator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from atelier.config.errors import AtelierError
+from atelier.config.job import JobConfig
+from atelier.data.images import open_picture
+from atelier.data.scan import Picture, scan
+from atelier.hosts.contract import Host, caption
+
+
+@dataclass(frozen=True)
+class Described:
+    """How far it has come: `done` of `total` pictures, and a sentence for each that got no caption."""
+
+    done: int
+    total: int
+    problems: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.total == 0:
+            return "Every picture has a caption already."
+        written = self.done - len(self.problems)
+        head = f"{written} of {self.total} pictures have got a caption file." if self.finished else (
+            f"Describing picture {self.done + 1} of {self.total} …"
+        )  # fmt: skip
+        return "\n".join([head, *self.problems])
+
+    @property
+    def finished(self) -> bool:
+        return self.done == self.total
+
+
+def describe(job: JobConfig, host: Host, captioner: str) -> Iterator[Described]:
+    """Describes the job's uncaptioned pictures one by one, each in a turn of the host's queue.
+
+    No file is overwritten. A picture that cannot be described is told; when the first one cannot, the others are not
+    tried. Raises `AtelierError` when there are no pictures.
+    """
+    waiting = uncaptioned(job)
+    problems: list[str] = []
+    yield Described(0, len(waiting))
+    for number, picture in enumerate(waiting, 1):
+        try:
+            text = caption(host, open_picture(picture.path).image, captioner)
+            write_caption(picture, text)
+        except (AtelierError, OSError) as error:
+            problems.append(f"{picture.path.name}: {error}")
+            if number == 1:
+                yield Described(1, 1, tuple(problems))
+                return
+        yield Described(number, len(waiting), tuple(problems))
+
+
+def uncaptioned(job: JobConfig) -> list[Picture]:
+    """The pictures to learn from that have no caption of their own. Raises `AtelierError` when there are none at all.
+
+    A job without a trigger word is looked at as if it had one: its captions are yet to come.
+    """
+    seen = scan(job.datasets, job.trigger or "something")
+    return [picture for picture in seen.training if picture.caption_source not in ("file", "metadata")]
+
+
+def write_caption(picture: Picture, text: str) -> Path:
+    """Writes the caption file of a picture. Raises `AtelierError` for an empty text, OSError when it cannot be."""
+    if not text.strip():
+        raise AtelierError("nothing was seen on it")
+    path = picture.path.with_suffix(picture.subset.caption_extension or ".txt")
+    with path.open("x", encoding="utf-8") as file:
+        file.write(" ".join(text.split()) + "\n")
+    return path
