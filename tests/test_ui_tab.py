@@ -28,6 +28,8 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "min_bucket_reso": {"max_bucket_reso": 2048},
     "max_bucket_reso": {"min_bucket_reso": 8},
     "network_train_text_encoder_only": {"network_train_unet_only": False},
+    "class_prompt": {"num_class_images": 4},
+    "num_class_images": {"class_prompt": ["a dog"]},
     "min_timestep": {"max_timestep": 900},
 }
 """Settings that a value needs beside it."""

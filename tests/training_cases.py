@@ -76,6 +76,10 @@ def place(seen: Seen) -> Any:
     return seen.run.outcome.path.parent
 
 
+def prepared(seen: Seen) -> Any:
+    return sum(1 for state, message in seen.run.record.statuses if message.startswith("Drawing class picture"))
+
+
 def ending(seen: Seen) -> Any:
     assert seen.run.outcome.path is not None
     return seen.run.outcome.path.suffix
@@ -133,6 +137,7 @@ SHUFFLED = {"shuffle_caption": True}
 BUCKETS = {"min_bucket_reso": 16, "max_bucket_reso": 64, "train_batch_size": 1, "max_train_steps": 5}
 LONG = {"max_train_steps": 4}
 SAMPLED = {"sample_prompts": "a cat --s 2 --w 32 --h 32", "sample_at_first": True}
+CLASSES = {"class_prompt": ["a cat"], "num_class_images": 1, "max_train_steps": 1}
 LARGE = {"sample_prompts": "a cat --s 2 --w 64 --h 64 --d 5 --l 2", "sample_at_first": True}
 SPLIT = {"validation_split": 0.5, "validation_seed": 1}
 WHOLE = {"train_whole_model": True, "max_train_steps": 1, "learning_rate": 1e-3}
@@ -147,6 +152,8 @@ CASES: dict[str, Case] = {
     "seed": Case({"seed": 8}),
     # pictures
     "reg_data_dir": Case({"reg_data_dir": "<others>"}, base={"train_batch_size": 8}),
+    "class_prompt": Case({"class_prompt": ["a cat", "a dog"]}, prepared, CLASSES),
+    "num_class_images": Case({"num_class_images": 2}, prepared, CLASSES),
     "in_json": Case({"in_json": "<captions>"}, base={"train_data_dir": "<others>"}),
     "resolution": Case({"resolution": "48"}, base=BUCKETS),
     "train_batch_size": Case({"train_batch_size": 1}),

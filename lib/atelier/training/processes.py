@@ -21,6 +21,11 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
 
 
+def is_main_process() -> bool:
+    """True in the process that saves: the only one, or the first of those that `accelerate launch` started."""
+    return process_count() == 1 or os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def borrowed_accelerator(device: torch.device, precision: str) -> Iterator[Accelerator]:
     """An `Accelerator` for one session; another extension's, and the environment, are as before when it ends."""

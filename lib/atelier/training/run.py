@@ -21,6 +21,7 @@ from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.data.scan import scan
 from atelier.hosts.contract import BaseGone, Host, ModelInfo
+from atelier.training.class_drawing import with_class_pictures
 from atelier.training.context import RunContext, Save, draws_with_host, total_steps, why_not_host
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.memory_run import keep_savers
@@ -85,6 +86,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     settings = job.settings
     base = loaded_base(host)
     check_writable(output_folder(settings, host.folders))
+    job = with_class_pictures(job, host, base, record, control)
     found = scan(job.datasets, job.trigger)
     for problem in found.problems:
         record.message(f"{problem.path.name} is left out: {problem.reason}", "warning")

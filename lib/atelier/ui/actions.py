@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from atelier.config.errors import AtelierError
+from atelier.config.job import JobConfig
 from atelier.config.option import Option
 from atelier.config.schema import options
 from atelier.hosts.contract import Host
 from atelier.jobs.queue import Jobs
+from atelier.training.class_pictures import class_folders
 from atelier.ui.captioning import describe
 from atelier.ui.fields import SIMPLE, in_words, to_control
 from atelier.ui.found_html import found_html, nothing_yet
@@ -53,6 +55,7 @@ class Actions:
         except Exception as error:  # the page must go on, whatever is in the folder
             log.exception("the pictures could not be looked at")
             return Reply(found=error_html(_unexpected(error)), filled=dict(filled))
+        found.notes.extend(self._class_notes(job_of(request, self._host)))
         memory = self._memory.about(job_of(request, self._host), [size for size, _ in found.buckets])
         reply = Reply(found=found_html(found, f"{self._model_line()} {memory}".strip(), self._name_note(request)))
         return self._filled(request, filled, reply, found.count)
@@ -141,6 +144,22 @@ class Actions:
         except AtelierError as error:
             return in_words(error)
         return ""
+
+    def _class_notes(self, job: JobConfig) -> list[str]:
+        """Which class pictures Train would draw first, or why it could not."""
+        model = self._host.loaded_model()
+        if model is None:
+            return []
+        try:
+            folders = class_folders(job, self._host, model)[1]
+        except AtelierError as error:
+            return [in_words(error)]
+        return [
+            f"{each.missing} of {each.count} class pictures are drawn first: {each.prompt}."
+            if each.missing
+            else f"{each.count} class pictures are there: {each.prompt}."
+            for each in folders
+        ]
 
     def _model_line(self) -> str:
         model = self._host.loaded_model()

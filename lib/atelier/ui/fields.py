@@ -22,7 +22,8 @@ SIMPLE = ("train_data_dir", "trigger", "subject", "output_name")
 SUGGESTED = frozenset(("network_module", "lr_scheduler", "sample_sampler"))
 """Settings whose choices are suggestions: another value may be typed."""
 
-TALL = {"sample_prompts": 3, "network_args": 2, "optimizer_args": 2, "lr_scheduler_args": 2, "base_weights": 2}
+TALL = {"sample_prompts": 3, "network_args": 2, "optimizer_args": 2, "lr_scheduler_args": 2, "base_weights": 2,
+        "class_prompt": 2}  # fmt: skip
 
 
 def shown_options() -> list[Option]:

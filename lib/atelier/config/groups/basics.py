@@ -31,6 +31,16 @@ class BasicSettings:
         None, "str", "Pictures", "Class pictures",
         "Pictures of the class in general, so that it keeps looking as it did; folders named like 1_cat.",
     )  # fmt: skip
+    class_prompt: list[str] = setting(
+        [], "strs", "Pictures", "Class prompt",
+        "What the class is called, as in: a photo of a dog. A line for each class; needs a number of class pictures.",
+        ours=True,
+    )  # fmt: skip
+    num_class_images: int | None = setting(
+        None, "int", "Pictures", "Class pictures to draw",
+        "So many of each class are drawn with the base before the run; those that are there already are used again.",
+        minimum=1, maximum=10000, ours=True,
+    )  # fmt: skip
     in_json: str | None = setting(
         None, "str", "Pictures", "Captions in one file",
         "kohya's metadata JSON with the captions of all pictures in the folder.", shown=False,
