@@ -90,7 +90,8 @@ class LatentCache:
         if path is None:
             return None
         try:
-            return load(path.read_bytes())["tensor"]
+            # A copy, since where in memory a tensor begins can decide the last bits of what is computed with it.
+            return load(path.read_bytes())["tensor"].clone()
         except FileNotFoundError:
             return None
         except OSError as error:

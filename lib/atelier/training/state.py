@@ -114,7 +114,8 @@ def _read(path: Path) -> State | None:
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            # Copies, since older versions of safetensors leave tensors in the mapped file, at any address.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
         values = metadata["atelier_state"]
         if _checksum(tensors, values) != metadata["checksum"]:
             return None

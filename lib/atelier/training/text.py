@@ -23,13 +23,13 @@ class TextCache:
 
     def __call__(self, captions: Sequence[str]) -> TextStates:
         """States of a batch of captions, detached."""
-        new = [caption for caption in dict.fromkeys(captions) if caption not in self._states]
-        if new:
-            with torch.no_grad():
-                encoded = self._encode(new)
-            for index, caption in enumerate(new):
-                pooled = None if encoded.pooled is None else encoded.pooled[index].clone()
-                self._states[caption] = TextStates(encoded.hidden[index].clone(), pooled)
+        for caption in dict.fromkeys(captions):
+            if caption not in self._states:
+                # One by one: in a batch, the last bits of a caption's states can depend on what is beside it.
+                with torch.no_grad():
+                    encoded = self._encode([caption])
+                pooled = None if encoded.pooled is None else encoded.pooled[0].clone()
+                self._states[caption] = TextStates(encoded.hidden[0].clone(), pooled)
         chosen = [self._states[caption] for caption in captions]
         while len(self._states) > self._limit:
             self._states.popitem(last=False)
