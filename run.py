@@ -1,7 +1,7 @@
 """Atelier without a WebUI: makes its own environment, then runs the command it was given.
 
     python run.py                      start the embedded WebUI on 127.0.0.1:7860
-    python run.py test                 run every test
+    python run.py test                 run every test, then a part of them with AUTOMATIC1111's libraries
     python run.py demo --out DIR       train the demo subject, draw before and after
     python run.py train CONFIG.toml    train without a browser
     python run.py --help               all commands
@@ -20,6 +20,23 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = HERE / ".venv"
+A1111_ENVIRONMENT = HERE / ".venv-a1111"
+"""AUTOMATIC1111's libraries as it pins them: the tests below run with them too, after all the others."""
+A1111_PYTHONS = ((3, 10), (3, 11))
+"""Those pins have wheels for no other."""
+A1111_TESTS = (
+    "test_ui_tab.py",
+    "test_ui_exchange.py",
+    "test_routes_api.py",
+    "test_config_import.py",
+    "test_config_export.py",
+    "test_adapters_files.py",
+    "test_models_view.py",
+    "test_models_text.py",
+    "test_models_checkpoint.py",
+    "test_training_runs.py",
+    "test_training_resume.py::test_stopped_and_resumed",
+)
 TORCH = "torch==2.13.0"
 """Installed first and by itself, so that a build for this machine's accelerator, once put there, is kept."""
 
@@ -35,24 +52,40 @@ def stamp_for(requirements: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def make_environment(requirements: Path) -> Path:
+def make_environment(requirements: Path, environment: Path = ENVIRONMENT) -> Path:
     """Creates or completes the environment for a requirements file and gives its interpreter.
 
     Raises subprocess.CalledProcessError when pip fails; the next start tries again.
     """
-    python = python_of(ENVIRONMENT)
-    stamp = ENVIRONMENT / f"{requirements.stem}.stamp"
+    python = python_of(environment)
+    stamp = environment / f"{requirements.stem}.stamp"
     wanted = stamp_for(requirements)
     if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return python
-    print(f"Making the environment in {ENVIRONMENT} (once, a few minutes) …", flush=True)
+    print(f"Making the environment in {environment} (once, a few minutes) …", flush=True)
     if not python.exists():
-        venv.create(ENVIRONMENT, with_pip=True, symlinks=os.name != "nt")
+        venv.create(environment, with_pip=True, symlinks=os.name != "nt")
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, TORCH], check=True)
     subprocess.run([*pip, TORCH, "-r", str(requirements)], check=True)
     stamp.write_text(wanted, encoding="utf-8")
     return python
+
+
+def run_with_a1111(environment: dict[str, str]) -> int:
+    """Runs `A1111_TESTS` with AUTOMATIC1111's libraries. Gives the exit status; 0 with a line where they cannot be."""
+    if sys.version_info[:2] not in A1111_PYTHONS:
+        version = sys.version.split()[0]
+        print(f"Not run with AUTOMATIC1111's libraries, which need Python 3.10 or 3.11; this is {version}.")
+        return 0
+    try:
+        python = make_environment(HERE / "requirements" / "a1111.txt", A1111_ENVIRONMENT)
+    except (subprocess.CalledProcessError, OSError) as error:
+        print(f"Not run with AUTOMATIC1111's libraries, which could not be installed: {error}", file=sys.stderr)
+        return 0
+    print("Now a part of the tests with AUTOMATIC1111's libraries:", flush=True)
+    tests = [str(HERE / "tests" / name) for name in A1111_TESTS]
+    return subprocess.call([str(python), "-m", "atelier.cli", "test", *tests], env=environment)
 
 
 def main() -> int:
@@ -73,6 +106,9 @@ def main() -> int:
         filter(None, [str(HERE / "lib"), environment.get("PYTHONPATH", "")])
     )
     command = [str(python), "-m", "atelier.cli", *arguments]
+    if arguments == ["test"]:
+        status = subprocess.call(command, env=environment)
+        return run_with_a1111(environment) or status
     if os.name == "nt":
         return subprocess.call(command, env=environment)
     os.execve(command[0], command, environment)
