@@ -10,6 +10,7 @@ import torch
 from training_fakes import MemoryRecord, Run, assert_same, run, tiny_job, write_pictures
 
 from atelier.training import session as session_module
+from atelier.training.rates import TRIES
 from atelier.training.state import read_newest
 
 STEPS = 6
@@ -63,6 +64,63 @@ def test_a_loss_that_is_no_number(
     else:
         assert done.outcome.path is None and done.files == []
     assert_same(again(done.record, originals, tmp_path).tensors, straight.tensors)
+
+
+@pytest.mark.parametrize("at_step", [1, 4])
+def test_a_loss_that_is_no_number_and_a_lower_rate(
+    at_step: int, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the last good state on with half the rate, as a run does that was stopped there and resumed so."""
+    calls = {"count": 0}
+    losses = session_module.diffusion_losses
+
+    def broken(*arguments: Any) -> Any:
+        calls["count"] += 1
+        return losses(*arguments) * (float("nan") if calls["count"] == at_step else 1.0)
+
+    monkeypatch.setattr(session_module, "diffusion_losses", broken)
+    done = run(tiny_job(originals, **SETTINGS, when_diverged="lower", lr_scheduler="cosine"), tmp_path)
+    good = (at_step - 1) // 2 * 2
+    assert (done.outcome.state, done.outcome.steps) == ("done", STEPS)
+    assert done.record.told(f"back to step {good}, with half the learning rate")
+    assert calls["count"] == at_step + STEPS - good
+    monkeypatch.undo()
+    plain = run(tiny_job(originals, **SETTINGS, lr_scheduler="cosine"), tmp_path / "plain")
+    rates = {row[0]: row[2]["unet"] for row in plain.record.rows}
+    for step, _, found in done.record.rows[good:]:
+        assert found["unet"] == pytest.approx(rates[step] / 2)
+    for name, tensor in done.tensors.items():
+        assert bool(torch.isfinite(tensor).all()), name
+
+
+def test_a_lower_rate_outlasts_a_pause_and_a_restart(
+    originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = {"count": 0}
+    losses = session_module.diffusion_losses
+
+    def broken(*arguments: Any) -> Any:
+        calls["count"] += 1
+        return losses(*arguments) * (float("nan") if calls["count"] == 4 else 1.0)
+
+    monkeypatch.setattr(session_module, "diffusion_losses", broken)
+    settings = {**SETTINGS, "when_diverged": "lower"}
+    straight = run(tiny_job(originals, **settings), tmp_path / "straight")
+    calls["count"] = 0
+    first = run(tiny_job(originals, **settings), tmp_path, lambda n, c: c.stop() if calls["count"] == 6 else None)
+    record = MemoryRecord(first.record.folder)
+    record.saves = list(first.record.saves)
+    second = run(tiny_job(originals, **settings), tmp_path, record=record)
+    assert [row[0] for row in second.record.rows] == [5, 6]
+    assert_same(second.tensors, straight.tensors)
+
+
+def test_lower_rates_do_not_help(originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = session_module.diffusion_losses
+    monkeypatch.setattr(session_module, "diffusion_losses", lambda *given: losses(*given) * float("nan"))
+    done = run(tiny_job(originals, **SETTINGS, when_diverged="lower"), tmp_path)
+    assert (done.outcome.state, done.outcome.steps) == ("diverged", 0)
+    assert sum("half the learning rate" in text for _, text in done.record.messages) == TRIES
 
 
 def out_of_memory() -> list[BaseException]:

@@ -16,6 +16,7 @@ from atelier.training.context import whole_text_rates
 ELSEWHERE = {
     "pretrained_model_name_or_path": "the command loads it: test_training_killed",
     "vae": "the command loads it",
+    "when_diverged": "test_training_numbers",
     "resume": "the command reads it: test_training_killed",
     "stop_text_encoder_training": "test_training_whole_model",
 }
