@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from fastapi.testclient import TestClient
 from jobs_fakes import PATIENCE, FakeHost, Steered, finished, keep_state, model
 from starlette.routing import Mount
 
+from atelier.hosts.webui.login import Login
 from atelier.jobs.queue import Jobs
 from atelier.ui.routes import register
 from atelier.ui.security import Access, Refused
@@ -261,6 +263,33 @@ def test_the_guard_is_asked_on_every_route(tmp_path: Path) -> None:
             assert site.client.request(method, path, headers={"authorization": "yes"}).status_code != 401
             checked += 1
     assert checked == 8
+
+
+LOCAL_NAMES = ["localhost:7860", "LOCALHOST", "127.0.0.1:7860", "127.1.2.3", "[::1]:7860", "192.168.0.5", "a.localhost"]
+
+
+def test_a_name_pointed_at_this_machine_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of evil.example whose name leads here is of our own origin to the browser; its name gives it away."""
+    site = Site(tmp_path, Access(local=True))
+    for name in ("evil.example", "evil.example:7860", "127.0.0.1.evil.example", "localhost.evil.example", ""):
+        for method, path in (("GET", "/jobs"), ("POST", "/jobs"), ("GET", "/settings")):
+            headers = {"host": name, "sec-fetch-site": "same-origin", "x-forwarded-host": "localhost"}
+            answer = site.client.request(method, V1 + path, headers=headers)
+            assert answer.status_code == 403, name
+    for name in LOCAL_NAMES:
+        assert site.get("/jobs", headers={"host": name}).status_code == 200, name
+    monkeypatch.setenv("ATELIER_HOSTS", "my.proxy, other.proxy")
+    assert site.get("/jobs", headers={"host": "My.Proxy:443"}).status_code == 200
+    assert site.get("/jobs", headers={"host": "evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("flags", "local"),
+    [({}, True), ({"listen": True}, False), ({"share": True}, False), ({"gradio_auth": "a:b"}, False),
+     ({"api_auth": "a:b"}, False), ({"server_name": "0.0.0.0"}, False)],
+)  # fmt: skip
+def test_where_the_name_matters(flags: dict[str, Any], local: bool) -> None:
+    assert Login(None, SimpleNamespace(**flags)).local is local
 
 
 def test_bodies_are_small(site: Site) -> None:

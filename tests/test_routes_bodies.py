@@ -104,7 +104,7 @@ def test_every_text_setting_is_known_to_be_a_path_a_class_or_just_text() -> None
         "caption_extension", "caption_separator", "caption_prefix", "caption_suffix", "keep_tokens_separator",
         "secondary_separator", "network_args", "optimizer_args", "lr_scheduler", "lr_scheduler_args", "loss_type",
         "huber_schedule", "mixed_precision", "save_model_as", "save_precision", "sample_prompts", "sample_sampler",
-        "training_comment",
+        "training_comment", "block_lr", "class_prompt", "ema_save", "freeze_blocks", "sample_with", "when_diverged",
     }  # fmt: skip
     sorted_out = texts | set(PATH_SETTINGS) | set(CODE_SETTINGS)
     unsorted = {
@@ -113,5 +113,3 @@ def test_every_text_setting_is_known_to_be_a_path_a_class_or_just_text() -> None
         if option.kind in ("str", "strs") and option.key not in sorted_out and not option.key.startswith("metadata_")
     }
     assert not unsorted
-
-

@@ -90,8 +90,11 @@ class LatentCache:
         if path is None:
             return None
         try:
+            data = path.read_bytes()
+            with contextlib.suppress(OSError):
+                os.utime(path)  # what was used last is kept longest
             # A copy, since where in memory a tensor begins can decide the last bits of what is computed with it.
-            return load(path.read_bytes())["tensor"].clone()
+            return load(data)["tensor"].clone()
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -7,6 +7,7 @@ the host's end: what was queued goes on, what was running is "interrupted" and c
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import re
 import threading
@@ -18,6 +19,7 @@ from atelier.config.names import check_output_name, free_name
 from atelier.hosts.contract import Host
 from atelier.jobs.control import Control
 from atelier.jobs.files import read_json, write_json
+from atelier.jobs.housekeeping import tidy
 from atelier.jobs.job import Job, found_job, interruption, new_job
 from atelier.jobs.lock import FolderLock
 from atelier.jobs.record import Record
@@ -189,11 +191,21 @@ class Jobs:
             try:
                 if self._claim(job, lock.acquire()):
                     self._run(job)
+                    tidy(self.host.folders.runs, self.host.folders.cache, self._picture_folders())
             finally:
                 lock.release()
                 with self._changed:
                     self._running = None
                     self._changed.notify_all()
+
+    def _picture_folders(self) -> list[str]:
+        """Folders of pictures that a run still needs, or would if it went on."""
+        found: list[str] = []
+        for job in self.jobs():
+            if job.is_open or job.resumable:
+                with contextlib.suppress(AtelierError):  # a damaged record names none
+                    found += [subset.image_dir for subset in job.config.datasets.subsets if subset.image_dir]
+        return found
 
     def _next(self) -> Job | None:
         """Waits for a run and takes it out of the queue; None when the host ends."""

@@ -66,7 +66,7 @@ class Door:
             if not login.lets_in(request.headers, request.cookies):
                 raise Refused(401, "Log in to the WebUI first.", headers=login.challenge)
 
-        register(app, self.jobs, self.host, Access(guard, login.paths))
+        register(app, self.jobs, self.host, Access(guard, login.paths, login.local))
 
 
 def apology(lacking: list[Missing]) -> str:

@@ -13,13 +13,12 @@ from atelier.config.job import JobConfig, job_from_dict, job_from_settings
 from atelier.config.names import check_output_name
 from atelier.config.schema import Settings
 from atelier.hosts.contract import Host, ModelInfo, chosen_model
+from atelier.jobs.housekeeping import UPLOADS
 from atelier.jobs.queue import Jobs
 from atelier.ui.fields import collect
 from atelier.ui.gradio_compat import DroppedFile
 from atelier.ui.uploads import keep_files
 
-UPLOADS = "uploads"
-"""Below the runs folder: the pictures that were dropped on the page."""
 PATHS = ("train_data_dir", "reg_data_dir", "conditioning_data_dir", "network_weights", "base_weights")
 """Settings of the tab that name a folder or a file."""
 

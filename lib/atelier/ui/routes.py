@@ -19,7 +19,7 @@ from atelier.jobs.files import plain
 from atelier.jobs.job import ACTIONS, Job
 from atelier.jobs.queue import Jobs
 from atelier.ui.routes_start import check_model, job_from_body
-from atelier.ui.security import PATH_SETTINGS, Access, Refused, check_origin, check_sample_name, read_body
+from atelier.ui.security import PATH_SETTINGS, Access, Refused, check_host, check_origin, check_sample_name, read_body
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +180,8 @@ class _Routes:
     # -- shared ----------------------------------------------------------------------------------------------------
 
     def _check(self, request: Request, changes: bool) -> None:
+        if self._access.local:
+            check_host(request)
         if self._access.guard is not None:
             self._access.guard(request)
         if changes:

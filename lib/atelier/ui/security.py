@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,6 +57,24 @@ class Access:
     """Called before every route; raises `Refused` for who is not logged in."""
     paths: bool = True
     """False: a run may only name folders of the host, and no class to import."""
+    local: bool = False
+    """True where only this machine is to reach the page, and no login protects it: see `check_host`."""
+
+
+def check_host(request: Request) -> None:
+    """Refuses a page of another site whose name was pointed at this machine (DNS rebinding). Raises `Refused`.
+
+    To the browser such a page is of our own origin, but its requests still carry its name in Host. Numbers cannot be
+    pointed elsewhere, and localhost is always this machine. ATELIER_HOSTS names others, as of a proxy.
+    """
+    name = _host_name(request.headers.get("host", ""))
+    if name in _known_hosts() or name == "localhost" or name.endswith(".localhost") or _is_number(name):
+        return
+    raise Refused(
+        403,
+        f"This WebUI is for its own machine only, and was asked for as {name[:100] or 'nothing'}. Open it as "
+        "localhost, or start it with ATELIER_HOSTS set to the names that it is to answer to.",
+    )
 
 
 def check_origin(request: Request) -> None:
@@ -149,8 +169,28 @@ def _check_path(key: str, text: str | None, allowed: list[Path]) -> None:
         raise Refused(403, f"{key} is outside the WebUI's folders. {_CLOSED}")
 
 
+def _host_name(header: str) -> str:
+    """ "[::1]:7860" -> "::1", "Localhost:7860" -> "localhost"."""
+    text = header.strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0].rstrip(".")
+
+
+def _is_number(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _known_hosts() -> set[str]:
+    return {name.strip().lower() for name in os.environ.get("ATELIER_HOSTS", "").split(",")} - {""}
+
+
 def _netloc(origin: str) -> str:
-    """"" for one that cannot be read."""
+    """ "" for one that cannot be read."""
     try:
         return urlsplit(origin).netloc
     except ValueError:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from atelier.config.errors import AtelierError
 from atelier.data.images import EXTENSIONS
+from atelier.jobs.housekeeping import touch
 from atelier.ui.gradio_compat import DroppedFile
 
 PICTURES = frozenset(EXTENSIONS)
@@ -55,14 +56,13 @@ def keep_files(files: Sequence[DroppedFile], pictures_folder: Path) -> Uploaded:
             wanted.append((file, name))
             total += size
     if total > LARGEST_TOTAL:
-        raise AtelierError(
-            f"The dropped files have {total / 2**30:.1f} GB; at most {LARGEST_TOTAL >> 30} can be."
-        )
+        raise AtelierError(f"The dropped files have {total / 2**30:.1f} GB; at most {LARGEST_TOTAL >> 30} can be.")
     if not any(Path(name).suffix.lower() in PICTURES for _, name in wanted):
         raise AtelierError("There is no picture among the dropped files. Drop .png, .jpg, .webp, .bmp or .avif files.")
     folder = pictures_folder / _digest(wanted)
     if not folder.is_dir():
         _copy(wanted, folder)
+    touch(folder)
     return Uploaded(folder, left_out)
 
 

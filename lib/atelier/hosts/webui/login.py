@@ -22,6 +22,8 @@ class Login:
         insecure = bool(getattr(flags, "enable_insecure_extension_access", False))
         self.paths = self._page or bool(self._api) or insecure or not listens
         """False when the page is open to the network without a login: nothing may then name a folder."""
+        self.local = not (listens or self._page or self._api)
+        """True when only this machine is to reach the page, and it has no login."""
 
     @property
     def challenge(self) -> dict[str, str]:
@@ -44,7 +46,7 @@ class Login:
 
 
 def _pairs(text: str | None) -> list[tuple[str, str]]:
-    """"a:b,c:d" -> [("a", "b"), ("c", "d")]."""
+    """ "a:b,c:d" -> [("a", "b"), ("c", "d")]."""
     found: Iterable[tuple[str, str, str]] = (item.strip().partition(":") for item in (text or "").split(","))
     return [(name, password) for name, colon, password in found if colon]
 

@@ -1,0 +1,118 @@
+"""Bounds for what gathers beside the runs: dropped pictures and cached latents. The longest unused goes first."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+UPLOADS = "uploads"
+"""Below the runs folder: the pictures that were dropped on the page, a folder for each set."""
+LATENTS = "latents"
+"""Below the cache folder."""
+GB = 1 << 30
+DAY = 24 * 3600.0
+
+
+def upload_days() -> float:
+    """Days that dropped pictures stay unused: ATELIER_UPLOAD_DAYS, else 30."""
+    return _number("ATELIER_UPLOAD_DAYS", 30.0)
+
+
+def upload_bytes() -> float:
+    """Bytes that all dropped pictures together may have: ATELIER_UPLOAD_GB, else 20 GB."""
+    return _number("ATELIER_UPLOAD_GB", 20.0) * GB
+
+
+def latent_bytes() -> float:
+    """Bytes that all cached latents together may have: ATELIER_LATENTS_GB, else 10 GB."""
+    return _number("ATELIER_LATENTS_GB", 10.0) * GB
+
+
+def tidy(runs: Path, cache: Path, in_use: Collection[str]) -> None:
+    """Removes what is beyond the bounds. `in_use` are picture folders that open or resumable runs name.
+
+    Nothing is raised: what cannot be removed stays, and the log says so.
+    """
+    needed = {_resolved(folder) for folder in in_use if folder}
+    uploads = [path for path in _entries(runs / UPLOADS) if path.is_dir() and _resolved(path) not in needed]
+    held = sum(_size(folder) for folder in needed if folder.parent == _resolved(runs / UPLOADS))
+    prune(uploads, upload_bytes() - held, upload_days(), _remove_folder)
+    latents = [path for folder in _entries(cache / LATENTS) for path in _entries(folder)]
+    prune(latents, latent_bytes(), float("inf"), lambda path: path.unlink(missing_ok=True))
+
+
+def touch(path: Path) -> None:
+    """Notes that a file or folder was used just now; where that cannot be noted, it counts as old."""
+    try:
+        os.utime(path)
+    except OSError as error:
+        log.debug("%s cannot be marked as used: %s", path, error)
+
+
+def prune(paths: Iterable[Path], most: float, days: float, remove: Callable[[Path], None]) -> list[Path]:
+    """Removes those unused for `days`, and then the longest unused until `most` bytes are left. Gives what went."""
+    known = sorted(((_used(path), _size(path), path) for path in paths), key=lambda item: (item[0], str(item[2])))
+    total, oldest, gone = sum(size for _, size, _ in known), time.time() - days * DAY, []
+    for used, size, path in known:
+        if used >= oldest and total <= most:
+            break
+        try:
+            remove(path)
+        except OSError as error:
+            log.warning("%s could not be removed: %s", path, error)
+            continue
+        total -= size
+        gone.append(path)
+    return gone
+
+
+def _remove_folder(path: Path) -> None:
+    """Out of the way first, so that nobody finds half of it."""
+    aside = path.with_name(f".{path.name.lstrip('.')}.gone") if not path.name.endswith(".gone") else path
+    if aside != path:
+        path.rename(aside)
+    shutil.rmtree(aside)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if not path.is_symlink()]
+    except OSError:
+        return []
+
+
+def _used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size(path: Path) -> int:
+    try:
+        if path.is_dir():
+            return sum(_size(inner) for inner in _entries(path))
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _resolved(path: str | Path) -> Path:
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError):
+        return Path(path)
+
+
+def _number(name: str, default: float) -> float:
+    try:
+        value = float(os.environ.get(name, ""))
+    except ValueError:
+        return default
+    return value if value >= 0 else default
