@@ -13,7 +13,7 @@ from webui_hosts import WebUI, wait
 
 TAB = "Train LoRA"
 """The title of our tab."""
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Seconds that a click may take on a busy machine."""
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
