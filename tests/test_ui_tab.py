@@ -79,7 +79,10 @@ class Page:
         found = self.by_id[element]
         handler = handler_of(self.blocks, found, event)
         assert handler.inputs_as_dict
-        answer = handler.fn({block: self.held[block] for block in handler.inputs})
+        answered = handler.fn({block: self.held[block] for block in handler.inputs})
+        answer: dict[Any, Any] = {}
+        for part in [answered] if isinstance(answered, dict) else answered:
+            answer.update(part)
         assert set(answer) <= set(handler.outputs)
         self.held.update(answer)
         return answer
@@ -91,6 +94,17 @@ class Page:
     def train(self) -> str:
         self.call("atelier_train", "click")
         return str(self.held[self.by_id["atelier_message"]])
+
+
+def test_what_is_filled_in_comes_before_the_memory(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that the person types while the memory is worked out is not written over by a preset."""
+    monkeypatch.setattr("atelier.ui.memory_line.MemoryLine.about", lambda *_: "This needs much memory.")
+    page.fill()
+    handler = handler_of(page.blocks, page.by_id["atelier_train_data_dir"], "change")
+    first, second = handler.fn({block: page.held[block] for block in handler.inputs})
+    controls = {block for key, block in page.by_id.items() if block in handler.inputs}
+    assert controls & set(first) and not controls & set(second)
+    assert "much memory" in second[page.by_id["atelier_found"]]
 
 
 @pytest.fixture
@@ -275,8 +289,8 @@ def test_an_open_network_page_takes_no_folders(tmp_path: Path) -> None:
     handler = handler_of(blocks, controls["train_data_dir"], "change")
     held = {block: getattr(block, "value", None) for block in handler.inputs}
     held[controls["train_data_dir"]] = str(tmp_path)
-    answer = handler.fn(held)
-    assert any("cannot be named" in str(value) for value in answer.values())
+    answers = list(handler.fn(held))
+    assert any("cannot be named" in str(value) for answer in answers for value in answer.values())
     jobs.close(timeout=30)
 
 

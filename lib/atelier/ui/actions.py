@@ -46,19 +46,30 @@ class Actions:
 
     def refresh(self, request: Request, filled: Mapping[str, Any]) -> Reply:
         """Looks at the pictures, and lets the untouched controls follow them."""
+        first, *more = self.refreshing(request, filled)
+        return replace(first, found=more[-1].found) if more else first
+
+    def refreshing(self, request: Request, filled: Mapping[str, Any]) -> Iterator[Reply]:
+        """The same in two parts: what to fill in comes at once, so that nobody has typed there meanwhile."""
         if not has_pictures(request):
-            return self._filled(request, filled, Reply(found=nothing_yet(self._model_line())), 0)
+            yield self._filled(request, filled, Reply(found=nothing_yet(self._model_line())), 0)
+            return
         try:
             found = self._look(request, filled)
+            name_note = self._name_note(request)
+            reply = self._filled(
+                request, filled, Reply(found=found_html(found, self._model_line(), name_note)), found.count
+            )
+            yield reply
+            job = job_of(replace(request, values={**request.values, **reply.changes}, notes=[]), self._host)
+            memory = self._memory.about(job, [size for size, _ in found.buckets])
+            if memory:
+                yield Reply(found_html(found, f"{self._model_line()} {memory}", name_note), filled=reply.filled)
         except AtelierError as error:
-            return Reply(found=error_html(in_words(error)), filled=dict(filled))
+            yield Reply(found=error_html(in_words(error)), filled=dict(filled))
         except Exception as error:  # the page must go on, whatever is in the folder
             log.exception("the pictures could not be looked at")
-            return Reply(found=error_html(_unexpected(error)), filled=dict(filled))
-        found.notes.extend(self._class_notes(job_of(request, self._host)))
-        memory = self._memory.about(job_of(request, self._host), [size for size, _ in found.buckets])
-        reply = Reply(found=found_html(found, f"{self._model_line()} {memory}".strip(), self._name_note(request)))
-        return self._filled(request, filled, reply, found.count)
+            yield Reply(found=error_html(_unexpected(error)), filled=dict(filled))
 
     def train(self, request: Request, filled: Mapping[str, Any]) -> Reply:
         """Puts the job into the queue, or says why not."""

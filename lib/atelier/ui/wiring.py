@@ -49,8 +49,9 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
             given[layout.message] = reply.message
         return given
 
-    def on_change(data: Data) -> Data:
-        return answer(actions.refresh(request_of(data), data[layout.filled]))
+    def on_change(data: Data) -> Iterator[Data]:
+        for reply in actions.refreshing(request_of(data), data[layout.filled]):
+            yield answer(reply)
 
     def on_train(data: Data) -> Data:
         return answer(actions.train(request_of(data), data[layout.filled]))
