@@ -84,6 +84,7 @@ SUBSETS = some.builds(
     alpha_mask=some.booleans(),
     face_crop_aug_range=some.none() | some.just([2.0, 4.0]),
     caption_from_name=some.booleans(),
+    loss_weight=some.sampled_from([0.0, 0.5, 1.0]),
     custom_attributes=some.just({}) | some.just({"mine": 1}),
 )
 DATASETS = some.builds(
@@ -180,7 +181,7 @@ def test_what_sd_scripts_sees_of_the_datasets() -> None:
     assert first["shuffle_caption"] is False
     assert (first["caption_prefix"], first["keep_tokens"]) == ("sks, photo of", 1)
     assert (second["caption_prefix"], second["keep_tokens"]) == ("", 0)
-    known = set(table("dataset")) - {"caption_from_name"}
+    known = set(table("dataset")) - {"caption_from_name", "loss_weight"}
     assert set(first) <= known and set(second) <= known and set(dataset) <= known
     assert isinstance(dataset["validation_split"], float)
 

@@ -60,7 +60,7 @@ def test_what_is_not_honoured_says_why(file: str) -> None:
 
 def test_the_tables_hold_nothing_else() -> None:
     assert set(table("training")) == set(names("training_keys.tsv"))
-    assert set(table("dataset")) - {"caption_from_name"} == set(names("dataset_keys.tsv"))
+    assert set(table("dataset")) - {"caption_from_name", "loss_weight"} == set(names("dataset_keys.tsv"))
 
 
 def test_honoured_training_keys_are_settings() -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from training_fakes import TinyHost, run, tiny_job, write_pictures
+from models_tiny import tiny_parts as small_parts
+from training_fakes import TinyHost, run, tiny_job, tiny_parts, write_pictures
 
 from atelier.config.errors import AtelierError
 from atelier.jobs.control import Control
 from atelier.models.checkpoint import load_checkpoint
 from atelier.models.family import Parts
+from atelier.training import saving
+from atelier.training.state import read_newest
+from atelier.training.unet_blocks import block_of, block_rates, place_in_block_lr
+from atelier.training.whole_model import WholeModel
 
 WHOLE = {"train_whole_model": True, "learning_rate": 1e-3, "save_model_as": "safetensors"}
 
@@ -106,3 +113,93 @@ def test_saves_are_limited_and_nothing_is_overwritten(tmp_path: Path, pictures: 
 def test_norms_of_adapters_are_refused(tmp_path: Path, pictures: Path) -> None:
     with pytest.raises(AtelierError, match="scale_weight_norms"):
         run(tiny_job(pictures, scale_weight_norms=1.0, **WHOLE), tmp_path / "run")
+
+
+def test_frozen_blocks_stay_and_are_not_kept(tmp_path: Path, pictures: Path) -> None:
+    found = run(tiny_job(pictures, freeze_blocks=["down", "mid", "OUT04"], **WHOLE), tmp_path / "run")
+    assert found.outcome.path is not None
+    before, after = weights(found.host.parts, "unet"), weights(load_checkpoint(found.outcome.path).parts, "unet")
+    moved = {block_of(name) for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {block_of(name) for name in before if not block_of(name).startswith(("IN", "MID", "OUT04"))}
+    assert {"TIME", "END", "OUT00"} <= moved
+    state = read_newest(found.record.folder / "state")
+    assert state is None or not any("down_blocks" in name for name in state.tensors)
+    with pytest.raises(AtelierError, match="no 'OUT11'.*OUT00"):
+        run(tiny_job(pictures, freeze_blocks=["OUT11"], **WHOLE), tmp_path / "other")
+
+
+def test_blocks_are_counted_as_in_sdxl_files() -> None:
+    names = {
+        "conv_in.weight": ("IN00", 1), "down_blocks.0.resnets.1.conv1.weight": ("IN02", 3),
+        "down_blocks.0.downsamplers.0.conv.weight": ("IN03", 4), "down_blocks.2.attentions.1.norm.weight": ("IN08", 9),
+        "mid_block.resnets.0.conv1.weight": ("MID", 10), "mid_block.attentions.0.norm.weight": ("MID", 11),
+        "mid_block.resnets.1.conv1.weight": ("MID", 12), "up_blocks.0.resnets.0.conv1.weight": ("OUT00", 13),
+        "up_blocks.0.upsamplers.0.conv.weight": ("OUT02", 15), "up_blocks.2.resnets.2.conv1.weight": ("OUT08", 21),
+        "conv_out.bias": ("END", 22), "add_embedding.linear_1.weight": ("TIME", 0),
+    }  # fmt: skip
+    assert {name: (block_of(name), place_in_block_lr(name)) for name in names} == names
+
+
+def test_rates_of_single_blocks(pictures: Path, tmp_path: Path) -> None:
+    assert block_rates("1e-5", "sdxl") == [1e-5] * 23
+    for text, words in (("1,2", "has 2 numbers"), ("fast", "must be 23 numbers"), ("-1", "none below 0")):
+        with pytest.raises(AtelierError, match=words):
+            block_rates(text, "sdxl")
+    with pytest.raises(AtelierError, match="block_lr has the blocks of SDXL"):
+        run(tiny_job(pictures, block_lr="1e-5", **WHOLE), tmp_path / "run")
+    parts = small_parts("sdxl")
+    rates = ",".join(["0"] * 13 + ["1e-5"] * 9 + ["2e-5"])
+    model = WholeModel(parts, False, block_lr=rates)
+    groups = model.parameter_groups(1e-6, [0.0])
+    assert (groups[-1]["name"], groups[-1]["lr"], groups[0]["name"]) == ("unet_block_22", 2e-5, "unet_block_13")
+    learning = {block_of(name) for name, each in parts.unet.named_parameters() if each.requires_grad}
+    assert learning and all(block.startswith("OUT") or block == "END" for block in learning)
+
+
+def test_it_goes_on_from_a_saved_checkpoint(tmp_path: Path, pictures: Path) -> None:
+    """A run that counts two steps as done takes the last two of four, and with the pictures of those two skipped."""
+    found = run(tiny_job(pictures, initial_step=2, save_every_n_steps=3, **WHOLE), tmp_path / "run")
+    assert [row[0] for row in found.record.rows] == [3, 4] and found.outcome.steps == 4
+    assert sorted(path.stem for path in found.host.folders.checkpoints.iterdir()) == ["tiny", "tiny-step00000003"]
+    by_epoch = run(tiny_job(pictures, initial_epoch=2, **WHOLE), tmp_path / "epoch")
+    assert by_epoch.record.rows == found.record.rows
+    skipped = run(tiny_job(pictures, initial_step=2, skip_until_initial_step=True, **WHOLE), tmp_path / "skipped")
+    assert [row[0] for row in skipped.record.rows] == [3, 4] and skipped.record.values != found.record.values
+    with pytest.raises(AtelierError, match="would begin at step 4"):
+        run(tiny_job(pictures, initial_step=4, **WHOLE), tmp_path / "late")
+
+
+@pytest.mark.parametrize(("form", "ending"), [("ckpt", ".ckpt"), ("diffusers", "")])
+def test_old_checkpoints_of_every_kind_go(form: str, ending: str, tmp_path: Path, pictures: Path) -> None:
+    asked = {**WHOLE, "save_model_as": form, "save_every_n_epochs": 1, "save_last_n_epochs": 1, "max_train_steps": 6}
+    found = run(tiny_job(pictures, **asked), tmp_path / "run")
+    names = sorted(path.name for path in found.host.folders.checkpoints.iterdir())
+    assert names == sorted([f"tiny{ending}", f"tiny-000002{ending}"])
+
+
+def test_a_disk_too_small_is_said_before_the_first_step(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four checkpoints are there at once: the last three by steps, and a new one before the oldest goes."""
+    size = 4 * sum(p.numel() for part in ("unet", "text", "vae") for p in weights(tiny_parts(), part).values())
+    asked = {"save_every_n_steps": 1, "save_last_n_steps": 1, "max_train_steps": 9, **WHOLE}
+    free = {"bytes": saving.MARGIN + 3 * size}
+    monkeypatch.setattr(saving.shutil, "disk_usage", lambda path: SimpleNamespace(free=free["bytes"]))
+    host = TinyHost(tmp_path / "run")
+    with pytest.raises(AtelierError, match="the 4 checkpoints and the states"):
+        run(tiny_job(pictures, **asked), tmp_path / "run", host=host)
+    assert not list(host.folders.checkpoints.iterdir())
+    free["bytes"] = saving.MARGIN + 7 * size
+    assert run(tiny_job(pictures, **asked), tmp_path / "again", host=host).outcome.state == "done"
+
+
+def test_each_concept_has_its_weight(tmp_path: Path, pictures: Path) -> None:
+    found = {}
+    for weight in (1.0, 0.0):
+        job = tiny_job(pictures, **WHOLE)
+        job.datasets.datasets[0].subsets.append(
+            replace(job.datasets.datasets[0].subsets[0], image_dir=str(write_pictures(tmp_path / "other", first=20)),
+                    loss_weight=weight)
+        )  # fmt: skip
+        found[weight] = run(job, tmp_path / f"w{weight}").record.values
+    assert found[1.0] != found[0.0] and min(found[0.0]) < min(found[1.0])

@@ -17,6 +17,7 @@ ELSEWHERE = {
     "pretrained_model_name_or_path": "the command loads it: test_training_killed",
     "vae": "the command loads it",
     "when_diverged": "test_training_numbers",
+    "block_lr": "it has the blocks of SDXL: test_training_whole_model",
     "resume": "the command reads it: test_training_killed",
     "stop_text_encoder_training": "test_training_whole_model",
 }
@@ -118,6 +119,16 @@ def text_of_model(seen: Seen) -> Any:
     assert seen.run.outcome.path is not None
     encoder = load_checkpoint(seen.run.outcome.path).parts.text_encoders[0]
     return [parameter.detach().numpy().tobytes() for parameter in encoder.parameters()]
+
+
+def unet_of_model(seen: Seen) -> Any:
+    assert seen.run.outcome.path is not None
+    unet = load_checkpoint(seen.run.outcome.path).parts.unet
+    return [parameter.detach().numpy().tobytes() for parameter in unet.parameters()]
+
+
+def noted(seen: Seen) -> Any:
+    return [step for step, _, _ in seen.run.record.rows]
 
 
 def shown(seen: Seen) -> Any:
@@ -271,6 +282,9 @@ CASES: dict[str, Case] = {
     "save_n_epoch_ratio": Case({"save_n_epoch_ratio": 2}, files, LONG),
     "save_last_n_steps": Case({"save_last_n_steps": 1}, files, {**LONG, "save_every_n_steps": 1}),
     "save_last_n_epochs": Case({"save_last_n_epochs": 1}, files, {"max_train_epochs": 4, "save_every_n_epochs": 1}),
+    "initial_step": Case({"initial_step": 1}, noted, LONG),
+    "initial_epoch": Case({"initial_epoch": 2}, noted, {**LONG, "train_batch_size": 4}),
+    "skip_until_initial_step": Case({"skip_until_initial_step": True}, weights, {**LONG, "initial_step": 1}),
     # samples
     "sample_prompts": Case({"sample_prompts": "a dog --s 2"}, prompts, SAMPLED),
     "sample_every_n_steps": Case({"sample_every_n_steps": 1}, pictures, SAMPLED),
@@ -290,6 +304,10 @@ CASES: dict[str, Case] = {
     "train_whole_model": Case({"train_whole_model": True}, place, {"max_train_steps": 1}),
     "load_when_done": Case({"load_when_done": True}, shown, WHOLE),
     "train_text_encoder": Case({"train_text_encoder": True}, text_of_model, WHOLE),
+    "fused_backward_pass": Case({"fused_backward_pass": True}, weights, {"max_grad_norm": 1e-3, "max_train_steps": 3}),
+    "freeze_blocks": Case({"freeze_blocks": ["down"]}, unet_of_model, WHOLE),
+    "ema_decay": Case({"ema_decay": 0.9}),
+    "ema_save": Case({"ema_save": "beside"}, files, {"ema_decay": 0.9}),
     "learning_rate_te": Case({"learning_rate_te": 1e-5}, rates, TEXT),
     "learning_rate_te1": Case({"learning_rate_te1": 1e-5}, rates, TEXT),
     "learning_rate_te2": Case({"learning_rate_te2": 1e-5}, lambda seen: whole_text_rates(seen.run.asked), TEXT),

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _KINDS = {
     "bool": "bool", "int": "int", "float": "float", "str": "str", "int | None": "int", "str | None": "str",
 }  # fmt: skip
-SUBSET_ONLY = {"image_dir", "metadata_file", "is_reg", "conditioning_data_dir", "alpha_mask", "caption_from_name"}
+SUBSET_ONLY = {"image_dir", "metadata_file", "is_reg", "conditioning_data_dir", "alpha_mask", "caption_from_name",
+               "loss_weight"}  # fmt: skip
 DATASET_KEYS = {item.name for item in dataclasses.fields(Dataset)} - {"subsets"}
 SUBSET_KEYS = {item.name for item in dataclasses.fields(Subset)}
 INHERITED = (DATASET_KEYS | SUBSET_KEYS) - SUBSET_ONLY
@@ -175,6 +176,8 @@ def convert(key: str, value: Any) -> Any:
 @lru_cache(maxsize=128)
 def _declared(key: str) -> Option:
     """The setting of that name where there is one, so that both have the same bounds."""
+    if key == "loss_weight":
+        return _as_option(key, "float", minimum=0, maximum=100)
     if key == "num_repeats":
         return _as_option(key, "int", minimum=0, maximum=1_000_000)
     if key == "batch_size":
@@ -210,6 +213,8 @@ def _restore(subset: Subset) -> None:
     if not isinstance(ours, Mapping):
         return
     subset.custom_attributes = {key: value for key, value in subset.custom_attributes.items() if key != OURS}
-    for key in ("caption_from_name", "caption_prefix", "keep_tokens", "is_reg", "class_tokens", "alpha_mask"):
+    for key in (
+        "caption_from_name", "loss_weight", "caption_prefix", "keep_tokens", "is_reg", "class_tokens", "alpha_mask"
+    ):  # fmt: skip
         if key in ours:
             setattr(subset, key, convert(key, ours[key]))

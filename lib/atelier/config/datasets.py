@@ -46,6 +46,8 @@ class Subset:
     cache_info: bool = False
     caption_from_name: bool = False
     """Ours: a picture without a caption file is called what its file is called."""
+    loss_weight: float = 1.0
+    """Ours: how much its pictures count; for regularisation pictures beside prior_loss_weight."""
 
 
 @dataclass

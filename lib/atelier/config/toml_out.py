@@ -124,10 +124,11 @@ def dataset_toml(job: JobConfig, for_kohya: bool = False) -> str:
 
 
 _CAPTION_FILE = {"caption_extension", "cache_info"}
+_OURS = {"caption_from_name", "loss_weight"}
 _REFUSED = {
-    "captioned": {"metadata_file", "conditioning_data_dir", "caption_from_name"},
-    "metadata": {"conditioning_data_dir", "caption_from_name", "is_reg", "class_tokens", *_CAPTION_FILE},
-    "masked": {"metadata_file", "caption_from_name", "is_reg", "class_tokens", "alpha_mask"},
+    "captioned": {"metadata_file", "conditioning_data_dir", *_OURS},
+    "metadata": {"conditioning_data_dir", *_OURS, "is_reg", "class_tokens", *_CAPTION_FILE},
+    "masked": {"metadata_file", *_OURS, "is_reg", "class_tokens", "alpha_mask"},
 }
 """Keys that sd-scripts refuses, by the kind of subset."""
 
@@ -140,7 +141,7 @@ def _subset_table(subset: Subset, for_kohya: bool) -> Any:
             continue
         if item.name in _EMPTY_TEXT and value is None:
             value = ""
-        if value is None or value == {} or (item.name == "caption_from_name" and not value):
+        if value is None or value == {} or (item.name in _OURS and value == item.default):
             continue
         table[item.name] = value
     return table
@@ -156,6 +157,8 @@ def _for_kohya(subset: Subset, trigger: str) -> Subset:
     changes: dict[str, Any] = {}
     if subset.caption_from_name:
         ours["caption_from_name"] = True
+    if subset.loss_weight != 1.0:
+        ours["loss_weight"] = subset.loss_weight
     if trigger and not subset.is_reg:
         ours |= {"caption_prefix": subset.caption_prefix or "", "keep_tokens": subset.keep_tokens}
         front = trigger + (subset.caption_separator or ",")

@@ -226,7 +226,8 @@ class TrainingData:
         pictures = [self.scan.pictures[item.draw.picture] for item in items]
         cached = [item.latents for item in items if item.latents is not None]
         pixels = [item.pixels for item in items if item.pixels is not None]
-        weights = [self.settings.prior_loss_weight if picture.is_reg else 1.0 for picture in pictures]
+        prior = self.settings.prior_loss_weight
+        weights = [picture.subset.loss_weight * (prior if picture.is_reg else 1.0) for picture in pictures]
         crops = [
             size_condition_crop(picture.size, picture.bucket, item.draw.flipped)
             for picture, item in zip(pictures, items)

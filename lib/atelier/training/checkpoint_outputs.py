@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from atelier.adapters.metadata import modelspec
 from atelier.adapters.network import Network
 from atelier.models.save import save_checkpoint
 from atelier.training.context import RunContext, Save
-from atelier.training.outputs import DTYPES, Outputs, run_facts
-from atelier.training.saving import check_space
+from atelier.training.outputs import DTYPES, EMA, Outputs, run_facts
+from atelier.training.saving import check_space, existing
 from atelier.training.whole_model import WholeModel
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,10 @@ KINDS = {
 """kohya's save_model_as -> our format and the ending of the name."""
 
 
+STATES = 2
+"""A new state is written before the oldest goes. Optimisers differ, so only the weights in it are counted."""
+
+
 class CheckpointOutputs(Outputs):
     """Writes the whole model into the host's checkpoint folder: what was trained, and the rest from the base's file."""
 
@@ -35,15 +40,43 @@ class CheckpointOutputs(Outputs):
         self._precision = precision
         self.preview = None
 
-    def _write(self, step: int, kind: str) -> Path:
+    def check_room(self) -> None:
+        """Raises `AtelierError` when the checkpoints that will stay, and the states to resume from, do not fit."""
+        context, settings = self._context, self._context.job.settings
+        calendar = context.calendar
+        steps = range(context.first_step + 1, calendar.total_steps + 1)
+        kinds = [kind for step in steps for kind in self.due(step)]
+        kept = 1 + _kept(kinds.count("epoch"), settings.save_last_n_epochs)
+        by_steps = settings.save_last_n_steps and settings.save_last_n_steps // (settings.save_every_n_steps or 1) + 1
+        kept += _kept(kinds.count("step"), by_steps)
+        averages = 2 if settings.ema_decay and settings.ema_save == "beside" else 1
+        files = self._file_size() * kept * averages
+        trained = sum(p.numel() * p.element_size() for p in self._model.parameters() if p.requires_grad)
+        states = STATES * trained
+        if _same_disk(self.folder, context.record.folder):
+            check_space(self.folder, files + states, f"the {kept * averages} checkpoints and the states of this run")
+        else:
+            check_space(self.folder, files, f"the {kept * averages} checkpoints of this run")
+            check_space(context.record.folder, states, "the states of this run")
+
+    def _file_size(self) -> int:
+        modules = (self._model.parts.unet, *self._model.parts.text_encoders, self._model.parts.vae)
+        numbers = sum(p.numel() for module in modules if module is not None for p in module.parameters())
+        return numbers * DTYPES[self._context.job.settings.save_precision].itemsize
+
+    def _discard(self, path: Path) -> None:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    def _write(self, step: int, kind: str, suffix: str) -> Path:
         context, settings = self._context, self._context.job.settings
         epoch = context.calendar.finished_epochs(step)
         form, ending = KINDS[settings.save_model_as]
         dtype = DTYPES[settings.save_precision]
-        modules = (self._model.parts.unet, *self._model.parts.text_encoders, self._model.parts.vae)
-        numbers = sum(p.numel() for module in modules if module is not None for p in module.parameters())
-        check_space(self.folder, numbers * dtype.itemsize)
-        name = self._name(step, epoch, kind)
+        check_space(self.folder, self._file_size())
+        name = self._name(step, epoch, kind) + suffix
         path, number = self.folder / f"{name}{ending}", 1
         while path.exists() and not any(save.path == path for save in context.saves):
             number += 1
@@ -77,13 +110,23 @@ class CheckpointOutputs(Outputs):
         context = self._context
         if path.parent != context.host.folders.checkpoints:
             return
-        final = any(save.path == path and save.kind == "final" for save in context.saves)
+        saved = next((save for save in context.saves if save.path == path), None)
+        final = saved is not None and saved.kind == "final" and not path.stem.endswith(EMA)
         try:
             context.host.publish_checkpoint(path, load=final and context.job.settings.load_when_done)
         except Exception as error:  # the host's own code: whatever it is, the file is whole
             log.exception("the host could not be told of %s", path)
             reason = f"{type(error).__name__}: {error}"
             context.record.message(f"{path.name} was saved; the page could not be told ({reason}).", "warning")
+
+
+def _kept(count: int, limit: int | None) -> int:
+    """How many of `count` files are there at the most; a new one is written before an old one goes."""
+    return min(count, limit + 1) if limit else count
+
+
+def _same_disk(first: Path, second: Path) -> bool:
+    return existing(first).stat().st_dev == existing(second).stat().st_dev
 
 
 def outputs_for(context: RunContext, trained: Network | WholeModel, precision: str) -> Outputs:

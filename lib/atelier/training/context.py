@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.config.sample_prompts import SamplePrompt
 from atelier.data.dataset import TrainingData
@@ -38,6 +39,12 @@ class RunContext:
     savers: Savers = field(default_factory=Savers)
     rhythm: Rhythm = field(default_factory=Rhythm)
     saves: list[Save] = field(default_factory=list)
+    rate_scale: float = 1.0
+    """What the learning rates are multiplied with, since losses were no numbers."""
+    lowered: int = 0
+    """How often, since this process began."""
+    first_step: int = 0
+    """The steps that count as done before the run: initial_step."""
 
     @property
     def accumulation(self) -> int:
@@ -70,9 +77,15 @@ class RunContext:
         return trains_text(self.job.settings)
 
     def prefetcher(self, step: int, rank: int, world: int) -> Prefetcher:
-        """Batches from optimiser step `step` on, assembled beside the training; `rank` takes its part of each."""
+        """Batches from optimiser step `step` on, assembled beside the training; `rank` takes its part of each.
+
+        The steps before initial_step have used theirs only where skip_until_initial_step says so.
+        """
         first, last = step * self.accumulation, self.calendar.total_steps * self.accumulation
-        return Prefetcher(lambda index: self.data.batch(index, self.latent_cache, rank=rank, world=world), first, last)
+        unused = 0 if self.job.settings.skip_until_initial_step else self.first_step * self.accumulation
+        return Prefetcher(
+            lambda index: self.data.batch(index - unused, self.latent_cache, rank=rank, world=world), first, last
+        )
 
 
 @dataclass(frozen=True)
@@ -189,3 +202,20 @@ def total_steps(settings: Any, batches_per_epoch: int) -> int:
     if settings.max_train_epochs:
         return -(-settings.max_train_epochs * batches_per_epoch // accumulation)
     return int(settings.max_train_steps)
+
+
+def first_step(settings: Any, calendar: Calendar) -> int:
+    """The steps that count as done: initial_step, else those before initial_epoch. Raises `AtelierError`.
+
+    As in kohya, the learning rate's schedule begins at its beginning all the same.
+    """
+    step = settings.initial_step
+    if step is None:
+        a_epoch = -(-calendar.batches_per_epoch // calendar.accumulation)
+        step = ((settings.initial_epoch or 1) - 1) * a_epoch
+    if step >= calendar.total_steps:
+        raise AtelierError(
+            f"The run would begin at step {step}, after its last one, {calendar.total_steps}: steps are counted from "
+            "the very beginning, so raise max_train_steps, or lower initial_step or initial_epoch."
+        )
+    return int(step)

@@ -31,7 +31,8 @@ def new_network(context: RunContext, parts: Parts) -> Network:
 def new_trainee(context: RunContext, parts: Parts) -> Network | WholeModel:
     """What the run trains: an adapter network, or the model itself."""
     if context.whole_model:
-        return WholeModel(parts, context.trains_text)
+        settings = context.job.settings
+        return WholeModel(parts, context.trains_text, settings.freeze_blocks, settings.block_lr)
     return new_network(context, parts)
 
 

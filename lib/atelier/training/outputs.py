@@ -30,6 +30,8 @@ from atelier.training.saving import (
 
 log = logging.getLogger(__name__)
 
+EMA = "-ema"
+"""Behind the name of a file that has the moving average of the weights, beside one that has the weights."""
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "float": torch.float32}
 
 
@@ -58,13 +60,16 @@ class Outputs:
         kinds = ["epoch"] if calendar.due(step, None, every) else []
         return kinds + (["step"] if calendar.due(step, settings.save_every_n_steps, None) else [])
 
-    def save(self, step: int, kind: str) -> Path | None:
-        """Writes one file and makes it known. `kind`: "final", "epoch", "step" or "asked".
+    def check_room(self) -> None:
+        """Raises `AtelierError` when the disk cannot hold what the run is going to write. A LoRA is small."""
+
+    def save(self, step: int, kind: str, suffix: str = "") -> Path | None:
+        """Writes one file and makes it known. `kind`: "final", "epoch", "step" or "asked". `suffix`: to its name.
 
         A disk that refuses is told as a message and costs only this file, except at the end, where it raises.
         """
         try:
-            path = self._write(step, kind)
+            path = self._write(step, kind, suffix)
         except AtelierError as error:
             if kind == "final":
                 raise
@@ -75,10 +80,10 @@ class Outputs:
         self._remove_old()
         return path
 
-    def _write(self, step: int, kind: str) -> Path:
+    def _write(self, step: int, kind: str, suffix: str) -> Path:
         context, settings = self._context, self._context.job.settings
         epoch = context.calendar.finished_epochs(step)
-        name = self._name(step, epoch, kind)
+        name = self._name(step, epoch, kind) + suffix
         tensors = self._network.state_tensors(DTYPES[settings.save_precision])
         check_space(self.folder, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
         remove_leftovers(self.folder, settings.output_name)
@@ -141,17 +146,23 @@ class Outputs:
         """save_last_n_epochs and save_last_n_steps, for files that this run wrote."""
         settings, saves = self._context.job.settings, self._context.saves
         old: list[Save] = []
-        if settings.save_last_n_epochs:
-            old += [save for save in saves if save.kind == "epoch"][: -settings.save_last_n_epochs]
-        if settings.save_last_n_steps:
-            newest = max((save.step for save in saves), default=0)
-            old += [s for s in saves if s.kind == "step" and s.step < newest - settings.save_last_n_steps]
+        for average in (False, True):
+            own = [save for save in saves if save.path.stem.endswith(EMA) == average]
+            if settings.save_last_n_epochs:
+                old += [save for save in own if save.kind == "epoch"][: -settings.save_last_n_epochs]
+            if settings.save_last_n_steps:
+                newest = max((save.step for save in own), default=0)
+                old += [s for s in own if s.kind == "step" and s.step < newest - settings.save_last_n_steps]
         for save in old:
             try:
-                remove_with_sidecars(save.path)
+                self._discard(save.path)
             except OSError as error:
                 self._context.record.message(f"{save.path.name} could not be removed: {error.strerror}.", "warning")
             saves.remove(save)
+
+    def _discard(self, path: Path) -> None:
+        """Removes a file that this run wrote, and what describes it."""
+        remove_with_sidecars(path)
 
 
 def kept_picture(folder: Path, step: int) -> Image.Image | None:

@@ -22,11 +22,13 @@ from atelier.data.latents import LatentCache
 from atelier.data.scan import scan
 from atelier.hosts.contract import BaseGone, Host, ModelInfo
 from atelier.training.class_drawing import with_class_pictures
-from atelier.training.context import RunContext, Save, draws_with_host, total_steps, why_not_host
+from atelier.training.context import RunContext, Save, draws_with_host, first_step, total_steps, why_not_host
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.memory_run import keep_savers
+from atelier.training.optimizers import optimizer_class
 from atelier.training.processes import process_count
 from atelier.training.randomness import derived_seed
+from atelier.training.rates import LOWER, TRIES, can_be_lowered
 from atelier.training.rhythm import Calendar, Rhythm
 from atelier.training.savers import is_out_of_memory
 from atelier.training.saving import check_writable, output_folder
@@ -75,6 +77,11 @@ def train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) ->
             finally:
                 state = session.keep() or state
             trained = session if session.ready else trained
+        if ending is Ending.DIVERGED and trained is not None and _lowered(context, trained):
+            state = read_newest(states)
+            step = state.step if state is not None else 0
+            record.message(f"The loss was not a number: back to step {step}, with half the learning rate.", "warning")
+            continue
         if ending is Ending.PAUSED:
             ending = _wait_while_paused(context)
         if ending is not Ending.PAUSED:
@@ -90,6 +97,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     found = scan(job.datasets, job.trigger)
     for problem in found.problems:
         record.message(f"{problem.path.name} is left out: {problem.reason}", "warning")
+    optimizer_class(settings.optimizer_type)  # said before anything is drawn or copied when it is not installed
     told = why_not_host(settings)
     if told:
         record.message(told, "warning")
@@ -115,6 +123,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
         prompts=sample_prompts(job),
         seed=seed,
         started_at=time.time(),
+        first_step=first_step(settings, calendar),
         saves=[Save(*file) for file in record.saved_files()],
         # The state of a whole model is many gigabytes: it is written less often.
         rhythm=Rhythm(1800.0 if settings.train_whole_model else 60.0),
@@ -160,6 +169,17 @@ def _keep(folder: Path, state: State, record: RunRecord) -> None:
         record.message(f"The state at step {state.step} could not be kept: {error}. Training goes on.", "warning")
 
 
+def _lowered(context: RunContext, session: Session) -> bool:
+    """Halves the rates of the next session after a loss that was no number, if that was asked for and can help."""
+    if context.job.settings.when_diverged != "lower" or not can_be_lowered(session.optimizer):
+        return False
+    if context.lowered >= TRIES:
+        return False
+    context.lowered += 1
+    context.rate_scale *= LOWER
+    return True
+
+
 def _wait_for_base(context: RunContext, message: str) -> Ending:
     """Waits until the host has the base loaded. PAUSED to go on with a session, STOPPED when the run is to end."""
     told = False
@@ -189,7 +209,7 @@ def _finish(context: RunContext, session: Session | None, ending: Ending) -> Out
     record = context.record
     if context.latent_cache.disk_problem is not None:
         record.message(context.latent_cache.disk_problem, "warning")
-    step, path = (session.step, session.write_last(ending)) if session is not None else (0, None)
+    step, path = (session.step, session.write_last(ending)) if session is not None else (context.first_step, None)
     if ending is Ending.DIVERGED:
         record.status(
             "failed",

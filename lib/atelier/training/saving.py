@@ -44,15 +44,20 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def check_space(folder: Path, size: int) -> None:
-    """Raises `AtelierError` when `folder`'s disk has no room for `size` bytes more."""
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+def existing(folder: Path) -> Path:
+    """`folder`, or the nearest one above it that exists."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def check_space(folder: Path, size: int, what: str = "the next file") -> None:
+    """Raises `AtelierError` when `folder`'s disk has no room for `size` bytes more. `what` is to be written."""
+    free = shutil.disk_usage(existing(folder)).free
     if free < size + MARGIN:
+        needs = "needs" if what == "the next file" else "need"
         raise AtelierError(
-            f"The disk of {folder} has {free / 2**20:.0f} MB free, the next file needs {size / 2**20:.0f} MB: "
+            f"The disk of {folder} has {free / 2**20:.0f} MB free, {what} {needs} {size / 2**20:.0f} MB: "
             "make room, or choose another folder."
         )
 

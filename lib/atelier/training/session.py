@@ -21,12 +21,7 @@ from atelier.data.batch import Batch
 from atelier.hosts.contract import BaseGone, Lease
 from atelier.models.family import Parts, SizeConditions, TextStates
 from atelier.training.checkpoint_outputs import outputs_for
-from atelier.training.context import (
-    RunContext,
-    loss_options,
-    noise_options,
-    schedule_options,
-)
+from atelier.training.context import RunContext, loss_options, noise_options
 from atelier.training.divergence import Guard
 from atelier.training.host_previews import previews_for
 from atelier.training.latents import LatentEncoder
@@ -36,16 +31,17 @@ from atelier.training.monitor import Monitor
 from atelier.training.networks import new_trainee, wear_base_weights
 from atelier.training.noise import NoiseSchedule
 from atelier.training.objective import Draws, diffusion_losses, draw
-from atelier.training.optimizers import create_optimizer, is_schedule_free
+from atelier.training.outputs import EMA
 from atelier.training.plan import make_plan
-from atelier.training.processes import borrowed_accelerator, sum_gradients
+from atelier.training.processes import borrowed_accelerator
 from atelier.training.randomness import seeded_globals
-from atelier.training.schedulers import create_scheduler
+from atelier.training.rates import scale_rates
 from atelier.training.state import State, pack, unpack
+from atelier.training.stepper import Stepper
 from atelier.training.stopwatch import Stopwatch
 from atelier.training.text import TextCache
 from atelier.training.validation import Validator
-from atelier.training.whole_model import OwnedLease, WholeModel
+from atelier.training.whole_model import OwnedLease
 
 
 class Ending(Enum):
@@ -63,7 +59,7 @@ class Session:
     def __init__(self, context: RunContext, keep_state: Callable[[State], None]) -> None:
         self.context = context
         self.settings = context.job.settings
-        self.step = 0
+        self.step = context.first_step
         self._keep_state = keep_state
         self._ready = False
         self._updating = False
@@ -100,9 +96,9 @@ class Session:
     def write_last(self, ending: Ending) -> Path | None:
         """The file that the run leaves: its own name when it is done, else the step's. None without a step."""
         lost = ending is Ending.DIVERGED and self.context.whole_model
-        if not self._ready or self.step == 0 or not self.is_main or lost:
+        if not self._ready or self.step == self.context.first_step or not self.is_main or lost:
             return None
-        return self.outputs.save(self.step, "final" if ending is Ending.DONE else "asked")
+        return self._save("final" if ending is Ending.DONE else "asked")
 
     # -- setting up -----------------------------------------------------------------------------------------------
 
@@ -118,7 +114,7 @@ class Session:
         self.plan = make_plan(settings, self.parts, context.savers)
         self.accelerator = stack.enter_context(borrowed_accelerator(self.device, self.plan.precision))
         # Asked once: when the session ends, the accelerator's global state is another's again.
-        self.is_main, self.scaler = self.accelerator.is_main_process, self.accelerator.scaler
+        self.is_main = self.accelerator.is_main_process
         self.alone = self.accelerator.num_processes == 1
         with lease.turn():
             self._check_base()
@@ -129,17 +125,14 @@ class Session:
             self.plan.apply(self.parts)
             with self.plan.awake(self.device, self.parts.vae, *self.parts.text_encoders):
                 pass  # from here on they rest where the plan says so
-        groups = self.network.parameter_groups(*context.rates)
-        self.parameters = [parameter for group in groups for parameter in group["params"]]
-        self.optimizer = create_optimizer(
-            groups, self.plan.optimizer or settings.optimizer_type, settings.learning_rate, settings.optimizer_args
-        )
-        self.scheduler = create_scheduler(self.optimizer, schedule_options(settings), context.calendar.total_steps)
-        if is_schedule_free(self.optimizer):
-            self.optimizer.train()  # type: ignore[attr-defined]
+        self.stepper = Stepper(context, self.network, self.plan, self.accelerator)
+        self.parameters, self.optimizer = self.stepper.parameters, self.stepper.optimizer
         if state is not None:
             self.restore(state)
-        self.stepper = self.accelerator.prepare_optimizer(self.optimizer)
+        held = state.values.get("rate_scale", 1.0) if state is not None else 1.0
+        if not context.lowered:
+            context.rate_scale = held
+        scale_rates(self.optimizer, self.stepper.scheduler, context.rate_scale / held)
         self.loss_options = loss_options(settings, self.parts.prediction_type)
         self.noise_options = noise_options(settings)
         self.noise_schedule = NoiseSchedule.create(
@@ -151,6 +144,8 @@ class Session:
         # A second copy of a whole model would be too much: its last good weights are those of the last state.
         self.guard = Guard([] if context.whole_model else self.parameters, self.step)
         self.outputs = outputs_for(context, self.network, self.plan.precision)
+        if state is None and self.is_main:
+            self.outputs.check_room()
         self.previews = previews_for(context, self.parts, self.network, lease, self.plan)
         held_out = context.data.validation()
         self.validator = None
@@ -175,8 +170,8 @@ class Session:
     def _loop(self) -> Ending:
         context, control = self.context, self.context.control
         context.record.status("running")
-        if self.step == 0 and self.settings.sample_at_first and self.is_main:
-            self._draw(0)
+        if self.step == context.first_step and self.settings.sample_at_first and self.is_main:
+            self._draw(self.step)
         good = True
         while True:
             bad, stopping, paused = self._agreed(not good, control.stopping, control.paused)
@@ -202,19 +197,21 @@ class Session:
         context = self.context
         waited = 0.0
         total = torch.zeros((), device=self.device)
-        self.optimizer.zero_grad(set_to_none=True)
-        for micro in range(context.accumulation):
-            batch = self.batches.get(self.step * context.accumulation + micro)
-            asked = time.monotonic()
-            with self.lease.turn():
-                waited += time.monotonic() - asked
-                for piece in pieces_of(batch, self.plan.pieces):
-                    total += self._forward_backward(piece, micro)
-                if micro == context.accumulation - 1:
-                    self._updating = True
-                    self._update()
-                    self.step += 1
-                    self._updating = False
+        with self.stepper.begin(self.step):
+            for micro in range(context.accumulation):
+                batch = self.batches.get(self.step * context.accumulation + micro)
+                asked = time.monotonic()
+                with self.lease.turn():
+                    waited += time.monotonic() - asked
+                    # A fused backward pass changes weights from its first moment on.
+                    self._updating = self.stepper.fused
+                    for piece in pieces_of(batch, self.plan.pieces):
+                        total += self._forward_backward(piece, micro)
+                    if micro == context.accumulation - 1:
+                        self._updating = True
+                        self.stepper.finish(self.step)
+                        self.step += 1
+                        self._updating = False
         self.loss = total if self.alone else self.accelerator.reduce(total, "sum")
         return waited
 
@@ -264,19 +261,17 @@ class Session:
         finally:
             self.network.train()
 
-    def _update(self) -> None:
-        """Clips over all weights, steps the optimiser and the schedule."""
-        settings = self.settings
-        if isinstance(self.network, WholeModel) and 0 < (settings.stop_text_encoder_training or 0) <= self.step:
-            self.network.rest_text()
-        sum_gradients(self.accelerator, self.parameters)
-        if settings.max_grad_norm:
-            self.accelerator.clip_grad_norm_(self.parameters, settings.max_grad_norm)
-        self.stepper.step()
-        if not self.stepper.step_was_skipped:
-            self.scheduler.step()
-        if settings.scale_weight_norms:
-            self.network.apply_max_norm(settings.scale_weight_norms)
+    def _save(self, kind: str) -> Path | None:
+        """A file of the weights, of their average, or one of each, as ema_save says."""
+        average, beside = self.stepper.average, self.settings.ema_save == "beside"
+        path = None
+        if average is None or beside:
+            path = self.outputs.save(self.step, kind)
+        if average is not None:
+            with average.worn():
+                saved = self.outputs.save(self.step, kind, EMA if beside else "")
+            path = path or saved
+        return path
 
     def _draw(self, step: int) -> None:
         with self.plan.awake(self.device, self.parts.vae, *self.parts.text_encoders):
@@ -321,7 +316,7 @@ class Session:
             gone = error
         self.outputs.preview = self.previews.newest
         for kind in kinds:
-            self.outputs.save(self.step, kind)
+            self._save(kind)
         if state or kinds:
             self.keep()
         if gone is not None:
@@ -355,20 +350,17 @@ class Session:
 
     def rates(self) -> dict[str, float]:
         """The learning rate of each group now, by name."""
-        groups = enumerate(self.optimizer.param_groups)
-        return {group.get("name", str(index)): float(group["lr"] or 0.0) for index, group in groups}
+        return self.stepper.rates()
 
     def capture(self) -> State:
         """The complete state after the finished steps."""
         tensors: dict[str, Tensor] = {}
         values: dict[str, Any] = {
             "base": self.context.base.identity,
+            "rate_scale": self.context.rate_scale,
             "network": pack(self.network.trained_tensors(), "network", tensors),
-            "optimizer": pack(self.optimizer.state_dict(), "optimizer", tensors),
-            "scheduler": pack(_plain(self.scheduler.state_dict()), "scheduler", tensors),
+            **self.stepper.capture(tensors),
         }
-        if self.scaler is not None:
-            values["scaler"] = pack(self.scaler.state_dict(), "scaler", tensors)
         return State(self.step, {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, values)
 
     def restore(self, state: State) -> None:
@@ -382,13 +374,5 @@ class Session:
                 f"This run was begun on another model than {base.title}: load that one to go on, or start a new run."
             )
         self.network.load_trained_tensors(unpack(state.values["network"], state.tensors))
-        self.optimizer.load_state_dict(unpack(state.values["optimizer"], state.tensors))
-        self.scheduler.load_state_dict(unpack(state.values["scheduler"], state.tensors))
-        if self.scaler is not None and "scaler" in state.values:
-            self.scaler.load_state_dict(unpack(state.values["scaler"], state.tensors))
+        self.stepper.restore(state.values, state.tensors)
         self.step = state.step
-
-
-def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """A schedule's state without the functions that some keep in it; they come with the class."""
-    return {key: value for key, value in state.items() if not callable(value)}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from atelier.config.errors import AtelierError
 from atelier.hosts.contract import Host, Lease
 from atelier.models.family import Parts
+from atelier.training import unet_blocks
 
 
 class OwnedLease(AbstractContextManager[Parts]):
@@ -49,13 +50,19 @@ class OwnedLease(AbstractContextManager[Parts]):
 class WholeModel(nn.Module):
     """The trained UNet, and text encoders if asked. Has what a session needs of an adapter network."""
 
-    def __init__(self, parts: Parts, train_text: bool) -> None:
+    def __init__(
+        self, parts: Parts, train_text: bool, freeze_blocks: Sequence[str] = (), block_lr: str | None = None
+    ) -> None:
+        """`freeze_blocks` and `block_lr` are the settings of those names, for the UNet."""
         super().__init__()
+        self._freeze_blocks = list(freeze_blocks)
+        self._block_lr = block_lr
         self.unet = parts.unet
         self.text_encoders = nn.ModuleList(parts.text_encoders if train_text else [])
         for parameter in self.parameters():
             parameter.requires_grad_(True)
         self.parts = parts
+        self._learning = {name for name, _ in self.named_parameters()}
 
     @contextmanager
     def attached(self) -> Iterator[WholeModel]:
@@ -63,20 +70,36 @@ class WholeModel(nn.Module):
         yield self
 
     def parameter_groups(self, unet_lr: float, text_encoder_lrs: Sequence[float]) -> list[dict[str, Any]]:
-        """Text encoders first, then the UNet; a rate of 0 drops the part."""
+        """Text encoders first, then the UNet; a rate of 0 drops the part, as do frozen blocks of the UNet.
+
+        Raises `AtelierError` for blocks that the UNet does not have, and when nothing is left.
+        """
         groups: list[dict[str, Any]] = []
         for index, encoder in enumerate(self.text_encoders):
             rate = text_encoder_lrs[min(index, len(text_encoder_lrs) - 1)]
             name = "text_encoder" if index == 0 else f"text_encoder_{index + 1}"
             groups.append({"params": list(encoder.parameters()), "lr": rate, "name": name})
-        groups.append({"params": list(self.unet.parameters()), "lr": unet_lr, "name": "unet"})
-        for group in groups:
-            for parameter in group["params"]:
-                parameter.requires_grad_(group["lr"] != 0)
-        kept = [group for group in groups if group["lr"] != 0]
+        groups += self._unet_groups(unet_lr)
+        kept = [group for group in groups if group["lr"] != 0 and group["params"]]
+        learning = {id(parameter) for group in kept for parameter in group["params"]}
+        for parameter in self.parameters():
+            parameter.requires_grad_(id(parameter) in learning)
         if not kept:
             raise AtelierError("Nothing is left to train: give the UNet or the text encoder a learning rate above 0.")
+        self._learning = {name for name, parameter in self.named_parameters() if id(parameter) in learning}
         return kept
+
+    def _unet_groups(self, rate: float) -> list[dict[str, Any]]:
+        named = dict(self.unet.named_parameters())
+        frozen = unet_blocks.frozen(list(named), self._freeze_blocks)
+        free = {name: parameter for name, parameter in named.items() if name not in frozen}
+        if not self._block_lr:
+            return [{"params": list(free.values()), "lr": rate, "name": "unet"}]
+        rates = unet_blocks.block_rates(self._block_lr, self.parts.family.name)
+        groups = [{"params": [], "lr": each, "name": f"unet_block_{index}"} for index, each in enumerate(rates)]
+        for name, parameter in free.items():
+            groups[unet_blocks.place_in_block_lr(name)]["params"].append(parameter)  # type: ignore[attr-defined]
+        return groups
 
     def rest_text(self) -> None:
         """From now on the text encoders stay as they are: stop_text_encoder_training."""
@@ -85,13 +108,13 @@ class WholeModel(nn.Module):
             parameter.requires_grad_(False)
 
     def trained_tensors(self) -> dict[str, Tensor]:
-        """The weights themselves, by name."""
-        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+        """The weights that learn, by name."""
+        return {name: each.detach() for name, each in self.named_parameters() if name in self._learning}
 
     @torch.no_grad()
     def load_trained_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `trained_tensors`. Raises `AtelierError` when they are of another model."""
-        own = dict(self.named_parameters())
+        own = {name: each for name, each in self.named_parameters() if name in self._learning}
         if set(own) != set(tensors):
             raise AtelierError("The saved state belongs to another kind of training; start the run anew.")
         for name, parameter in own.items():

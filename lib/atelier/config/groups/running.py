@@ -23,8 +23,14 @@ class RunningSettings:
     gradient_checkpointing: bool = setting(
         False, "bool", "Memory and precision", "Gradient checkpointing", "Much less memory, a third slower."
     )
+    when_diverged: str = setting(
+        "stop", "str", "Memory and precision", "If the loss is no number",
+        "stop keeps what was good; lower goes back to the last good state, with half the learning rate.",
+        choices=("stop", "lower"), ours=True,
+    )  # fmt: skip
     full_bf16: bool = setting(
-        False, "bool", "Memory and precision", "All in bf16", "The trained weights too: half their memory."
+        False, "bool", "Memory and precision", "All in bf16",
+        "The trained weights too: half their memory; a whole model's are rounded at random, so small steps count.",
     )
     full_fp16: bool = setting(
         False, "bool", "Memory and precision", "All in fp16", "kohya's key, kept for files; bf16 is used.", shown=False
@@ -86,13 +92,15 @@ class RunningSettings:
         None, "str", "Saving", "Resume", "For the command line: the folder of a run to go on with.", shown=False
     )
     initial_step: int | None = setting(
-        None, "int", "Saving", "First step", "Begins the schedule and the data at this step.", minimum=0, shown=False
-    )
+        None, "int", "Saving", "First step",
+        "Counts steps from here on, for going on from a saved checkpoint or LoRA; the schedule begins anew.",
+        minimum=0,
+    )  # fmt: skip
     initial_epoch: int | None = setting(
-        None, "int", "Saving", "First epoch", "Begins the schedule and the data at this epoch.", minimum=1, shown=False
+        None, "int", "Saving", "First epoch", "The same by epochs: 3 counts two epochs as done.", minimum=1
     )
     skip_until_initial_step: bool = setting(
-        False, "bool", "Saving", "Skip to it", "kohya's key: the place in the data is the step.", shown=False
+        False, "bool", "Saving", "Skip its pictures", "The pictures of the steps before the first one count as used."
     )
     sample_prompts: str | None = setting(
         None, "str", "Samples", "Sample prompts", "One a line, or a file; empty makes them from the trigger word."
@@ -150,10 +158,21 @@ class DreamboothSettings:
         None, "float", "Dreambooth", "Text encoder 2 rate", "SDXL's second.", minimum=0, maximum=10
     )
     fused_backward_pass: bool = setting(
-        False,
-        "bool",
-        "Dreambooth",
-        "Fused backward",
-        "kohya's key, kept for files; full_bf16 saves memory.",
-        shown=False,
+        False, "bool", "Dreambooth", "Step inside backward",
+        "Each gradient is used and freed as it is made: less memory; needs gradient accumulation 1.",
+    )  # fmt: skip
+    freeze_blocks: list[str] = setting(
+        [], "strs", "Dreambooth", "Frozen blocks",
+        "Parts of the UNet that stay as they are, one a line: down, mid, up, time, end, or IN00 to OUT11.", ours=True,
+    )  # fmt: skip
+    block_lr: str | None = setting(
+        None, "str", "Dreambooth", "Rates of blocks", "For SDXL: 23 rates with commas; 0 freezes a block."
     )
+    ema_decay: float | None = setting(
+        None, "float", "Dreambooth", "Average", "Saves a moving average of the weights; 0.999 is usual, empty is off.",
+        minimum=0, maximum=0.999999, ours=True,
+    )  # fmt: skip
+    ema_save: str = setting(
+        "instead", "str", "Dreambooth", "Average is saved", "Instead of the last weights, or beside them as NAME-ema.",
+        choices=("instead", "beside"), ours=True,
+    )  # fmt: skip
