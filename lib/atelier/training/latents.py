@@ -12,6 +12,7 @@ from atelier.data.batch import Batch
 from atelier.data.latents import LatentCache
 from atelier.models.family import Parts
 from atelier.training.randomness import derived_seed
+from atelier.training.vae_encoding import encode
 
 
 class LatentEncoder:
@@ -72,6 +73,6 @@ def posterior(vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor] | None:
     """Mean and standard deviation of the VAE's posterior, float32 [B, C, h, w]; None when they are not finite."""
     parameter = next(vae.parameters())
     with torch.autocast(parameter.device.type, enabled=False):
-        distribution = vae.encode(pixels.to(parameter.device, parameter.dtype)).latent_dist
+        distribution = encode(vae, pixels.to(parameter.device, parameter.dtype))
     mean, deviation = distribution.mean.float(), distribution.std.float()
     return (mean, deviation) if bool(torch.isfinite(mean).all()) else None

@@ -38,6 +38,7 @@ from atelier.training.memory_tracking import LiveBytes, can_count, norms_as_on_g
 from atelier.training.noise import NoiseSchedule
 from atelier.training.objective import Draws, diffusion_losses
 from atelier.training.plan import Plan
+from atelier.training.vae_encoding import encode
 from atelier.training.whole_model import WholeModel
 
 LATENT = 8
@@ -118,10 +119,12 @@ class _Step:
         if request.whole_model:
             base -= trained
         numbers = sum(p.numel() for p in parameters)
-        kind = "bfloat16" if self.settings.get("full_bf16") else "float32"
+        # A whole model's optimiser steps weights that are lifted to float32 for it, and keeps its moments so.
+        kind = "bfloat16" if self.settings.get("full_bf16") and not request.whole_model else "float32"
         optimizer = int(numbers * state_bytes(request.optimizer, json.dumps(self.settings["optimizer_args"]), kind))
         weights = live.now
-        gradients = trained
+        fused = self._fused()
+        gradients = max(p.numel() * p.element_size() for p in parameters) if fused else trained
         Plan("no", request.gradient_checkpointing).apply(parts)
         live.new_peak()
         text = self._text(parts, grad=False)
@@ -130,6 +133,9 @@ class _Step:
         if request.pieces > 1 or request.accumulates:
             for parameter in parameters:
                 parameter.grad = torch.zeros_like(parameter)
+        if fused:
+            for parameter in parameters:
+                parameter.register_post_accumulate_grad_hook(_freed)
         live.new_peak()
         self._forward_backward(parts, text)
         step = live.peak
@@ -145,8 +151,13 @@ class _Step:
             activations=step - weights,
             caching=caching + optimizer,
             step=step + optimizer - resting,
-            update=weights + gradients + optimizer - resting + self._scratch(parameters),
+            update=weights + gradients + optimizer - resting + self._scratch(parameters, fused),
         )
+
+    def _fused(self) -> bool:
+        """True when each weight's step is taken as soon as it has its gradient."""
+        request = self.request
+        return bool(self.settings.get("fused_backward_pass")) and request.pieces == 1 and not request.accumulates
 
     def _trained(self, parts: Parts) -> list[nn.Parameter]:
         request = self.request
@@ -177,8 +188,8 @@ class _Step:
         count = min(request.rows, max(1, self.settings.get("vae_batch_size") or 1))
         dtype = next(parts.vae.parameters()).dtype
         with torch.no_grad():
-            distribution = parts.vae.encode(torch.empty(count, 3, request.height, request.width, dtype=dtype))
-            distribution.latent_dist.mean.float()
+            distribution = encode(parts.vae, torch.empty(count, 3, request.height, request.width, dtype=dtype))
+            distribution.mean.float()
 
     def _forward_backward(self, parts: Parts, text: TextStates) -> None:
         request = self.request
@@ -202,9 +213,11 @@ class _Step:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.request.autocast is not None):
             yield
 
-    def _scratch(self, parameters: list[nn.Parameter]) -> int:
+    def _scratch(self, parameters: list[nn.Parameter], fused: bool) -> int:
         """What the update itself needs: on a GPU torch's optimisers work on all weights at once, with one copy."""
         sizes = [parameter.numel() * parameter.element_size() for parameter in parameters]
+        if fused or (self.request.whole_model and self.settings.get("full_bf16")):
+            return 4 * max(parameter.numel() * 4 for parameter in parameters)
         at_once = self.request.device != "cpu" and "8bit" not in self.request.optimizer.lower()
         return sum(sizes) if at_once else max(sizes)
 
@@ -256,6 +269,10 @@ def _recast(module: nn.Module, dtype: torch.dtype) -> None:
             if parameter is not None:
                 fresh = torch.empty(parameter.shape, dtype=dtype)
                 owner._parameters[name] = nn.Parameter(fresh, requires_grad=parameter.requires_grad)
+
+
+def _freed(parameter: Tensor) -> None:
+    parameter.grad = None
 
 
 def _bytes(modules: list[nn.Module | None]) -> int:
