@@ -65,6 +65,24 @@ def test_what_a_step_needs_follows_its_settings(request_: Request) -> None:
     assert whole.borrowed == 0 and plain.borrowed == plain.base
 
 
+def test_what_a_whole_model_saves(request_: Request) -> None:
+    """A step inside the backward pass never holds all gradients; bf16 weights need half, their moments stay float32."""
+    whole = replace(request_, whole_model=True, trains_text=False, gradient_checkpointing=True)
+
+    def with_settings(**changes: object) -> Prediction:
+        settings = json.dumps({**json.loads(whole.settings), **changes}, sort_keys=True)
+        base = "bfloat16" if changes.get("full_bf16") else "float32"
+        return predict(replace(whole, settings=settings, base_dtype=base))
+
+    plain, fused = with_settings(), with_settings(fused_backward_pass=True)
+    assert plain.gradients == plain.trained and fused.gradients < 0.2 * plain.trained
+    assert fused.step < plain.step - 0.5 * plain.trained and fused.update < plain.update
+    asked = json.dumps({**json.loads(whole.settings), "fused_backward_pass": True})
+    assert predict(replace(whole, settings=asked, pieces=2)).gradients == plain.gradients
+    half = with_settings(full_bf16=True)
+    assert half.trained == pytest.approx(plain.trained / 2) and half.optimizer == pytest.approx(plain.optimizer)
+
+
 def test_live_bytes_follow_real_tensors() -> None:
     with LiveBytes() as live:
         first = torch.zeros(1000)

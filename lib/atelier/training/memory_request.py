@@ -58,7 +58,7 @@ class Request:
 NETWORK_KEYS = (
     "network_module", "network_dim", "network_alpha", "network_args", "network_dropout", "network_train_unet_only",
     "network_train_text_encoder_only", "clip_skip", "max_token_length", "vae_batch_size", "cache_latents",
-    "optimizer_args", "max_grad_norm", "full_bf16",
+    "optimizer_args", "max_grad_norm", "full_bf16", "fused_backward_pass",
 )  # fmt: skip
 """The settings that a prediction reads."""
 
