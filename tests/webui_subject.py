@@ -1,0 +1,124 @@
+"""Teaches a running WebUI the demo subject through its training tab, in Chromium, and draws before and after.
+
+    python tests/webui_subject.py URL DIR OUT.png [STEPS]
+
+URL and DIR as for run.py test. Made for a small base of 64 px that knows shapes. Prints the similarity to the training
+pictures (atelier.demo.measure.subject_similarity) and how many known prompts keep their colour, before and after.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "lib"))
+
+from PIL import Image, ImageDraw  # noqa: E402
+from webui_hosts import WebUI  # noqa: E402
+from webui_page import TAB, fill, open_page, open_tab  # noqa: E402
+
+from atelier.config.schema import option  # noqa: E402
+from atelier.demo.classify import classify  # noqa: E402
+from atelier.demo.measure import subject_similarity  # noqa: E402
+
+SUBJECT = tuple(f"a zwx badge on a {colour} background" for colour in ("white", "yellow", "blue"))
+KNOWN = ("a red circle", "a blue square", "a green star", "a yellow ring", "a purple triangle", "an orange cross")
+SEEDS = (11, 22, 33)
+SIDE, GAP, TOP = 128, 6, 22
+LEARNING = {
+    "max_train_steps": "200",
+    "learning_rate": "0.003",
+    "text_encoder_lr": "0.001",
+    "train_batch_size": "4",
+    "network_dim": "8",
+    "network_alpha": "8",
+}
+
+
+def train(webui: WebUI, name: str, learning: dict[str, str]) -> str:
+    """Fills the tab in as a person does and presses Train. Gives the run's id, once it is done."""
+    with open_page(webui) as page:
+        open_tab(page, TAB)
+        fill(page, "train_data_dir", str(ROOT / "assets" / "demo" / "subject"))
+        fill(page, "trigger", "zwx")
+        fill(page, "output_name", name)
+        page.locator("#atelier_found").get_by_text(re.compile("7 ")).first.wait_for()
+        advanced = page.locator("#atelier_advanced")
+        advanced.locator(".label-wrap").first.click()
+        opened = set()
+        for key, value in {"resolution": "64,64", **learning}.items():
+            group = option(key).group
+            if group not in opened:
+                advanced.locator(".label-wrap").get_by_text(re.compile(f"^{group}")).first.click()
+                opened.add(group)
+            fill(page, key, value)
+        page.locator("#atelier_train").click()
+        page.wait_for_function("(document.querySelector('#atelier_state') || {}).textContent === 'Training'")
+        run = next(job["id"] for job in webui.ask("/atelier/v1/jobs")["jobs"] if job["name"] == name)
+        webui.until(run)
+        return str(run)
+
+
+def drawn(webui: WebUI, lora: str = "") -> tuple[list[Image.Image], list[Image.Image]]:
+    """Pictures of the subject and of what the base knew."""
+    settings: dict[str, Any] = {"steps": 12, "cfg_scale": 3, "sampler_name": "DDIM"}
+
+    def one(prompt: str, seed: int) -> Image.Image:
+        return Image.fromarray(webui.draw(f"{prompt} {lora}".strip(), seed=seed, **settings))
+
+    subject = [one(prompt, seed) for prompt, seed in zip(SUBJECT, SEEDS)]
+    return subject, [one(prompt, 7) for prompt in KNOWN]
+
+
+def likeness(pictures: Sequence[Image.Image], subject: Sequence[Image.Image]) -> float:
+    """Mean similarity of pictures to the training pictures."""
+    return sum(subject_similarity(picture, subject) for picture in pictures) / len(pictures)
+
+
+def kept(pictures: list[Image.Image]) -> int:
+    """How many pictures of `KNOWN` have the colour that was asked for."""
+    return sum(classify(picture).colour == prompt.split()[1] for picture, prompt in zip(pictures, KNOWN))
+
+
+def sheet(rows: dict[str, list[Image.Image]]) -> Image.Image:
+    """Rows of pictures, each under its name."""
+    width = max(len(row) for row in rows.values()) * (SIDE + GAP) + GAP
+    page = Image.new("RGB", (width, len(rows) * (SIDE + TOP + GAP)), "white")
+    for place, (name, row) in enumerate(rows.items()):
+        top = place * (SIDE + TOP + GAP)
+        ImageDraw.Draw(page).text((GAP, top + 6), name, fill="black")
+        for column, picture in enumerate(row):
+            page.paste(picture.resize((SIDE, SIDE), Image.Resampling.NEAREST), (GAP + column * (SIDE + GAP), top + TOP))
+    return page
+
+
+def main(address: str, folder: str, out: str, steps: str = LEARNING["max_train_steps"]) -> None:
+    """Draws, trains, draws again, and writes one sheet of it all."""
+    webui = WebUI(address, Path(folder))
+    pictures = [
+        Image.open(path).convert("RGB") for path in sorted((ROOT / "assets" / "demo" / "subject").glob("*.png"))
+    ]
+    name = "zwx" + uuid.uuid4().hex[:4]
+    subject, known = drawn(webui)
+    run = train(webui, name, {**LEARNING, "max_train_steps": steps})
+    learnt, still = drawn(webui, f"<lora:{name}:1>")
+    rows = {
+        "training pictures": pictures[:6],
+        "subject, before: " + "; ".join(SUBJECT): subject,
+        f"subject, with <lora:{name}:1>": learnt,
+        "known, before: " + "; ".join(KNOWN): known,
+        "known, with the LoRA": still,
+    }
+    sheet(rows).save(out)
+    print("run", run, "steps", webui.job(run)["step"])
+    print(f"similarity {likeness(subject, pictures):.3f} -> {likeness(learnt, pictures):.3f}")
+    print(f"known colours {kept(known)}/{len(KNOWN)} -> {kept(still)}/{len(KNOWN)}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:5])
