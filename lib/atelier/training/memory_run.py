@@ -123,7 +123,9 @@ def _request(
     vae_dtype: str,
 ) -> Request:
     settings = job.settings
-    precision = choose(settings.mixed_precision, device, _count(json.dumps(configs["unet"], sort_keys=True)))
+    # A whole model is trained on a copy in another precision.
+    base = None if settings.train_whole_model else getattr(torch, dtype, None)
+    precision = choose(settings.mixed_precision, device, _count(json.dumps(configs["unet"], sort_keys=True)), base)
     return request_for(
         settings, family, configs, size, _batch(job), precision,
         trains_unet=trains_unet(settings), trains_text=trains_text(settings), base_dtype=dtype, vae_dtype=vae_dtype,

@@ -63,7 +63,8 @@ class Plan:
 
 def make_plan(settings: Settings, parts: Parts, savers: Savers) -> Plan:
     """The plan for a session on these parts. Raises `AtelierError` when the device cannot do what was asked."""
-    precision = choose(settings.mixed_precision, parts.device, _count(parts.unet))
+    base = next(parts.unet.parameters()).dtype
+    precision = choose(settings.mixed_precision, parts.device, _count(parts.unet), base)
     return Plan(
         precision,
         settings.gradient_checkpointing or savers.gradient_checkpointing,

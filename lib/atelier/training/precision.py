@@ -23,14 +23,19 @@ def computes_bf16(device: torch.device) -> bool:
     return False
 
 
-def choose(asked: str, device: torch.device, unet_parameters: int) -> str:
+def choose(asked: str, device: torch.device, unet_parameters: int, base: torch.dtype | None = None) -> str:
     """ "no", "fp16" or "bf16" for kohya's mixed_precision, or for "auto" the best that the device has.
+
+    On a GPU a borrowed `base` in fp16 is computed in fp16, with scaled losses, as the host draws with it: in bf16,
+    autocast would make a copy of every weight and keep it for the backward pass.
 
     Raises `AtelierError` when the device cannot do what was asked.
     """
     if asked == "auto":
         if device.type == "cpu":
             return "bf16" if unet_parameters >= LARGE and computes_bf16(device) else "no"
+        if device.type == "cuda" and base is torch.float16:
+            return "fp16"
         if computes_bf16(device):
             return "bf16"
         return "fp16" if device.type == "cuda" else "no"

@@ -1,0 +1,211 @@
+"""UNet blocks that rest in the processor's memory and are on the device only while they compute.
+
+A frozen base needs no copy back: a block gets copies of its weights before its forward pass, and they are let go after
+it. With gradient checkpointing the backward pass computes each block's forward pass again, fetches its weights for
+that, and autograd keeps them until the block's gradients are done. While a block computes, the next one is fetched.
+
+`fp8`: the copies stay on the device as float8, half of fp16, and are cast up block by block. That changes the base a
+little; streaming alone changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+UNITS = (BasicTransformerBlock, ResnetBlock2D)
+"""What gradient checkpointing computes again as a whole, and nearly all of a UNet's weights."""
+FP8 = getattr(torch, "float8_e4m3fn", None)
+"""None where torch has no such type."""
+
+
+def units_of(unet: nn.Module) -> list[nn.Module]:
+    """The blocks that are streamed, in the order of the modules."""
+    return [module for module in unet.modules() if isinstance(module, UNITS)]
+
+
+def streamed_bytes(unet: nn.Module) -> int:
+    """Bytes of the frozen weights that rest while they are not needed."""
+    weights = (weight for unit in units_of(unet) for _, _, weight in _weights(unit))
+    return sum(weight.numel() * weight.element_size() for weight in weights)
+
+
+class Streamed:
+    """A UNet whose blocks are fetched as they compute, from `begin` to `end`. Trained weights are left alone.
+
+    `fetch` makes a device's copy of a weight; by default on `device`, beside what the device computes.
+    """
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        device: torch.device,
+        fp8: bool = False,
+        fetch: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        if fp8 and FP8 is None:
+            raise ValueError("this torch has no float8_e4m3fn")
+        self._unet = unet
+        self._device = device
+        self._fetch = fetch or self._copied
+        self._side: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._fp8 = fp8
+        self._units: list[_Unit] = []
+        self._others: list[tuple[nn.Module, str, nn.Parameter]] = []
+        self._ahead: tuple[int, list[nn.Parameter], Any] | None = None
+        self._first: int | None = None
+        self._last: int | None = None
+        self._next: dict[int, int] = {}
+        """In which order blocks compute, as it was seen."""
+        self._before: dict[int, int] = {}
+
+    def begin(self) -> None:
+        """From here on blocks come and go by themselves; all other weights go to the device now."""
+        streamed: set[int] = set()
+        for unit in units_of(self._unet):
+            weights = _weights(unit)
+            streamed |= {id(weight) for _, _, weight in weights}
+            self._units.append(_Unit(self, len(self._units), unit, weights))
+        for owner, name, weight in _weights(self._unet):
+            if id(weight) not in streamed:
+                self._others.append((owner, name, weight))
+                owner._parameters[name] = _frozen(self._fetch(weight.detach()))
+        for each in self._units:
+            each.begin(self._fp8)
+
+    def end(self) -> None:
+        """The UNet's own weights are back, where they were."""
+        for unit in self._units:
+            unit.end()
+        for owner, name, weight in self._others:
+            owner._parameters[name] = weight
+        self._units, self._others, self._ahead = [], [], None
+
+    def take(self, index: int) -> list[nn.Parameter]:
+        """Copies of a unit's weights on the device. The one that comes next is then under way."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == index:
+            _, found, done = ahead
+            if done is not None:
+                torch.cuda.current_stream(self._device).wait_event(done)
+                for copy in found:
+                    copy.record_stream(torch.cuda.current_stream(self._device))
+        else:
+            del ahead  # what was fetched in vain is let go first
+            found = self._units[index].copies(self._fetch)
+        return found
+
+    def fetch_after(self, index: int) -> None:
+        """Begins to fetch the unit that follows `index`: the one before it in a backward pass."""
+        if torch._C._current_graph_task_id() != -1:
+            following = self._before.get(index)
+        else:
+            self._notice(index)
+            following = self._next.get(index)
+        if following is None:
+            return
+        if self._side is None:
+            self._ahead = (following, self._units[following].copies(self._fetch), None)
+            return
+        self._side.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._side):
+            copies = self._units[following].copies(self._fetch)
+            self._ahead = (following, copies, self._side.record_event())
+
+    def _notice(self, index: int) -> None:
+        """Learns the order of a forward pass; the first block of the next one is not fetched early."""
+        if self._first is None:
+            self._first = index
+        if index != self._first and self._last is not None:
+            self._next[self._last], self._before[index] = index, self._last
+        self._last = index
+
+    def _copied(self, weight: Tensor) -> Tensor:
+        return weight.to(self._device, non_blocking=True, copy=True)
+
+
+class _Unit:
+    """One block: its weights at rest, and the forward pass that fetches them."""
+
+    def __init__(
+        self, stream: Streamed, index: int, module: nn.Module, weights: list[tuple[nn.Module, str, nn.Parameter]]
+    ) -> None:
+        self._stream = stream
+        self._index = index
+        self._module = module
+        self._weights = weights
+        self._small: list[Packed] | None = None
+
+    def begin(self, fp8: bool) -> None:
+        if fp8:
+            self._small = [Packed(self._stream._fetch, weight) for _, _, weight in self._weights]
+        self._module.forward = self._forward  # type: ignore[method-assign]
+
+    def end(self) -> None:
+        del self._module.forward
+        self._small = None
+        self._rest()
+
+    def copies(self, fetch: Callable[[Tensor], Tensor]) -> list[nn.Parameter]:
+        if self._small is None:
+            return [_frozen(fetch(weight.detach())) for _, _, weight in self._weights]
+        pairs = zip(self._small, self._weights, strict=True)
+        return [_frozen(packed.unpacked(weight.dtype)) for packed, (_, _, weight) in pairs]
+
+    def _forward(self, *arguments: Any, **more: Any) -> Any:
+        copies = self._stream.take(self._index)
+        for (owner, name, _), copy in zip(self._weights, copies, strict=True):
+            owner._parameters[name] = copy
+        del copies
+        try:
+            self._stream.fetch_after(self._index)
+            return type(self._module).forward(self._module, *arguments, **more)
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        for owner, name, weight in self._weights:
+            owner._parameters[name] = weight
+
+
+def _weights(module: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
+    """Owner, name and parameter of every frozen weight, each once."""
+    found, seen = [], set()
+    for owner in module.modules():
+        for name, parameter in owner._parameters.items():
+            if parameter is not None and not parameter.requires_grad and id(parameter) not in seen:
+                seen.add(id(parameter))
+                found.append((owner, name, parameter))
+    return found
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)
+
+
+class Packed:
+    """A weight on the device: matrices and kernels as float8 with a factor for each row, which uses all of its range.
+
+    Biases and norms, which are small and matter, stay as they are.
+    """
+
+    def __init__(self, fetch: Callable[[Tensor], Tensor], weight: nn.Parameter) -> None:
+        values = weight.detach()
+        self._factor: Tensor | None = None
+        if values.dim() >= 2 and FP8 is not None:
+            largest = values.float().flatten(1).abs().amax(1).clamp(min=1e-12)
+            factor = (largest / torch.finfo(FP8).max).reshape(-1, *[1] * (values.dim() - 1))
+            values = (values.float() / factor).to(FP8)
+            self._factor = fetch(factor)
+        self.values = fetch(values)
+
+    def unpacked(self, dtype: torch.dtype) -> Tensor:
+        """The weight in `dtype`, fresh."""
+        if self._factor is None:
+            return self.values.to(dtype, copy=True)
+        return (self.values.to(torch.float32) * self._factor).to(dtype)
