@@ -105,34 +105,18 @@ def _resize(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from atelier.adapters.apply import LoraUse
-    from atelier.adapters.kohya_file import read_lora
-    from atelier.adapters.merge import merged_weights
-    from atelier.models.save import save_checkpoint
+    from atelier.training.lora_tools import merge_lora
 
-    parts = _base(options.base)
-    use = LoraUse(read_lora(options.lora), options.weight, options.weight)
-    modules = {"unet": parts.unet, **dict(zip(("text_encoder", "text_encoder_2"), parts.text_encoders))}
-    count = 0
-    for merged in merged_weights(parts, [use]):
-        modules[merged.part].get_submodule(merged.path).weight.data = merged.tensor
-        count += 1
-    save_checkpoint(Path(options.out), parts, Path(options.base).expanduser(), dtype=_dtype(options))
-    print(f"Wrote {options.out}: {count} layers changed.")
+    base = Path(options.base).expanduser()
+    made = merge_lora(Path(options.lora), base, Path(options.out), options.weight, options.precision)
+    print(f"Wrote {made.report}")
     return 0
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from atelier.adapters.extract import extract_lora
+    from atelier.training.lora_tools import extract_lora_file
 
-    tuned, base = _base(options.tuned), _base(options.base)
-    tensors = extract_lora(tuned, base, options.rank, energy=options.energy)
-    metadata = {
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": str(options.rank),
-        "ss_network_alpha": str(options.rank),
-        "ss_base_model_version": base.family.base_model_version,
-        "ss_v2": str(base.family.name == "sd2"),
-        "modelspec.architecture": base.family.architecture(base.prediction_type) + "/lora",
-    }
-    return _write(options, tensors, metadata)
+    tuned, base = Path(options.tuned).expanduser(), Path(options.base).expanduser()
+    made = extract_lora_file(tuned, base, Path(options.out), options.rank, options.energy, options.precision)
+    print(f"Wrote {made.report}")
+    return 0

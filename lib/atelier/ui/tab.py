@@ -16,6 +16,7 @@ from atelier.ui.advanced import advanced_controls
 from atelier.ui.fields import element_id, make_control
 from atelier.ui.found_html import nothing_yet
 from atelier.ui.gradio_compat import component
+from atelier.ui.tools_section import tools_section
 from atelier.ui.wiring import connect
 
 
@@ -61,6 +62,7 @@ def build(jobs: Jobs, host: Host, paths: bool = True) -> dict[str, Any]:
         gr.HTML('<div id="atelier_panel"></div>', elem_id="atelier_panel_area")
         with gr.Accordion("Advanced", open=False, elem_id="atelier_advanced"):
             _advanced(layout)
+        tools_section(host)
         layout.filled = gr.State({})
         layout.imported = gr.State({})
     connect(layout, Actions(jobs, host), host, paths)
