@@ -143,6 +143,21 @@ def chosen_model(host: Host) -> ModelInfo | None:
     return host.loaded_model()
 
 
+def remarks(host: Host) -> list[str]:
+    """What the host has to say about the loan since it was asked last: sentences for the person. Often none."""
+    ask = getattr(host, "remarks", None)
+    return [] if ask is None else list(ask())
+
+
+def lora_remark(host: Host, text_encoder: bool) -> str | None:
+    """What has to be set in this host for a new LoRA to work fully, None when all is set.
+
+    `text_encoder` tells whether that is trained too. Hosts that leave parts of a LoRA out offer `lora_remark`.
+    """
+    ask = getattr(host, "lora_remark", None)
+    return None if ask is None else ask(text_encoder)
+
+
 def usual_request(host: Host) -> SampleRequest:
     """What the person draws with in this host: sizes, steps, scale, sampler and negative prompt, without a prompt.
 

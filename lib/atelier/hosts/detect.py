@@ -30,4 +30,8 @@ def detect() -> Host:
         from atelier.hosts.a1111 import A1111Host
 
         return A1111Host()
-    raise AtelierError("This WebUI is none that Atelier knows; it knows AUTOMATIC1111, Forge and reForge.")
+    if has("modules.sd_offload") and has("modules.modeldata") and has("modules.call_queue"):
+        from atelier.hosts.sdnext import SDNextHost
+
+        return SDNextHost()
+    raise AtelierError("This WebUI is none that Atelier knows; it knows AUTOMATIC1111, Forge, reForge and SD.Next.")

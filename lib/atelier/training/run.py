@@ -20,9 +20,17 @@ from atelier.config.schema import parse_resolution
 from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.data.scan import scan
-from atelier.hosts.contract import BaseGone, Host, ModelInfo
+from atelier.hosts.contract import BaseGone, Host, ModelInfo, lora_remark, remarks
 from atelier.training.class_drawing import with_class_pictures
-from atelier.training.context import RunContext, Save, draws_with_host, first_step, total_steps, why_not_host
+from atelier.training.context import (
+    RunContext,
+    Save,
+    draws_with_host,
+    first_step,
+    total_steps,
+    trains_text,
+    why_not_host,
+)
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.memory_run import keep_savers
 from atelier.training.optimizers import optimizer_class
@@ -76,6 +84,8 @@ def train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) ->
                 keep_savers(context)
             finally:
                 state = session.keep() or state
+                for told in remarks(host):
+                    record.message(told, "warning")
             trained = session if session.ready else trained
         if ending is Ending.DIVERGED and trained is not None and _lowered(context, trained):
             state = read_newest(states)
@@ -98,9 +108,10 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     for problem in found.problems:
         record.message(f"{problem.path.name} is left out: {problem.reason}", "warning")
     optimizer_class(settings.optimizer_type)  # said before anything is drawn or copied when it is not installed
-    told = why_not_host(settings)
-    if told:
-        record.message(told, "warning")
+    whole = settings.train_whole_model
+    for told in (why_not_host(settings), None if whole else lora_remark(host, trains_text(settings))):
+        if told:
+            record.message(told, "warning")
     seed = settings.seed if settings.seed is not None else derived_seed(0, job.name, str(record.folder.name))
     data = TrainingData(
         found, settings, seed, process_count(), on_problem=lambda path, reason: record.message(reason, "warning")

@@ -6,20 +6,24 @@ import base64
 import binascii
 import secrets
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 
 class Login:
-    """The page's login (--gradio-auth) and the API's (--api-auth) of the running WebUI."""
+    """The page's login (--gradio-auth) and the API's (--api-auth), or SD.Next's one (--auth), of the running WebUI."""
 
     def __init__(self, app: Any, flags: Any) -> None:
         self._app = app
         self._page = bool(getattr(app, "auth", None)) or bool(
             getattr(flags, "gradio_auth", None) or getattr(flags, "gradio_auth_path", None)
         )
-        self._api = _pairs(getattr(flags, "api_auth", None))
+        # SD.Next has one login for both, in two flags of its own.
+        common, file = getattr(flags, "auth", None), getattr(flags, "auth_file", None)
+        self._page = self._page or bool(common or file)
+        self._api = _pairs(getattr(flags, "api_auth", None) or common) + _pairs(_read(file))
         listens = any(bool(getattr(flags, name, None)) for name in ("listen", "server_name", "share", "ngrok"))
-        insecure = bool(getattr(flags, "enable_insecure_extension_access", False))
+        insecure = any(bool(getattr(flags, name, False)) for name in ("enable_insecure_extension_access", "insecure"))
         self.paths = self._page or bool(self._api) or insecure or not listens
         """False when the page is open to the network without a login: nothing may then name a folder."""
         self.local = not (listens or self._page or self._api)
@@ -49,6 +53,14 @@ def _pairs(text: str | None) -> list[tuple[str, str]]:
     """ "a:b,c:d" -> [("a", "b"), ("c", "d")]."""
     found: Iterable[tuple[str, str, str]] = (item.strip().partition(":") for item in (text or "").split(","))
     return [(name, password) for name, colon, password in found if colon]
+
+
+def _read(path: str | None) -> str:
+    """A file of names and passwords, one pair a line or with commas; "" when it cannot be read."""
+    try:
+        return ",".join(Path(path).read_text(encoding="utf-8").splitlines()) if path else ""
+    except OSError:
+        return ""
 
 
 def _basic(header: str) -> tuple[str, str] | None:
