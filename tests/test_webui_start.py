@@ -36,6 +36,7 @@ def started(command: list[str], folder: Path, log: Path, *flags: str) -> Iterato
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    began = len(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else 0
     with log.open("ab") as said:
         process = subprocess.Popen(
             [*command, "--port", str(port), *flags], stdout=said, stderr=said, start_new_session=True
@@ -50,8 +51,10 @@ def started(command: list[str], folder: Path, log: Path, *flags: str) -> Iterato
     try:
 
         def up() -> bool:
-            assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")[-3000:]
-            return webui.is_up()
+            said = log.read_text(encoding="utf-8", errors="replace")[began:]
+            assert process.poll() is None, said[-3000:]
+            # Not asked before it says that it is up: a request between two of its steps can end A1111's start.
+            return "Startup time" in said and webui.is_up()
 
         wait(up, "the WebUI to start")
         yield webui, kill
