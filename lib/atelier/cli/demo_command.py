@@ -34,9 +34,16 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--out", required=True, help="folder for the results; made if it is missing")
     parser.add_argument("--base", default=str(ASSETS / "base"), help="another base of the demo's kind")
     parser.add_argument("--steps", type=int, default=250, help="training steps (default: %(default)s)")
+    parser.add_argument(
+        "--dreambooth", action="store_true", help="train whole models instead, without and with class pictures"
+    )
     options = parser.parse_args(arguments)
     out = Path(options.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
+    if options.dreambooth:
+        from atelier.cli import demo_dreambooth
+
+        return demo_dreambooth.run(out, Path(options.base), options.steps)
     report = demo(out, Path(options.base), options.steps)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for key in ("similarity_before", "similarity_after", "prior_accuracy_before", "prior_accuracy_after"):
