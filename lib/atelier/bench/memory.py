@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from atelier.config.schema import Settings
@@ -20,6 +20,8 @@ class MemoryCase:
     side: int
     precision: str
     gradient_checkpointing: bool
+    streamed: bool = False
+    fp8: bool = False
 
 
 CASES = [
@@ -27,7 +29,7 @@ CASES = [
     for family, side in (("sd1", 512), ("sd1", 768), ("sdxl", 1024))
     for precision in ("bf16", "fp16")
     for checkpointing in (False, True)
-]
+] + [MemoryCase("sdxl", 1024, "fp16", True, True, fp8) for fp8 in (False, True)]
 HEAD = "model side autocast checkpointing | base  of it text+VAE  LoRA+optimiser  activations | caching   step   peak"
 
 
@@ -40,12 +42,11 @@ def predicted(case: MemoryCase) -> Prediction:
         gradient_checkpointing=case.gradient_checkpointing,
     )
     size = (case.side, case.side)
-    return predict(
-        request_for(
-            settings, case.family, released(case.family), size, 1, case.precision,
-            base_dtype="float16", vae_dtype="float16", device="cuda",
-        )
+    request = request_for(
+        settings, case.family, released(case.family), size, 1, case.precision,
+        base_dtype="float16", vae_dtype="float16", device="cuda", can_stream=True, streamed=case.streamed,
     )  # fmt: skip
+    return predict(replace(request, fp8=case.fp8))
 
 
 def row(case: MemoryCase, found: Prediction) -> str:
@@ -56,9 +57,15 @@ def row(case: MemoryCase, found: Prediction) -> str:
     )  # fmt: skip
     base, idle, learning, activations, caching, step, peak = (number / GB for number in numbers)
     return (
-        f"{case.family:<5} {case.side:<4} {case.precision:<8} {'on' if case.gradient_checkpointing else 'off':<13} | "
+        f"{case.family:<5} {case.side:<4} {case.precision:<8} {_savers(case):<13} | "
         f"{base:4.2f}  {idle:14.2f}  {learning:14.2f}  {activations:11.2f} | {caching:7.2f}  {step:5.2f}  {peak:5.2f}"
     )
+
+
+def _savers(case: MemoryCase) -> str:
+    if case.streamed:
+        return "on, fp8" if case.fp8 else "on, streamed"
+    return "on" if case.gradient_checkpointing else "off"
 
 
 def report(case: MemoryCase, found: Prediction) -> dict[str, Any]:

@@ -52,6 +52,9 @@ class MemoryPlan:
             notes=list(self.notes),
             largest_batch=largest_cut(request),
             can_rest=can_rest(request),
+            streamed=request.streamed,
+            fp8=request.fp8,
+            can_stream=can_stream(request),
             planned=True,
         )
 
@@ -71,7 +74,7 @@ def make_memory_plan(
         eight_bit = importlib.util.find_spec("bitsandbytes") is not None
     prediction = predicted(request)
     notes: list[str] = []
-    for kind in ("rest", "checkpointing", "pieces", "8bit"):
+    for kind in ("rest", "checkpointing", "pieces", "8bit", "stream"):
         for option, note in _options(request, kind, eight_bit):
             if needs(prediction) <= free:
                 break
@@ -92,6 +95,11 @@ def needs(prediction: Prediction) -> int:
 def can_rest(request: Request) -> bool:
     """True when text encoder and VAE are copies of the run's own, and there is another memory than the device's."""
     return request.whole_model and request.device != "cpu"
+
+
+def can_stream(request: Request) -> bool:
+    """True when the host can keep its UNet in the processor's memory, and the UNet's weights are not trained."""
+    return request.can_stream and not request.whole_model and request.device != "cpu"
 
 
 def largest_cut(request: Request) -> int:
@@ -118,6 +126,15 @@ def _options(request: Request, kind: str, eight_bit: bool) -> Iterator[tuple[Req
         if name is not None:
             note = f"The optimiser is {name}, the 8-bit form of the one that was asked for."
             yield replace(request, optimizer=name), note
+    if kind == "stream" and can_stream(request) and not request.streamed:
+        yield replace(request, streamed=True, gradient_checkpointing=True), streaming_note(request.fp8)
+
+
+def streaming_note(fp8: bool) -> str:
+    """What is told when the UNet's blocks are streamed."""
+    if fp8:
+        return "The UNet rests in the processor's memory; the GPU keeps its blocks as float8, cast as they compute."
+    return "The UNet rests in the processor's memory; its blocks come to the GPU as they compute, which takes longer."
 
 
 def size(count: int) -> str:

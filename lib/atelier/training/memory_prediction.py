@@ -38,6 +38,7 @@ from atelier.training.memory_tracking import LiveBytes, can_count, norms_as_on_g
 from atelier.training.noise import NoiseSchedule
 from atelier.training.objective import Draws, diffusion_losses
 from atelier.training.plan import Plan
+from atelier.training.streaming import Streamed
 from atelier.training.vae_encoding import encode
 from atelier.training.whole_model import WholeModel
 
@@ -126,6 +127,14 @@ class _Step:
         fused = self._fused()
         gradients = max(p.numel() * p.element_size() for p in parameters) if fused else trained
         Plan("no", request.gradient_checkpointing).apply(parts)
+        held = base  # by the host, before it keeps its UNet elsewhere
+        if request.streamed:
+            rest = _bytes([parts.unet]) - (trained if request.whole_model else 0)
+            before = live.now
+            Streamed(parts.unet, torch.device("cpu"), request.fp8, fetch=torch.clone).begin()
+            base += live.now - before - rest
+            live.now -= rest
+            weights = live.now
         live.new_peak()
         text = self._text(parts, grad=False)
         self._latents(parts)
@@ -144,7 +153,7 @@ class _Step:
         return Prediction(
             base=base,
             text_and_vae=idle,
-            borrowed=0 if request.whole_model else base,
+            borrowed=0 if request.whole_model else held,
             trained=trained,
             gradients=gradients,
             optimizer=optimizer,

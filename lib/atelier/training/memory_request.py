@@ -19,6 +19,7 @@ from atelier.models.family import Parts
 from atelier.models.folder import open_tensor_file
 from atelier.models.ldm_names import TEXT_PARTS
 from atelier.training.precision import autocast_dtype
+from atelier.training.streaming import FP8
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ class Request:
     accumulates: bool = False
     text_and_vae_off: bool = False
     optimizer: str = "AdamW"
+    can_stream: bool = False
+    """True where the host can keep its UNet in the processor's memory."""
+    streamed: bool = False
+    """The UNet's blocks come to the device as they compute."""
+    fp8: bool = False
+    """The blocks may be kept on the device as float8 instead, if they have to be streamed."""
     divisible: bool = True
     """False where the noise depends on a batch as a whole."""
 
@@ -94,6 +101,7 @@ def request_for(
         accumulates=settings.gradient_accumulation_steps > 1,
         optimizer=settings.optimizer_type,
         divisible=not settings.adaptive_noise_scale,
+        fp8=bool(settings.fp8_base) and FP8 is not None,
         **more,
     )
 

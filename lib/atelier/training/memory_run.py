@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from atelier.models.family import Parts
 from atelier.models.view import build_empty
 from atelier.training.context import RunContext, trains_text, trains_unet
 from atelier.training.memory_cache import remembering
-from atelier.training.memory_plan import MemoryPlan, can_rest, largest_cut, make_memory_plan, needs
+from atelier.training.memory_plan import MemoryPlan, can_rest, can_stream, largest_cut, make_memory_plan, needs
 from atelier.training.memory_request import Request, configs_of_file, configs_of_parts, dtype_of, request_for
 from atelier.training.memory_tracking import can_count
 from atelier.training.precision import choose
@@ -37,8 +38,8 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
         return
     savers.planned = True
     savers.gradient_checkpointing |= context.job.settings.gradient_checkpointing
-    request = _request_of_parts(context, parts)
-    savers.can_rest = can_rest(request)
+    request = replace(_request_of_parts(context, parts), can_stream=hasattr(lease, "rest_unet"))
+    savers.can_rest, savers.can_stream, savers.fp8 = can_rest(request), can_stream(request), request.fp8
     savers.largest_batch = largest_cut(request)
     if savers.recall(context.record.folder) or not can_count():
         return
@@ -53,6 +54,7 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
     chosen = plan.savers()
     savers.text_and_vae_off, savers.gradient_checkpointing = chosen.text_and_vae_off, chosen.gradient_checkpointing
     savers.pieces, savers.optimizer, savers.notes = chosen.pieces, chosen.optimizer, chosen.notes
+    savers.streamed = chosen.streamed
     keep_savers(context)
 
 
@@ -77,6 +79,7 @@ def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -
     configs = configs_of_file(info.family, info.path)
     device = torch.device(info.device)
     request = _request(job, info.family, configs, largest(sizes), device, info.dtype, info.dtype)
+    request = replace(request, can_stream=bool(getattr(host, "can_rest_unet", False)))
     plan = make_memory_plan(request, host.memory.free(), remembering(host.folders.cache))
     return plan.sentences()
 

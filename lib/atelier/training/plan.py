@@ -15,6 +15,7 @@ from atelier.config.schema import Settings
 from atelier.models.family import Parts
 from atelier.training.precision import autocast_dtype, choose
 from atelier.training.savers import Savers
+from atelier.training.streaming import Streamed
 
 
 @dataclass
@@ -27,6 +28,9 @@ class Plan:
     """Text encoders and VAE, which the run must own, stay in the processor's memory between their uses."""
     pieces: int = 1
     """A batch is computed in so many parts."""
+    streamed: bool = False
+    """The UNet rests in the processor's memory, and its blocks come to the device as they compute."""
+    fp8: bool = False
     optimizer: str = ""
     """Used in place of the one asked for, if it is not empty."""
 
@@ -35,8 +39,15 @@ class Plan:
         """What matrix products run in, None for float32."""
         return autocast_dtype(self.precision)
 
-    def apply(self, parts: Parts) -> None:
-        """Sets the borrowed modules up. They are views of our own: the host's modules are not touched."""
+    def apply(self, parts: Parts, lease: Any = None) -> None:
+        """Sets the borrowed modules up. They are views of our own: the host's modules are not touched.
+
+        Called inside a turn. `lease` brings the host's UNet to rest where blocks are streamed.
+        """
+        if self.streamed and hasattr(lease, "rest_unet"):
+            device = parts.device
+            lease.rest_unet()
+            Streamed(parts.unet, device, self.fp8).begin()
         if not self.gradient_checkpointing:
             return
         # Checkpointing is only active in training mode; Stable Diffusion's UNet and text encoders have no dropout.
@@ -67,9 +78,11 @@ def make_plan(settings: Settings, parts: Parts, savers: Savers) -> Plan:
     precision = choose(settings.mixed_precision, parts.device, _count(parts.unet), base)
     return Plan(
         precision,
-        settings.gradient_checkpointing or savers.gradient_checkpointing,
+        settings.gradient_checkpointing or savers.gradient_checkpointing or savers.streamed,
         savers.text_and_vae_off,
         savers.pieces,
+        savers.streamed,
+        savers.fp8,
         savers.optimizer,
     )
 

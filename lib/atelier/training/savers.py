@@ -29,6 +29,11 @@ class Savers:
     notes: list[str] = field(default_factory=list)
     largest_batch: int = 1
     can_rest: bool = False
+    streamed: bool = False
+    """The UNet rests in the processor's memory, its blocks come to the device as they compute."""
+    fp8: bool = False
+    """If they are streamed, they are kept on the device as float8 instead."""
+    can_stream: bool = False
     planned: bool = False
 
     def take_next(self) -> bool:
@@ -44,6 +49,9 @@ class Savers:
             self.notes.append(
                 f"a batch is now computed in {self.pieces} parts, one after the other, whose gradients are added up."
             )
+        elif self.can_stream and not self.streamed:
+            self.streamed = True
+            self.notes.append("the UNet now rests in the processor's memory; its blocks come as they compute.")
         else:
             return False
         return True
@@ -68,7 +76,7 @@ class Savers:
         return True
 
 
-_KEPT = ("text_and_vae_off", "gradient_checkpointing", "pieces", "optimizer")
+_KEPT = ("text_and_vae_off", "gradient_checkpointing", "pieces", "optimizer", "streamed", "fp8")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -122,7 +122,7 @@ class Session:
             self.network = new_trainee(context, self.parts)
             self.network.to(device=self.device, dtype=torch.bfloat16 if settings.full_bf16 else None).train()
             stack.enter_context(self.network.attached())
-            self.plan.apply(self.parts)
+            self.plan.apply(self.parts, lease)
             with self.plan.awake(self.device, self.parts.vae, *self.parts.text_encoders):
                 pass  # from here on they rest where the plan says so
         self.stepper = Stepper(context, self.network, self.plan, self.accelerator)

@@ -88,6 +88,7 @@ class Generator:
             model = self._host.current
             if model is None:
                 raise AtelierError("No model is loaded. Choose a checkpoint at the top of the page.")
+            self._host.bring_unet()
             with self._loras.worn(tags, model.parts) as hashes:
                 pictures = sample(
                     model.parts,

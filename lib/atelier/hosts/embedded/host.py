@@ -160,6 +160,23 @@ class EmbeddedHost:
         """Borrows "unet", "text_encoder", "vae" of the loaded model."""
         return EmbeddedLease(self, parts)
 
+    can_rest_unet = True
+    """A run may keep the UNet in the processor's memory between its blocks."""
+
+    def send_unet_to_rest(self) -> bool:
+        """Moves the UNet to the processor's memory; False when it is there. Called inside the queue."""
+        return self._move_unet(torch.device("cpu"))
+
+    def bring_unet(self) -> bool:
+        """Moves the UNet back to the device; False when it is there. Called inside the queue."""
+        return self._move_unet(self.device)
+
+    def _move_unet(self, device: torch.device) -> bool:
+        if self.current is None or next(self.current.parts.unet.parameters()).device.type == device.type:
+            return False
+        self.current.parts.unet.to(device)
+        return True
+
     def turn(self) -> AbstractContextManager[object]:
         """The queue."""
         return self.queue

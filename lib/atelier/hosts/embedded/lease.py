@@ -30,6 +30,9 @@ class EmbeddedLease(AbstractContextManager[Parts]):
         self._identity = ""
         self._views: Parts | None = None
         self._source: LoadedModel | None = None
+        self._lent: list[dict[str, torch.Tensor]] = []
+        """The views' own tensors, by module and name."""
+        self._rests = False
 
     def __enter__(self) -> Parts:
         with self._host.queue:
@@ -39,6 +42,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
             views = self._view(model.parts)
             self._identity = model.identity
             self._views = views
+            self._lent = [_tensors(module) for module in _modules(views)]
             self._source = model
             self._host.leases.append(self)
             return views
@@ -50,7 +54,10 @@ class EmbeddedLease(AbstractContextManager[Parts]):
             if self in self._host.leases:
                 self._host.leases.remove(self)
             self._views = None
+            self._lent = []
             self._source = None
+            if self._rests:
+                self._host.bring_unet()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -64,17 +71,31 @@ class EmbeddedLease(AbstractContextManager[Parts]):
                     f"The model in training is not loaded any more: the page now has "
                     f"{model.title if model else 'none'}. Training goes on when it is chosen again."
                 )
-            if model is not self._source:
+            if self._rests:
+                self.rest_unet()
+            elif model is not self._source:
                 self._point_at(model)
             yield
+
+    def rest_unet(self) -> None:
+        """Keeps the host's UNet, and the view over it, in the processor's memory during turns, from now on.
+
+        Called inside a turn. The host brings it back when it draws, and when the lease ends.
+        """
+        model = self._host.current
+        if model is None:
+            return
+        self._rests = True
+        if self._host.send_unet_to_rest() or model is not self._source:
+            self._point_at(model)
 
     def let_go(self) -> None:
         """Empties the views. Called by the host, inside its queue, before it loads another checkpoint."""
         if self._views is None:
             return
         self._source = None
-        for module in _modules(self._views):
-            for tensor in _tensors(module).values():
+        for lent in self._lent:
+            for tensor in lent.values():
                 tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
 
     def _view(self, parts: Parts) -> Parts:
@@ -91,9 +112,9 @@ class EmbeddedLease(AbstractContextManager[Parts]):
     def _point_at(self, model: LoadedModel) -> None:
         assert self._views is not None
         fresh = self._view(model.parts)
-        for module, source in zip(_modules(self._views), _modules(fresh), strict=True):
+        for lent, source in zip(self._lent, _modules(fresh), strict=True):
             tensors = _tensors(source)
-            for name, tensor in _tensors(module).items():
+            for name, tensor in lent.items():
                 tensor.data = tensors[name].data
         self._source = model
 

@@ -1,0 +1,168 @@
+"""Runs whose UNet rests in the processor's memory: planned, predicted, trained to the same bits, given back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from training_fakes import MemoryRecord, TinyHost, WatchedLease, assert_same, run, tiny_job, write_pictures
+
+from atelier.config.schema import Settings
+from atelier.hosts.contract import SampleRequest
+from atelier.hosts.embedded.host import EmbeddedHost
+from atelier.training.memory_plan import make_memory_plan
+from atelier.training.memory_prediction import Prediction, predict
+from atelier.training.memory_request import Request, released, request_for
+from atelier.training.memory_tracking import can_count
+from atelier.training.savers import FILE, Savers
+from atelier.training.streaming import FP8
+
+ON = {"text_and_vae_off": False, "gradient_checkpointing": True, "pieces": 1, "optimizer": "", "streamed": True}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("pictures"), 3)
+
+
+class Elsewhere(TinyHost):
+    """Notes when its UNet goes to rest, which is another memory, as from one device to another."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.moves: list[str] = []
+        self.at_rest = False
+        self._home: dict[str, Tensor] = {}
+
+    def send_unet_to_rest(self) -> bool:
+        return self._to(True, "rest")
+
+    def bring_unet(self) -> bool:
+        return self._to(False, "back")
+
+    def _to(self, rest: bool, what: str) -> bool:
+        if self.at_rest == rest:
+            return False
+        self.at_rest = rest
+        self.moves.append(what)
+        for name, weight in self.parts.unet.named_parameters():
+            if rest:
+                self._home[name] = weight.data
+                weight.data = weight.data.clone()
+            else:
+                weight.data = self._home.pop(name)
+        return True
+
+
+def streamed_record(folder: Path, fp8: bool) -> MemoryRecord:
+    """Of a run that was planned with streaming."""
+    record = MemoryRecord(folder)
+    (folder / FILE).write_text(json.dumps({**ON, "fp8": fp8}), encoding="utf-8")
+    return record
+
+
+def test_a_streamed_run_has_the_same_bits(pictures: Path, tmp_path: Path) -> None:
+    plain = run(tiny_job(pictures), tmp_path / "plain")
+    host = Elsewhere(tmp_path / "streamed")
+    done = run(tiny_job(pictures), tmp_path / "streamed", host=host, record=streamed_record(tmp_path / "record", False))
+    assert done.record.values == plain.record.values
+    assert_same(done.tensors, plain.tensors)
+    assert host.moves == ["rest", "back"]
+
+
+def test_the_host_draws_between_streamed_steps(pictures: Path, tmp_path: Path) -> None:
+    plain = run(tiny_job(pictures), tmp_path / "plain")
+    host = Elsewhere(tmp_path / "streamed")
+    request = SampleRequest("zwx", width=64, height=64, steps=1, seed=1, sampler="DDIM")
+    wanted = host.sample(request)
+
+    def draw(step: int, control: object) -> None:
+        if step == 2:
+            drawn = host.sample(request)
+            assert drawn is not None and wanted is not None and drawn.tobytes() == wanted.tobytes()
+
+    record = streamed_record(tmp_path / "record", False)
+    done = run(tiny_job(pictures), tmp_path / "streamed", draw, host, record)
+    assert_same(done.tensors, plain.tensors)
+    assert host.moves == ["rest", "back", "rest", "back"]
+
+
+@pytest.mark.skipif(FP8 is None, reason="this torch has no float8")
+def test_a_base_in_fp8_learns_nearly_the_same(pictures: Path, tmp_path: Path) -> None:
+    plain = run(tiny_job(pictures), tmp_path / "plain")
+    done = run(tiny_job(pictures), tmp_path / "fp8", record=streamed_record(tmp_path / "record", True))
+    assert done.record.values == pytest.approx(plain.record.values, rel=0.05)
+    assert done.record.values != plain.record.values
+
+
+def test_out_of_memory_streams_last() -> None:
+    savers = Savers(largest_batch=1, can_stream=True)
+    assert savers.take_next() and savers.gradient_checkpointing and not savers.streamed
+    assert savers.take_next() and savers.streamed and "comes as they" not in savers.notes[0]
+    assert not savers.take_next()
+    assert not Savers(largest_batch=1, gradient_checkpointing=True).take_next()
+
+
+def flat(free: int) -> Callable[[Request], Prediction]:
+    def predicted(request: Request) -> Prediction:
+        step = 1000 - 500 * request.gradient_checkpointing - 400 * request.streamed
+        return Prediction(0, 0, 0, 0, 0, 0, 0, 0, step, 0)
+
+    return predicted
+
+
+@pytest.mark.parametrize(
+    ("free", "can", "streamed"), [(600, True, False), (200, True, True), (200, False, False)]
+)  # fmt: skip
+def test_the_plan_streams_when_nothing_else_is_enough(free: int, can: bool, streamed: bool) -> None:
+    request = Request("sdxl", "{}", 64, 64, 1, "{}", device="cuda", can_stream=can)
+    plan = make_memory_plan(request, free, flat(free), eight_bit=False)
+    assert plan.request.streamed == streamed == plan.savers().streamed
+    assert any("rests in the processor's memory" in sentence for sentence in plan.sentences()) == streamed
+    for other in (replace(request, whole_model=True), replace(request, device="cpu")):
+        assert not make_memory_plan(other, free, flat(free), eight_bit=False).request.streamed
+
+
+@pytest.mark.skipif(not can_count(), reason="this torch cannot count the memory of tensors")
+def test_what_streaming_saves() -> None:
+    """The blocks' weights are off the device but for two at a time; as float8 half of them stay."""
+    configs = released("sd1")
+    configs["unet"] |= {"block_out_channels": [64, 128, 256, 256], "layers_per_block": 1}
+    settings = Settings(network_dim=4, network_alpha=4, network_train_unet_only=True, gradient_checkpointing=True)
+    request = request_for(
+        settings, "sd1", configs, (128, 128), 1, "fp16",
+        base_dtype="float16", vae_dtype="float16", device="cuda", can_stream=True,
+    )  # fmt: skip
+    whole, streamed = predict(request), predict(replace(request, streamed=True))
+    unet = whole.base - whole.text_and_vae
+    assert whole.text_and_vae < streamed.base < whole.base - 0.8 * unet
+    assert streamed.step < whole.step - 0.6 * unet and streamed.borrowed == whole.borrowed
+    if FP8 is not None:
+        small = predict(replace(request, streamed=True, fp8=True))
+        assert streamed.base + 0.4 * unet < small.base < whole.base - 0.3 * unet
+
+
+def test_a_lease_follows_the_unet_to_rest_and_back(tmp_path: Path) -> None:
+    host = Elsewhere(tmp_path)
+    with WatchedLease(host, frozenset(("unet",))) as parts:
+        lease = host.leases[-1]
+        with lease.turn():
+            lease.rest_unet()
+        ours = next(parts.unet.parameters())
+        assert ours.data_ptr() == next(host.parts.unet.parameters()).data_ptr()
+        host.bring_unet()
+        with lease.turn():
+            assert ours.data_ptr() == next(host.parts.unet.parameters()).data_ptr()
+    assert host.moves == ["rest", "back", "rest", "back"]
+
+
+def test_the_embedded_host_moves_its_unet(tmp_path: Path) -> None:
+    host = TinyHost(tmp_path)
+    assert not EmbeddedHost.send_unet_to_rest(host) and not EmbeddedHost.bring_unet(host)
+    host.device = torch.device("meta")
+    assert EmbeddedHost.bring_unet(host) and next(host.parts.unet.parameters()).device.type == "meta"
