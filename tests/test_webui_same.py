@@ -57,9 +57,11 @@ def same():
         our_mean = parts.vae.encode(picture).latent_dist.mean
         found["vae"] = largest(vae.quant_conv(vae.encoder(picture)).chunk(2, 1)[0], our_mean)
         found["text"] = largest(text(ids)[0], parts.text_encoders[0](ids)[0])
-        lent = [value for part in (parts.unet, parts.vae, *parts.text_encoders) for value in part.parameters()]
-        found["tensors"] = len(lent)
-        found["shared"] = sum(value.untyped_storage().data_ptr() in own for value in lent)
+        for name, modules in (("unet", [parts.unet]), ("vae", [parts.vae]), ("text", parts.text_encoders)):
+            lent = [value for module in modules for value in module.parameters()]
+            found[name]["tensors"] = len(lent)
+            found[name]["shared"] = sum(value.untyped_storage().data_ptr() in own for value in lent)
+        found["text_dtype"] = str(next(text.parameters()).dtype)
         return found
 
 
@@ -80,6 +82,8 @@ def test_the_lent_parts_compute_the_same(webui: WebUI, capsys: pytest.CaptureFix
     assert found.status == 200, found
     with capsys.disabled():
         print(f"\n{webui.kind.name}:", dict(found))
-    assert found["shared"] == found["tensors"] > 1000
     for part in ("unet", "vae", "text"):
         assert found[part]["difference"] <= 1e-4 * max(found[part]["scale"], 1.0), part
+        # A processor computes no half precision: a text encoder that the WebUI keeps so is computed in a copy there.
+        if part != "text" or found["text_dtype"] == "torch.float32":
+            assert found[part]["shared"] == found[part]["tensors"] > 0, part
