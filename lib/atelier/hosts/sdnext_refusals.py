@@ -29,12 +29,11 @@ def family_of(pipe: Any) -> str | None:
         return None
     if getattr(pipe, "transformer", None) is not None or getattr(pipe, "prior_pipe", None) is not None:
         return None
-    width = unet.get("cross_attention_dim")
     if unet.get("addition_embed_type") == "text_time":
-        return "sdxl" if len(encoders) == 2 and width == 2048 else None
+        return "sdxl" if len(encoders) == 2 else None  # the refiner has one
     if encoders != ["text_encoder"]:
         return None
-    return {768: "sd1", 1024: "sd2"}.get(width)
+    return "sd2" if unet.get("use_linear_projection") else "sd1"
 
 
 def refusal_of(pipe: Any, options: Any) -> str | None:
