@@ -34,3 +34,10 @@ def test_a_tiny_base_gets_buckets_it_can_fill() -> None:
 
 def test_sdxl_leaves_its_text_encoders_alone() -> None:
     assert preset("person", 10, "sdxl")["network_train_unet_only"] is True
+
+
+@pytest.mark.parametrize("resolution", [None, 64])
+def test_a_whole_model_learns_slowly_and_is_saved_once(resolution: int | None) -> None:
+    lora, whole = (preset("object", 10, "sd1", resolution, whole_model=each) for each in (False, True))
+    assert whole["learning_rate"] < lora["learning_rate"] / 5 and "save_every_n_steps" not in whole
+    assert validate(Settings(output_name="x", train_whole_model=True, **whole)) == []

@@ -111,3 +111,21 @@ def test_a_host_without_an_interrogator_has_no_button(tmp_path: Path) -> None:
         build(made, bare)
     made.close(timeout=30)
     assert not [block for block in page.blocks.values() if getattr(block, "elem_id", None) == "atelier_describe"]
+
+
+def test_a_whole_model_gets_its_own_good_values(folder: Path, host: DescribingHost, jobs: Jobs) -> None:
+    with gr.Blocks() as page:
+        controls = build(jobs, host)
+    handler = handler_of(page, controls["train_whole_model"], "input")
+    held = {block: getattr(block, "value", None) for block in handler.inputs}
+    held[next(block for block in page.blocks.values() if getattr(block, "elem_id", None) == "atelier_files")] = None
+    held |= {controls["train_data_dir"]: str(folder), controls["trigger"]: "zwx"}
+
+    def filled(**values: bool) -> dict[Any, Any]:
+        answers = handler.fn({**held, **{controls[key]: value for key, value in values.items()}})
+        return {block: value for answer in answers for block, value in answer.items()}
+
+    lora, whole = filled(), filled(train_whole_model=True)
+    rate, saves = controls["learning_rate"], controls["save_every_n_steps"]
+    assert float(whole.get(rate, rate.value)) < float(lora.get(rate, rate.value)) / 5
+    assert lora[saves] != "" and saves not in whole

@@ -18,14 +18,18 @@ _LOOKS = {"person": 100, "object": 100, "style": 60}
 _STEPS = {"person": (800, 2400), "object": (600, 2000), "style": (1200, 4000)}
 _RANK = {"person": 16, "object": 16, "style": 32}
 _FAVOURED_STEP = 50
+_WHOLE_RATE, _WHOLE_RATE_TINY = 2e-6, 3e-4
+"""Of a whole model: kohya's default, and what `run.py demo --dreambooth` learns the demo subject with."""
 
 
-def preset(subject: str, picture_count: int, family: str, resolution: int | None = None) -> dict[str, Any]:
+def preset(
+    subject: str, picture_count: int, family: str, resolution: int | None = None, whole_model: bool = False
+) -> dict[str, Any]:
     """Settings that differ from the defaults, by kohya's names.
 
     `subject` is "person", "object" or "style"; any other counts as an object. `picture_count` 0 means not known yet.
     `family` is a `models.family.Family.name`. `resolution` is the side in pixels at which the model was trained, when
-    it is not the family's usual one.
+    it is not the family's usual one. `whole_model`: for Dreambooth, whose rates are far lower and whose files are large.
     """
     kind = subject if subject in _LOOKS else "object"
     side = resolution or RESOLUTIONS.get(family, 512)
@@ -54,6 +58,10 @@ def preset(subject: str, picture_count: int, family: str, resolution: int | None
     if side <= TINY:
         values |= _tiny(side, picture_count)
     often = max(_rounded(values["max_train_steps"] / 4), 1)
+    if whole_model:
+        # Every weight moves at once, so each by little; a checkpoint of gigabytes is saved once, at the end.
+        values |= {"learning_rate": _WHOLE_RATE if side > TINY else _WHOLE_RATE_TINY}
+        return {**values, "sample_every_n_steps": often}
     return {**values, "save_every_n_steps": often, "sample_every_n_steps": often}
 
 

@@ -138,7 +138,8 @@ class Actions:
         if FROZEN in filled:
             reply.filled = dict(filled)
             return reply
-        wanted = suggested(str(request.values.get("subject")), count, self._host.loaded_model())
+        whole = bool(request.values.get("train_whole_model"))
+        wanted = suggested(str(request.values.get("subject")), count, self._host.loaded_model(), whole)
         reply.changes = to_fill(request.values, filled, wanted)
         reply.filled = wanted
         return reply

@@ -45,9 +45,9 @@ def lists(host: Host) -> Lists:
             if (whole or (path / "model_index.json").exists()) and not inside:
                 found.checkpoints[path.relative_to(folders.checkpoints).as_posix()] = path
     model = host.loaded_model()
-    path = model.path if model is not None else None
-    if path is not None and path.exists() and path not in found.checkpoints.values():
-        found.checkpoints[path.name] = path
+    loaded = model.path if model is not None else None
+    if loaded is not None and loaded.exists() and loaded not in found.checkpoints.values():
+        found.checkpoints[loaded.name] = loaded
     return found
 
 

@@ -87,7 +87,7 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
 
     events: list[Callable[..., Any]] = [layout.files.change, *edited(layout.from_name)]
     for key, control in controls.items():
-        if option(key).group in LOOKED_AT:
+        if option(key).group in LOOKED_AT or key == "train_whole_model":
             events.extend(edited(control, at_once=key in SIMPLE))
     for event in events:
         listen(event, on_change, inputs, outputs, latest=True)
