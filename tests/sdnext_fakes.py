@@ -89,10 +89,11 @@ def sdnext(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The modules that the adapter imports from SD.Next; `sdnext.load(family)` loads a tiny model."""
     path = tmp_path / "base.safetensors"
     path.write_bytes(b"")
-    names = (
-        "call_queue devices lora lora.lora_common lora.lora_load modeldata paths processing progress "
-        "prompt_parser_diffusers sd_checkpoint sd_models sd_offload sd_unet sd_vae shared"
-    ).split()
+    names = [
+        "call_queue", "devices", "lora", "lora.lora_common", "lora.lora_load", "modeldata", "paths", "processing",
+        "progress", "prompt_parser_diffusers", "sd_checkpoint", "sd_models", "sd_offload", "sd_unet", "sd_vae",
+        "shared",
+    ]  # fmt: skip
     made = {name: ModuleType(f"modules.{name}") for name in names}
     made["call_queue"].queue_lock = Lock()
     made["devices"].device = torch.device("cpu")
