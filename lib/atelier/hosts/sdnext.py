@@ -210,10 +210,13 @@ class SDNextHost:
 
     def publish_lora(self, path: Path) -> None:
         """Lists the LoRA, and makes SD.Next read it anew if it has an older file of that name in memory."""
-        from modules import prompt_parser_diffusers
+        from modules import prompt_parser_diffusers, shared
         from modules.lora import lora_common, lora_load
 
         lora_load.list_available_networks()
+        for page in getattr(shared, "extra_networks", ()):
+            if page.name == "lora":
+                page.refresh_time = page.page_time = 0  # the panel's next refresh looks into the folder
         names = {path.stem, path.stem.replace(".", "_")}
         known = [name for name in names if lora_load.lora_cache.pop(name, None) is not None]
         worn = [*lora_common.loaded_networks, *lora_common.previously_loaded_networks]
