@@ -89,17 +89,24 @@ def read_header(path: Path) -> dict[str, Any]:
             raise ValueError("its header is cut off")
         try:
             header = json.loads(file.read(length))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise ValueError("its header is unreadable") from error
-    if not isinstance(header, dict):
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__") or {}, dict):
         raise ValueError("its header is unreadable")
-    try:
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (TypeError, KeyError, IndexError) as error:
-        raise ValueError("its header is unreadable") from error
+    entries = [entry for name, entry in header.items() if name != "__metadata__"]
+    if not all(isinstance(entry, dict) and _counts(entry.get("shape")) for entry in entries):
+        raise ValueError("its header is unreadable")
+    if not all(_counts(entry.get("data_offsets")) and len(entry["data_offsets"]) == 2 for entry in entries):
+        raise ValueError("its header is unreadable")
+    ends = [entry["data_offsets"][1] for entry in entries]
     if 8 + length + max(ends, default=0) > size:
         raise ValueError("its end is missing")
     return header
+
+
+def _counts(value: Any) -> bool:
+    """True for a list of numbers that count something."""
+    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
 
 
 def save_lora(

@@ -81,9 +81,14 @@ class DatasetConfig:
 
 
 def dataset_from_settings(settings: Settings) -> Dataset:
-    """A dataset with the sizes of the training settings, without subsets."""
+    """A dataset with the sizes of the training settings, without subsets. Raises `SettingsError` for a wrong one."""
+    try:
+        resolution = parse_resolution(settings.resolution)
+    except ValueError as error:
+        allowed = "write a side as 512, or WIDTH,HEIGHT as 512,768"
+        raise SettingsError([Problem("resolution", settings.resolution, allowed)]) from error
     return Dataset(
-        resolution=parse_resolution(settings.resolution),
+        resolution=resolution,
         batch_size=settings.train_batch_size,
         enable_bucket=settings.enable_bucket,
         min_bucket_reso=settings.min_bucket_reso,

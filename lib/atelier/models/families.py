@@ -28,10 +28,13 @@ def recognise(shapes: Mapping[str, Sequence[int]], title: str = "The model") -> 
 
     Raises `AtelierError` with a sentence about `title` when it is something that cannot be trained.
     """
-    said = refusal(shapes)
+    try:
+        said = refusal(shapes)
+        found = None if said is not None else next((family for family in FAMILIES if family.recognise(shapes)), None)
+    except IndexError as error:  # a shape of fewer dimensions than the tensor of that name has in any model
+        raise AtelierError(f"{title} is damaged: its tensors have shapes of no model. Download it again.") from error
     if said is not None:
         raise AtelierError(f"{title} {said}{'' if said.endswith('.') else '.'}")
-    for family in FAMILIES:
-        if family.recognise(shapes):
-            return family
+    if found is not None:
+        return found
     raise AtelierError(f"{title} is not a model that is known here. {TRAINABLE}")

@@ -84,16 +84,19 @@ class SafetensorsFile:
             raise AtelierError(f"{self.path.name} is not a .safetensors file, or its beginning is damaged.")
         try:
             entries = json.loads(self._file.read(length))
-            metadata = entries.pop("__metadata__", None) or {}
+            given = entries.pop("__metadata__", None) or {}
+            metadata = {str(key): str(value) for key, value in given.items()}
+            if not all(_is_entry(entry) for entry in entries.values()):
+                raise ValueError("an entry without a shape or a place")
             end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise AtelierError(f"{self.path.name} is not a .safetensors file, or its beginning is damaged.") from error
         whole = 8 + length + end
         if size < whole:
             raise AtelierError(
                 f"{self.path.name} is cut off: it has {size:,} of {whole:,} bytes. Download or copy it again."
             )
-        return entries, {str(key): str(value) for key, value in metadata.items()}, 8 + length
+        return entries, metadata, 8 + length
 
     def dtype(self, name: str) -> torch.dtype:
         kind = self._entries[name]["dtype"]
@@ -125,3 +128,10 @@ class SafetensorsFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_entry(entry: Any) -> bool:
+    """True for what a header says of a tensor: its type, its shape, and where it begins and ends."""
+    counts = (entry["shape"], entry["data_offsets"])
+    whole = all(isinstance(each, list) and all(type(n) is int and n >= 0 for n in each) for each in counts)
+    return whole and len(entry["data_offsets"]) == 2 and isinstance(entry["dtype"], str)
