@@ -11,19 +11,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch.nn import functional
 
 from atelier.bench.models import Shape, loaded_host
-from atelier.config.job import JobConfig, job_from_settings
-from atelier.config.schema import Settings
+from atelier.bench.pictures import PICTURES, bench_job
 from atelier.jobs.control import Control
 from atelier.jobs.record import Record
 from atelier.training.outputs import DTYPES
 from atelier.training.run import PARTS, prepare
 from atelier.training.session import Session
-
-PICTURES = 2
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,10 @@ def measure(case: Case, pairs: int) -> Figures:
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         host = loaded_host(case.shape, folder / "data")
-        job = _job(case, folder / "pictures", steps=2 * PICTURES + 2 * pairs + 2)
+        job = bench_job(
+            case.shape, folder / "pictures", 2 * PICTURES + 2 * pairs + 2, network_dim=case.rank,
+            network_alpha=case.rank, mixed_precision=case.precision, gradient_checkpointing=case.gradient_checkpointing,
+        )  # fmt: skip
         record = Record.create(folder / "run", {})
         begun = time.perf_counter()
         context = prepare(job, host, record, Control())
@@ -141,29 +140,3 @@ def _timed(work) -> float:  # type: ignore[no-untyped-def]
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-def _job(case: Case, folder: Path, steps: int) -> JobConfig:
-    folder.mkdir()
-    side = case.shape.side
-    for number in range(PICTURES):
-        noise = torch.randint(0, 255, (side, side, 3), generator=torch.Generator().manual_seed(number))
-        Image.fromarray(noise.to(torch.uint8).numpy()).save(folder / f"{number}.png")
-    return job_from_settings(
-        Settings(
-            output_name="bench",
-            trigger="a zwx thing",
-            train_data_dir=str(folder),
-            resolution=str(side),
-            min_bucket_reso=side,
-            max_bucket_reso=side,
-            network_dim=case.rank,
-            network_alpha=case.rank,
-            network_train_unet_only=True,
-            mixed_precision=case.precision,
-            gradient_checkpointing=case.gradient_checkpointing,
-            max_train_steps=steps,
-            cache_latents_to_disk=False,
-            seed=0,
-        )
-    )

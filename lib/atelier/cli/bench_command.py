@@ -24,7 +24,12 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--threads", type=int, default=0, help="processor threads (default: torch's own choice)")
     parser.add_argument("--against", metavar="COMMAND", help="time this command in turn with our own training command")
     parser.add_argument("--memory", action="store_true", help="print the predicted memory of a LoRA step on a GPU")
+    parser.add_argument("--soak", action="store_true", help="does memory stay flat over many steps and many runs?")
+    parser.add_argument("--steps", type=int, default=2000, help="of the soak's long run (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=200, help="of the soak's short runs (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if options.soak:
+        return _soak(options.steps, options.runs, options.threads, options.json)
     if options.memory:
         return _memory(options.json)
 
@@ -59,6 +64,24 @@ def run(arguments: list[str]) -> int:
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def _soak(steps: int, runs: int, threads: int, target: str | None) -> int:
+    """Gives 1 when something grew."""
+    import torch
+
+    from atelier.bench.soak import soak_runs, soak_steps
+
+    if threads:
+        torch.set_num_threads(threads)
+    found = []
+    for soak, count in ((soak_steps, steps), (soak_runs, runs)):
+        if count:
+            found.append(soak(count))
+            print(found[-1], flush=True)
+    if target:
+        Path(target).write_text(json.dumps([each.to_dict() for each in found], indent=2) + "\n", encoding="utf-8")
+    return 0 if all(each.flat for each in found) else 1
 
 
 def _memory(target: str | None) -> int:

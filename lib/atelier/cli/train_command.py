@@ -34,6 +34,8 @@ def run(arguments: list[str]) -> int:
 
     dataset_config = Path(options.dataset_config) if options.dataset_config else None
     job = load_job(Path(options.config), dataset_config, overrides)
+    for note in job.notes:
+        print(note, flush=True)
     settings = job.settings
     if not settings.output_name:
         settings.output_name = Path(options.config).stem
