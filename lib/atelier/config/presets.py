@@ -29,7 +29,7 @@ def preset(
 
     `subject` is "person", "object" or "style"; any other counts as an object. `picture_count` 0 means not known yet.
     `family` is a `models.family.Family.name`. `resolution` is the side in pixels at which the model was trained, when
-    it is not the family's usual one. `whole_model`: for Dreambooth, whose rates are far lower and whose files are large.
+    it is not the family's usual one. `whole_model`: for Dreambooth, which has far lower rates and large files.
     """
     kind = subject if subject in _LOOKS else "object"
     side = resolution or RESOLUTIONS.get(family, 512)
