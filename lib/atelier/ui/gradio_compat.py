@@ -93,7 +93,14 @@ def dropped_files(value: Any) -> list[DroppedFile]:
 
 @lru_cache(maxsize=256)
 def _parameters_of(function: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(function).parameters)
+    parameters = inspect.signature(function).parameters
+    names = frozenset(parameters)
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        # Forge puts an object that takes anything around each event, and passes it on to the event that it holds.
+        for held in vars(function).values() if hasattr(function, "__dict__") else ():
+            if inspect.isroutine(held):
+                names |= frozenset(inspect.signature(held).parameters)
+    return names
 
 
 def _parameters(function: Any) -> frozenset[str]:
