@@ -18,7 +18,7 @@ def test_what_is_flat(each: float, files: int, flat: bool) -> None:
     samples = [600 * MB + round(10 * each * number) + wiggle[number] for number in range(100)]
     samples[:25] = [100 * MB * (1 + number // 5) for number in range(25)]
     found = fitted("steps", 1000, samples, 10, (3, 7), (3, files))
-    assert found.slope == pytest.approx(each, abs=10)
+    assert found.slope == pytest.approx(each, abs=50)
     assert found.flat is flat and ("flat" in str(found)) is flat
 
 
