@@ -190,7 +190,13 @@
 
     // -- time ------------------------------------------------------------------------------------------------------
 
-    let timer = null, looking = null;
+    let timer = null, looking = null, built = false;
+    // Reload UI empties the page and builds the WebUI anew; a question between two steps of that can end it.
+    const isLeft = () => {
+        const there = Boolean(document.querySelector("gradio-app"));
+        built = built || there;
+        return built && !there;
+    };
     const pause = () => {
         if (document.hidden) return HIDDEN;
         if (page.lost) return IDLE;
@@ -200,6 +206,10 @@
     // Looks, draws, and comes again. Asked for while it looks, it looks once more.
     atelier.tick = () => {
         clearTimeout(timer);
+        if (isLeft()) {
+            timer = setTimeout(atelier.tick, IDLE);
+            return;
+        }
         if (looking) {
             looking = "again";
             return;

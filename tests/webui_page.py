@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from webui_hosts import WebUI, wait
+from webui_hosts import WebUI
 
 TAB = "Train LoRA"
 """The title of our tab."""
@@ -41,6 +41,11 @@ def open_page(webui: WebUI, width: int = 1400, query: str = "") -> Iterator[Any]
 def visit(page: Any, webui: WebUI, query: str = "") -> None:
     """Loads the page and waits until it is built."""
     page.goto(f"{webui.address}/{query}")
+    built(page)
+
+
+def built(page: Any) -> None:
+    """Waits until the page's tabs are there."""
     page.wait_for_selector("#tab_atelier", state="attached")
     page.wait_for_selector("#txt2img_prompt textarea")
     page.wait_for_function("typeof atelier === 'object' && typeof onUiLoaded === 'function'")
@@ -75,15 +80,11 @@ def points(page: Any) -> int:
 
 
 def reload_page(page: Any, webui: WebUI) -> None:
-    """Presses the WebUI's own button that builds the page anew, and waits for the new page."""
+    """Presses the WebUI's own button that builds the page anew, and waits for the new page, which the old one loads.
+
+    Nothing else is asked meanwhile: a request between two steps of its start can end A1111's.
+    """
+    page.evaluate("() => { window.atelierOldPage = true; }")
     page.evaluate(f"() => document.querySelector('{webui.kind.reload_page}').click()")
-
-    def gone() -> bool:
-        try:
-            return webui.ask("/internal/ping").status == 404
-        except OSError:
-            return True
-
-    wait(gone, "the old page to go away", 60)
-    wait(webui.is_up, "the new page")
-    visit(page, webui)
+    page.wait_for_function("() => !window.atelierOldPage && document.readyState === 'complete'")
+    built(page)
