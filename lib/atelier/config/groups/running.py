@@ -37,7 +37,7 @@ class RunningSettings:
     )
     fp8_base: bool = setting(
         False, "bool", "Memory and precision", "Base in fp8",
-        "kohya's key, kept for files: the base is used as the host loaded it.", shown=False,
+        "Where the UNet is kept in the processor's memory to save the GPU's, it lies there in 8 bits.", shown=False,
     )  # fmt: skip
     no_half_vae: bool = setting(
         False,
