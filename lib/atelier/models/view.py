@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
+from atelier.models.attention import use_sound_attention
 from atelier.models.clip_names import names_of_module
 from atelier.models.family import Parts
 
@@ -71,6 +72,7 @@ def view(module_class: type[nn.Module], config: Any, tensors: Mapping[str, Tenso
         if buffer.device.type == "meta":
             owner, leaf = _owner(module, name)
             owner._buffers[leaf] = _rebuilt_buffer(name, buffer, device)
+    use_sound_attention(module)
     return module.eval()
 
 
