@@ -107,6 +107,14 @@ def test_what_is_filled_in_comes_before_the_memory(page: Page, monkeypatch: pyte
     assert "much memory" in second[page.by_id["atelier_found"]]
 
 
+def test_class_pictures_are_told_before_train(page: Page) -> None:
+    page.fill()
+    page.set(class_prompt=["a dog"], num_class_images=4)
+    assert "4 of 4 class pictures are drawn first: a dog." in page.change()
+    page.set(num_class_images=None)
+    assert "say in num_class_images how many" in page.change()
+
+
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Page]:
     made = Page(tmp_path)

@@ -56,6 +56,7 @@ class Actions:
             return
         try:
             found = self._look(request, filled)
+            found.notes.extend(self._class_notes(job_of(request, self._host)))
             name_note = self._name_note(request)
             reply = self._filled(
                 request, filled, Reply(found=found_html(found, self._model_line(), name_note)), found.count
