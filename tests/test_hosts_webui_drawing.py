@@ -98,6 +98,14 @@ def test_a_failed_description_is_no_caption(webui: SimpleNamespace) -> None:
     with pytest.raises(AtelierError, match="BLIP could not"):
         interrogators.caption(Image.new("RGB", (9, 9)), "BLIP")
 
+    def full(picture: Image.Image, force_disable_ranks: bool) -> str:
+        raise RuntimeError("out of memory")
+
+    webui.model.tag_multi = full
+    with pytest.raises(AtelierError, match="DeepBooru could not.*out of memory"):
+        interrogators.caption(Image.new("RGB", (9, 9)), "DeepBooru")
+    assert webui.calls == ["start", "stop"], "the model stays where it is used"
+
     def missing() -> None:
         raise OSError("no weights")
 

@@ -40,8 +40,10 @@ def caption(picture: Image.Image, captioner: str) -> str:
     # The prompt box needs \\( where a caption has (, and no strengths.
     try:
         deepbooru.model.start()
-        text = deepbooru.model.tag_multi(picture, force_disable_ranks=True)
-        deepbooru.model.stop()
+        try:
+            text = deepbooru.model.tag_multi(picture, force_disable_ranks=True)
+        finally:
+            deepbooru.model.stop()
     except Exception as error:  # a missing download, too little memory: the WebUI's code, in whatever way it fails
         raise AtelierError(f"DeepBooru could not describe the picture: {error}") from error
     return str(text).replace("\\(", "(").replace("\\)", ")").strip()
