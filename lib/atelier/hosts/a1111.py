@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from atelier.hosts.contract import Folders, ModelInfo, SampleRequest
 from atelier.hosts.webui import interrogators
-from atelier.hosts.webui.drawing import last_picture_kept, usual_request
+from atelier.hosts.webui.drawing import last_picture_kept, txt2img_arguments, usual_request
 from atelier.hosts.webui.folders import folders_of
 from atelier.hosts.webui.lease import WebUILease
 from atelier.hosts.webui.memory import DeviceMemory
@@ -203,19 +203,7 @@ class A1111Host:
         from modules.processing import StableDiffusionProcessingTxt2Img, process_images
 
         with self.queue(), last_picture_kept(Path(data_path)):
-            task = StableDiffusionProcessingTxt2Img(
-                sd_model=shared.sd_model,
-                prompt=request.prompt,
-                negative_prompt=request.negative_prompt,
-                width=request.width,
-                height=request.height,
-                steps=request.steps,
-                cfg_scale=request.cfg_scale,
-                seed=request.seed,
-                sampler_name=request.sampler,
-                do_not_save_samples=True,
-                do_not_save_grid=True,
-            )
+            task = StableDiffusionProcessingTxt2Img(sd_model=shared.sd_model, **txt2img_arguments(request))
             if request.scheduler and hasattr(task, "scheduler"):
                 task.scheduler = request.scheduler
             task.scripts = self._no_scripts()

@@ -151,8 +151,8 @@ class ForgeHost(A1111Host):
 
     def borrow(self, parts: frozenset[str]) -> Borrowed:
         """Views over the loaded model. Called inside the queue."""
-        from atelier.hosts.forge_lease import ForgeBorrowed
         from atelier.hosts.forge_weights import Copies, all_tensors, read_weights
+        from atelier.hosts.webui.borrowed import Borrowed
         from atelier.models.assets import load_tokenizers
         from atelier.models.families import family_named
 
@@ -163,7 +163,7 @@ class ForgeHost(A1111Host):
         def read() -> Weights:
             return read_weights(family, self._model().forge_objects_original, parts, copies.usable)
 
-        return ForgeBorrowed(
+        return Borrowed(
             family,
             read,
             lambda: all_tensors(self._model().forge_objects_original, family.name),

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from atelier.hosts.webui.lease import PLAIN
+
 NOT_YET = {
     "Flux": "Flux",
     "Chroma": "Chroma",
@@ -16,7 +18,6 @@ NOT_YET = {
 
 TRAINABLE = "choose a checkpoint of Stable Diffusion 1, 2 or XL"
 LOW_BITS = 'set "Diffusion in Low Bits" to Automatic at the top of the page, let it load anew by drawing, then train'
-PLAIN = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def family_of(model: Any) -> str | None:

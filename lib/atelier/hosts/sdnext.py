@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,12 @@ from atelier.hosts.contract import Folders, ModelInfo, SampleRequest
 from atelier.hosts.sdnext_offload import Offload
 from atelier.hosts.sdnext_queue import Queue, others_wait
 from atelier.hosts.sdnext_refusals import components, family_of, refusal_of
-from atelier.hosts.webui.drawing import last_picture_kept, usual_request
+from atelier.hosts.webui.drawing import last_picture_kept, txt2img_arguments, usual_request
 from atelier.hosts.webui.lease import WebUILease
 from atelier.hosts.webui.memory import DeviceMemory
 
 if TYPE_CHECKING:
-    from atelier.hosts.forge_lease import ForgeBorrowed
+    from atelier.hosts.webui.borrowed import Borrowed
     from atelier.models.build import Weights
 
 LOADING = "Load model"
@@ -40,7 +40,7 @@ class SDNextHost:
         self.folders: Folders = folders()
         self.memory = DeviceMemory(lambda: torch.device(devices.device))
         self._offload = Offload()
-        self._lent: weakref.ref[ForgeBorrowed] | None = None
+        self._lent: weakref.ref[Borrowed] | None = None
         self._remarks: list[str] = []
 
     @property
@@ -125,10 +125,10 @@ class SDNextHost:
         """True while the model is elsewhere than SD.Next would have it."""
         return self._offload.is_out
 
-    def borrow(self, parts: frozenset[str]) -> ForgeBorrowed:
+    def borrow(self, parts: frozenset[str]) -> Borrowed:
         """Views over the loaded model. Called inside the queue."""
-        from atelier.hosts.forge_lease import ForgeBorrowed
         from atelier.hosts.sdnext_weights import all_tensors, read_weights
+        from atelier.hosts.webui.borrowed import Borrowed
         from atelier.models.assets import load_tokenizers
         from atelier.models.families import family_named
 
@@ -138,7 +138,7 @@ class SDNextHost:
         def read() -> Weights:
             return read_weights(self._pipe(), parts)
 
-        borrowed = ForgeBorrowed(
+        borrowed = Borrowed(
             family,
             read,
             lambda: all_tensors(self._pipe()),
@@ -247,19 +247,7 @@ class SDNextHost:
 
         with self.queue(), last_picture_kept(Path(paths.params_path).parent):
             self.give_back()
-            task = processing.StableDiffusionProcessingTxt2Img(
-                sd_model=shared.sd_model,
-                prompt=request.prompt,
-                negative_prompt=request.negative_prompt,
-                width=request.width,
-                height=request.height,
-                steps=request.steps,
-                cfg_scale=request.cfg_scale,
-                seed=request.seed,
-                sampler_name=request.sampler,
-                do_not_save_samples=True,
-                do_not_save_grid=True,
-            )
+            task = processing.StableDiffusionProcessingTxt2Img(sd_model=shared.sd_model, **txt2img_arguments(request))
             job = shared.state.begin("Atelier sample")
             try:
                 result = processing.process_images(task)
@@ -283,17 +271,10 @@ class SDNextLease(WebUILease):
         super().__init__(host, parts)
         self._sdnext = host
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """See `WebUILease.turn`."""
-        with super().turn():
-            try:
-                yield
-            finally:
-                borrowed: Any = self._borrowed
-                if borrowed is not None and self._sdnext.holds_offload and others_wait():
-                    borrowed.rest()
-                    self._sdnext.give_back()
+    def _end_turn(self, borrowed: Borrowed) -> None:
+        if self._sdnext.holds_offload and others_wait():
+            borrowed.rest()
+            self._sdnext.give_back()
 
 
 def folders() -> Folders:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from threading import Lock
 from types import TracebackType
 from typing import Any
 
-LET_IN = 0.5
-"""Seconds that those who are known to wait have to take the lock."""
+from atelier.hosts.webui.lease import LET_IN, let_in
+
 CHANCE = 0.005
-"""Seconds that those who may wait have: the lock does not say whether anybody does."""
+"""Seconds that those who may wait have to take it: the lock does not say whether anybody does."""
 
 
 class Queue:
@@ -28,9 +27,7 @@ class Queue:
     ) -> None:
         waiting = others_wait()
         self._lock.release()
-        until = time.monotonic() + (LET_IN if waiting else CHANCE)
-        while time.monotonic() < until and not self._lock.locked():
-            time.sleep(0.001)
+        let_in(self._lock, LET_IN if waiting else CHANCE)
 
 
 def others_wait() -> bool:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
-COMPONENTS = ("unet", "text_encoder", "text_encoder_2", "vae")
-"""What of a pipeline is lent."""
+from atelier.hosts.webui.lease import PLAIN
+
 WORDS = {"unet": "UNet", "text_encoder": "text encoder", "text_encoder_2": "second text encoder", "vae": "VAE"}
-PLAIN = (torch.float32, torch.float16, torch.bfloat16)
+"""What of a pipeline is lent, and how it is called."""
 
 
 def components(pipe: Any) -> dict[str, nn.Module]:
     """The pipeline's modules that are lent, by name, without what `torch.compile` wraps around them."""
-    found = {name: getattr(pipe, name, None) for name in COMPONENTS}
+    found = {name: getattr(pipe, name, None) for name in WORDS}
     return {
         name: getattr(module, "_orig_mod", module) for name, module in found.items() if isinstance(module, nn.Module)
     }

@@ -49,6 +49,14 @@ class Borrowed:
             for parameter in module.parameters():
                 parameter.data = torch.empty(0, dtype=parameter.dtype, device=parameter.device)
 
+    def rest(self) -> None:
+        """Empties the views for a while: a host that moves its model would not get the old memory back.
+
+        `follow` fills them again.
+        """
+        self.let_go()
+        self._addresses = ()
+
     def _point(self, weights: Weights) -> None:
         from atelier.models.clip_names import names_of_module
 

@@ -50,6 +50,25 @@ def usual_request(data_folder: Path, page_file: Path) -> SampleRequest:
     return replace(request, **_of_text(text))
 
 
+def txt2img_arguments(request: SampleRequest) -> dict[str, Any]:
+    """What `StableDiffusionProcessingTxt2Img` takes for a request, for a picture that is not saved.
+
+    The schedule is not among it: WebUIs that choose one have an attribute of their own for it.
+    """
+    return {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "width": request.width,
+        "height": request.height,
+        "steps": request.steps,
+        "cfg_scale": request.cfg_scale,
+        "seed": request.seed,
+        "sampler_name": request.sampler,
+        "do_not_save_samples": True,
+        "do_not_save_grid": True,
+    }
+
+
 @contextmanager
 def last_picture_kept(data_folder: Path) -> Iterator[None]:
     """A picture drawn inside the block does not become the page's last one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 LET_IN = 0.5
 """Seconds that those who wait for the queue have to take it."""
+PLAIN = (torch.float32, torch.float16, torch.bfloat16)
+"""The precisions of weights that can be lent as they are."""
 
 
 class Base(Protocol):
@@ -96,10 +99,17 @@ class WebUILease(AbstractContextManager["Parts"]):
             borrowed.follow()
             with torch.inference_mode(False), torch.enable_grad():
                 try:
-                    yield
+                    try:
+                        yield
+                    finally:
+                        if self._borrowed is not None:
+                            self._end_turn(self._borrowed)
                 except RuntimeError as error:
                     self._check(error)
                     raise
+
+    def _end_turn(self, borrowed: Borrowed) -> None:
+        """For hosts that have something back before others may use the base. Called inside the queue."""
 
     def _check(self, cause: Exception | None = None) -> None:
         """Raises `BaseGone` when the leased base is not there to be used."""
@@ -124,8 +134,13 @@ def in_turn(queue: AbstractContextManager[object]) -> Iterator[None]:
     with queue:
         yield
         waiting = bool(getattr(queue, "_pending_threads", ()))
-    if waiting:
-        lock = getattr(queue, "_lock", None)
-        until = time.monotonic() + LET_IN
-        while time.monotonic() < until and lock is not None and not lock.locked():
-            time.sleep(0.001)
+    lock = getattr(queue, "_lock", None)
+    if waiting and lock is not None:
+        let_in(lock, LET_IN)
+
+
+def let_in(lock: Lock, seconds: float) -> None:
+    """Waits until somebody else has taken `lock`, for so many seconds at the most."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not lock.locked():
+        time.sleep(0.001)
