@@ -19,7 +19,7 @@ from atelier.adapters.network import build
 from atelier.models.family import Parts
 from atelier.training.memory_tracking import can_count
 from atelier.training.plan import Plan
-from atelier.training.streaming import FP8, Packed, Streamed, streamed_bytes, units_of
+from atelier.training.streaming import FP8, Packed, Streamed, units_of
 
 DEVICE = torch.device("cpu")
 
@@ -80,7 +80,7 @@ def test_the_same_bits_with_little_on_the_device(parts: Parts) -> None:
         device = Device()
         streamed = Streamed(parts.unet, DEVICE, fetch=device)
         streamed.begin()
-        resident, blocks = device.now, streamed_bytes(parts.unet)
+        resident, blocks = device.now, sum(streamed_size(unit) for unit in units_of(parts.unet))
         device.peak = device.now
         for _ in range(2):
             found, others = step(parts, network)

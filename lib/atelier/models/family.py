@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,6 +30,16 @@ class Parts:
     @property
     def device(self) -> torch.device:
         return next(self.unet.parameters()).device
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """Those that are there: UNet, text encoders, VAE."""
+        return [module for module in (self.unet, *self.text_encoders, self.vae) if module is not None]
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The weights of all modules."""
+        for module in self.modules:
+            yield from module.parameters()
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pathlib import Path
 from atelier.adapters.metadata import modelspec
 from atelier.adapters.network import Network
 from atelier.models.save import save_checkpoint
+from atelier.models.size import bytes_of, numbers_of
 from atelier.training.context import RunContext, Save
 from atelier.training.outputs import DTYPES, EMA, Outputs, run_facts
 from atelier.training.saving import check_space, existing
@@ -51,7 +52,7 @@ class CheckpointOutputs(Outputs):
         kept += _kept(kinds.count("step"), by_steps)
         averages = 2 if settings.ema_decay and settings.ema_save == "beside" else 1
         files = self._file_size() * kept * averages
-        trained = sum(p.numel() * p.element_size() for p in self._model.parameters() if p.requires_grad)
+        trained = bytes_of(p for p in self._model.parameters() if p.requires_grad)
         states = STATES * trained
         if _same_disk(self.folder, context.record.folder):
             check_space(self.folder, files + states, f"the {kept * averages} checkpoints and the states of this run")
@@ -60,9 +61,8 @@ class CheckpointOutputs(Outputs):
             check_space(context.record.folder, states, "the states of this run")
 
     def _file_size(self) -> int:
-        modules = (self._model.parts.unet, *self._model.parts.text_encoders, self._model.parts.vae)
-        numbers = sum(p.numel() for module in modules if module is not None for p in module.parameters())
-        return numbers * DTYPES[self._context.job.settings.save_precision].itemsize
+        dtype = DTYPES[self._context.job.settings.save_precision]
+        return numbers_of(self._model.parts.parameters()) * dtype.itemsize
 
     def _discard(self, path: Path) -> None:
         if path.is_dir():

@@ -14,6 +14,7 @@ from atelier.adapters.merge import merged_weights
 from atelier.config.errors import AtelierError
 from atelier.models.checkpoint import load_checkpoint
 from atelier.models.save import save_checkpoint
+from atelier.models.size import bytes_of, numbers_of
 from atelier.training.outputs import DTYPES
 from atelier.training.saving import check_space, check_writable
 
@@ -38,8 +39,7 @@ def merge_lora(lora: Path, base: Path, out: Path, weight: float = 1.0, precision
     parts = load_checkpoint(base).parts
     dtype = DTYPES[precision]
     modules = {"unet": parts.unet, **dict(zip(("text_encoder", "text_encoder_2"), parts.text_encoders))}
-    every = [module for module in (*modules.values(), parts.vae) if module is not None]
-    check_space(out.parent, sum(p.numel() for module in every for p in module.parameters()) * dtype.itemsize)
+    check_space(out.parent, numbers_of(parts.parameters()) * dtype.itemsize)
     unknown = match_layers(parts, file)[1]
     count = 0
     for merged in merged_weights(parts, [LoraUse(file, weight, weight)]):
@@ -74,7 +74,7 @@ def extract_lora_file(
         "modelspec.architecture": second.family.architecture(second.prediction_type) + "/lora",
     }
     found = {name: tensor.to(DTYPES[precision]) for name, tensor in tensors.items()}
-    check_space(out.parent, sum(tensor.numel() * tensor.element_size() for tensor in found.values()))
+    check_space(out.parent, bytes_of(found.values()))
     save_lora(out, found, metadata)
     layers = len({name.split(".")[0] for name in found})
     return Made(out, f"{out.name}: {layers} layers, from what {tuned.name} has beyond {base.name}.")

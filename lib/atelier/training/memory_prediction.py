@@ -30,6 +30,7 @@ from atelier.models.build import TEXT_CLASSES
 from atelier.models.families import family_named
 from atelier.models.family import Parts, SizeConditions, TextStates
 from atelier.models.ldm_names import TEXT_PARTS
+from atelier.models.size import bytes_of, numbers_of
 from atelier.models.view import build_empty
 from atelier.training.losses import LossOptions
 from atelier.training.memory_optimizer import state_bytes
@@ -113,13 +114,14 @@ class _Step:
                 norms_as_on_gpu(module)
         base = live.now
         off = request.whole_model and request.text_and_vae_off
-        idle = _bytes([parts.vae, *([] if request.trains_text else parts.text_encoders)])
+        waits = [parts.vae, *([] if request.trains_text else parts.text_encoders)]
+        idle = sum(bytes_of(module.parameters()) for module in waits if module is not None)
         resting = idle if off else 0
         parameters = self._trained(parts)
-        trained = sum(p.numel() * p.element_size() for p in parameters)
+        trained = bytes_of(parameters)
         if request.whole_model:
             base -= trained
-        numbers = sum(p.numel() for p in parameters)
+        numbers = numbers_of(parameters)
         # A whole model's optimiser steps weights that are lifted to float32 for it, and keeps its moments so.
         kind = "bfloat16" if self.settings.get("full_bf16") and not request.whole_model else "float32"
         optimizer = int(numbers * state_bytes(request.optimizer, json.dumps(self.settings["optimizer_args"]), kind))
@@ -129,7 +131,7 @@ class _Step:
         Plan("no", request.gradient_checkpointing).apply(parts)
         held = base  # by the host, before it keeps its UNet elsewhere
         if request.streamed:
-            rest = _bytes([parts.unet]) - (trained if request.whole_model else 0)
+            rest = bytes_of(parts.unet.parameters()) - (trained if request.whole_model else 0)
             before = live.now
             Streamed(parts.unet, torch.device("cpu"), request.fp8, fetch=torch.clone).begin()
             base += live.now - before - rest
@@ -282,8 +284,3 @@ def _recast(module: nn.Module, dtype: torch.dtype) -> None:
 
 def _freed(parameter: Tensor) -> None:
     parameter.grad = None
-
-
-def _bytes(modules: list[nn.Module | None]) -> int:
-    tensors: list[Tensor] = [p for module in modules if module is not None for p in module.parameters()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

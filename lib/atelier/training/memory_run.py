@@ -15,6 +15,7 @@ from diffusers import UNet2DConditionModel
 from atelier.config.job import JobConfig
 from atelier.hosts.contract import Host, Lease
 from atelier.models.family import Parts
+from atelier.models.size import bytes_of, numbers_of
 from atelier.models.view import build_empty
 from atelier.training.context import RunContext, trains_text, trains_unet
 from atelier.training.memory_cache import remembering
@@ -93,7 +94,7 @@ def _plan_on(host: Host, lease: Lease, parts: Parts, request: Request, may_chang
     """The plan against what is free, after the host was asked to make room if that is too little."""
     predicted = remembering(host.folders.cache)
     # A whole model's copy is there already, and is in the prediction.
-    there = _bytes(parts) if request.whole_model else 0
+    there = bytes_of(parts.parameters()) if request.whole_model else 0
     if needs(predicted(request)) > host.memory.free() + there:
         host.memory.ask(needs(predicted(request)))
         with lease.turn():  # some hosts make room when the next turn begins
@@ -142,10 +143,4 @@ def _batch(job: JobConfig) -> int:
 
 @functools.lru_cache(maxsize=16)
 def _count(unet_config: str) -> int:
-    module = build_empty(UNet2DConditionModel, json.loads(unet_config))
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _bytes(parts: Parts) -> int:
-    modules = [module for module in (parts.unet, *parts.text_encoders, parts.vae) if module is not None]
-    return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
+    return numbers_of(build_empty(UNet2DConditionModel, json.loads(unet_config)).parameters())

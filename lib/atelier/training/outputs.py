@@ -18,6 +18,7 @@ from atelier.adapters.sidecar import Sidecar, write_preview, write_sidecar
 from atelier.config.errors import AtelierError
 from atelier.data.summary import bucket_info, tag_frequency
 from atelier.models.families import family_named
+from atelier.models.size import bytes_of
 from atelier.training.context import RunContext, Save
 from atelier.training.saving import (
     check_space,
@@ -85,7 +86,7 @@ class Outputs:
         epoch = context.calendar.finished_epochs(step)
         name = self._name(step, epoch, kind) + suffix
         tensors = self._network.state_tensors(DTYPES[settings.save_precision])
-        check_space(self.folder, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
+        check_space(self.folder, bytes_of(tensors.values()))
         remove_leftovers(self.folder, settings.output_name)
         path = self._place(name, tensors)
         save_lora(path, tensors, self._metadata(step, epoch), overwrite=path.exists())

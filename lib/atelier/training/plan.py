@@ -13,6 +13,7 @@ from torch import nn
 
 from atelier.config.schema import Settings
 from atelier.models.family import Parts
+from atelier.models.size import numbers_of
 from atelier.training.precision import autocast_dtype, choose
 from atelier.training.savers import Savers
 from atelier.training.streaming import Streamed
@@ -75,7 +76,7 @@ class Plan:
 def make_plan(settings: Settings, parts: Parts, savers: Savers) -> Plan:
     """The plan for a session on these parts. Raises `AtelierError` when the device cannot do what was asked."""
     base = next(parts.unet.parameters()).dtype
-    precision = choose(settings.mixed_precision, parts.device, _count(parts.unet), base)
+    precision = choose(settings.mixed_precision, parts.device, numbers_of(parts.unet.parameters()), base)
     return Plan(
         precision,
         settings.gradient_checkpointing or savers.gradient_checkpointing or savers.streamed,
@@ -100,7 +101,3 @@ def _checkpoint_text(encoder: Any) -> None:
     else:
         enable()
         encoder.enable_input_require_grads()
-
-
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

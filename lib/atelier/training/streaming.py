@@ -29,12 +29,6 @@ def units_of(unet: nn.Module) -> list[nn.Module]:
     return [module for module in unet.modules() if isinstance(module, UNITS)]
 
 
-def streamed_bytes(unet: nn.Module) -> int:
-    """Bytes of the frozen weights that rest while they are not needed."""
-    weights = (weight for unit in units_of(unet) for _, _, weight in _weights(unit))
-    return sum(weight.numel() * weight.element_size() for weight in weights)
-
-
 class Streamed:
     """A UNet whose blocks are fetched as they compute, from `begin` to `end`. Trained weights are left alone.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from atelier.config.errors import AtelierError
 from atelier.hosts.contract import Host, Lease
 from atelier.models.family import Parts
+from atelier.models.size import numbers_of
 from atelier.training import unet_blocks
 
 
@@ -31,9 +32,8 @@ class OwnedLease(AbstractContextManager[Parts]):
 
     def __enter__(self) -> Parts:
         with self._lease as borrowed:
-            size = sum(p.numel() for module in _modules(borrowed) for p in module.parameters())
             # Weights, gradients and the optimiser's two moments.
-            self._host.memory.ask(4 * size * self._dtype.itemsize)
+            self._host.memory.ask(4 * numbers_of(borrowed.parameters()) * self._dtype.itemsize)
             with self._lease.turn():
                 return _copied(borrowed, self._dtype)
 
@@ -122,10 +122,6 @@ class WholeModel(nn.Module):
 
     def apply_max_norm(self, limit: float) -> None:
         raise AtelierError("scale_weight_norms is for adapters; leave it empty when training the whole model.")
-
-
-def _modules(parts: Parts) -> list[nn.Module]:
-    return [module for module in (parts.unet, *parts.text_encoders, parts.vae) if module is not None]
 
 
 def _copied(parts: Parts, dtype: torch.dtype) -> Parts:

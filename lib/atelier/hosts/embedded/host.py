@@ -206,10 +206,9 @@ class EmbeddedHost:
 
 
 def _to_device(parts: Parts, device: torch.device) -> Parts:
-    for module in (parts.unet, *parts.text_encoders, parts.vae):
-        if module is not None:
-            module.to(device)
-            module.eval().requires_grad_(False)
+    for module in parts.modules:
+        module.to(device)
+        module.eval().requires_grad_(False)
     return parts
 
 

@@ -42,7 +42,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
             views = self._view(model.parts)
             self._identity = model.identity
             self._views = views
-            self._lent = [_tensors(module) for module in _modules(views)]
+            self._lent = [_tensors(module) for module in views.modules]
             self._source = model
             self._host.leases.append(self)
             return views
@@ -112,16 +112,11 @@ class EmbeddedLease(AbstractContextManager[Parts]):
     def _point_at(self, model: LoadedModel) -> None:
         assert self._views is not None
         fresh = self._view(model.parts)
-        for lent, source in zip(self._lent, _modules(fresh), strict=True):
+        for lent, source in zip(self._lent, fresh.modules, strict=True):
             tensors = _tensors(source)
             for name, tensor in lent.items():
                 tensor.data = tensors[name].data
         self._source = model
-
-
-def _modules(parts: Parts) -> list[nn.Module]:
-    modules = [parts.unet, *parts.text_encoders, parts.vae]
-    return [module for module in modules if module is not None]
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
