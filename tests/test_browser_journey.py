@@ -143,7 +143,7 @@ def test_the_journey(page: Any, address: str, data: Path, root: Path) -> None:
             page.locator("#atelier_advanced").get_by_role("button", name=re.compile(f"^{group}")).first.click()
         field = page.locator(f"#atelier_{key} input").first
         if key == "max_train_steps":  # what the choice of an object filled in has come
-            page.wait_for_function("document.querySelector('#atelier_max_train_steps input').value === '300'")
+            page.wait_for_function("(document.querySelector('#atelier_max_train_steps input') || {}).value === '300'")
         field.fill(str(value))
         field.blur()
     page.locator("#atelier_train").click()

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from training_fakes import MemoryRecord, TinyHost, WatchedLease, assert_same, run, tiny_job, write_pictures
+from training_fakes import (
+    MemoryRecord,
+    TinyHost,
+    WatchedLease,
+    assert_same,
+    run,
+    tiny_job,
+    tiny_parts,
+    write_pictures,
+)
 
 from atelier.config.schema import Settings
 from atelier.hosts.contract import SampleRequest
@@ -19,6 +28,7 @@ from atelier.training.memory_plan import make_memory_plan
 from atelier.training.memory_prediction import Prediction, predict
 from atelier.training.memory_request import Request, released, request_for
 from atelier.training.memory_tracking import can_count
+from atelier.training.plan import make_plan
 from atelier.training.savers import FILE, Savers
 from atelier.training.streaming import FP8
 
@@ -126,6 +136,18 @@ def test_the_plan_streams_when_nothing_else_is_enough(free: int, can: bool, stre
     assert any("rests in the processor's memory" in sentence for sentence in plan.sentences()) == streamed
     for other in (replace(request, whole_model=True), replace(request, device="cpu")):
         assert not make_memory_plan(other, free, flat(free), eight_bit=False).request.streamed
+
+
+@pytest.mark.skipif(FP8 is None, reason="this torch has no float8")
+@pytest.mark.parametrize("fp8", [False, True])
+def test_fp8_base_is_the_way_in_which_a_base_is_streamed(fp8: bool) -> None:
+    settings = Settings(network_dim=4, fp8_base=fp8)
+    request = request_for(settings, "sd1", {}, (64, 64), 1, "fp16", device="cuda", can_stream=True)
+    plan = make_memory_plan(request, 200, flat(200), eight_bit=False)
+    savers = plan.savers()
+    assert savers.streamed and savers.fp8 is fp8
+    assert any("float8" in sentence for sentence in plan.sentences()) == fp8
+    assert make_plan(settings, tiny_parts(), savers).fp8 is fp8
 
 
 @pytest.mark.skipif(not can_count(), reason="this torch cannot count the memory of tensors")

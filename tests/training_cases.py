@@ -17,6 +17,7 @@ ELSEWHERE = {
     "pretrained_model_name_or_path": "the command loads it: test_training_killed",
     "vae": "the command loads it",
     "when_diverged": "test_training_numbers",
+    "fp8_base": "the plan takes it where blocks are streamed: test_training_streamed_runs",
     "block_lr": "it has the blocks of SDXL: test_training_whole_model",
     "resume": "the command reads it: test_training_killed",
     "stop_text_encoder_training": "test_training_whole_model",
