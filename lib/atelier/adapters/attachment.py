@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atelier.config.packages import release
+
 
 class Adapter(Protocol):
     """What a chain asks of an adapter of one layer."""
@@ -130,13 +132,14 @@ def detach(module: nn.Module, adapter: Adapter) -> None:
             module.forward = chain.previous  # type: ignore[method-assign]
 
 
-_TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
+_ASKS_BY_DEVICE = release(torch.__version__) >= (2, 4)
+"""Whether torch tells autocast's state for a device that is named."""
 
 
 def _as_autocast_will(x: Tensor) -> Tensor:
     """Casts once what autocast would cast for the base layer and for each adapter again."""
     kind = x.device.type
-    if _TORCH >= (2, 4):
+    if _ASKS_BY_DEVICE:
         if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
             return x.to(torch.get_autocast_dtype(kind))
     elif kind == "cuda" and torch.is_autocast_enabled():

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from atelier.adapters.layouts import kind_of
 from atelier.config.errors import AtelierError
+from atelier.config.tensor_header import is_entry
 
 HASH_START, HASH_SIZE = 0x100000, 0x10000
 """The old WebUI hash reads 64 KiB at the first mebibyte."""
@@ -94,19 +95,12 @@ def read_header(path: Path) -> dict[str, Any]:
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__") or {}, dict):
         raise ValueError("its header is unreadable")
     entries = [entry for name, entry in header.items() if name != "__metadata__"]
-    if not all(isinstance(entry, dict) and _counts(entry.get("shape")) for entry in entries):
-        raise ValueError("its header is unreadable")
-    if not all(_counts(entry.get("data_offsets")) and len(entry["data_offsets"]) == 2 for entry in entries):
+    if not all(is_entry(entry) for entry in entries):
         raise ValueError("its header is unreadable")
     ends = [entry["data_offsets"][1] for entry in entries]
     if 8 + length + max(ends, default=0) > size:
         raise ValueError("its end is missing")
     return header
-
-
-def _counts(value: Any) -> bool:
-    """True for a list of numbers that count something."""
-    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
 
 
 def save_lora(

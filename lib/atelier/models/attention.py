@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from atelier.config.packages import release
+
 
 def flash_is_sound(device: torch.device, version: str = torch.__version__) -> bool:
     """False on a processor with torch before 2.3.
@@ -12,8 +14,7 @@ def flash_is_sound(device: torch.device, version: str = torch.__version__) -> bo
     The backward pass of torch 2.1.2's fused attention for processors, run by two threads on a UNet of SD 1.5's size,
     wrote past its memory and ended the process; 2.3.1 and 2.13.0 did not. 2.2 was not tried.
     """
-    major, minor = version.split(".")[:2]
-    return device.type != "cpu" or (int(major), int(minor)) >= (2, 3)
+    return device.type != "cpu" or release(version) >= (2, 3)
 
 
 def use_sound_attention(module: nn.Module, version: str = torch.__version__) -> None:

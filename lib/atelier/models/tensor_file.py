@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from atelier.config.errors import AtelierError
+from atelier.config.tensor_header import is_entry
 
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -86,7 +87,7 @@ class SafetensorsFile:
             entries = json.loads(self._file.read(length))
             given = entries.pop("__metadata__", None) or {}
             metadata = {str(key): str(value) for key, value in given.items()}
-            if not all(_is_entry(entry) for entry in entries.values()):
+            if not all(is_entry(entry) for entry in entries.values()):
                 raise ValueError("an entry without a shape or a place")
             end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -128,10 +129,3 @@ class SafetensorsFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _is_entry(entry: Any) -> bool:
-    """True for what a header says of a tensor: its type, its shape, and where it begins and ends."""
-    counts = (entry["shape"], entry["data_offsets"])
-    whole = all(isinstance(each, list) and all(type(n) is int and n >= 0 for n in each) for each in counts)
-    return whole and len(entry["data_offsets"]) == 2 and isinstance(entry["dtype"], str)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable
 
 from PIL import Image
@@ -13,13 +12,12 @@ from atelier.config.job import JobConfig
 from atelier.hosts.contract import Host, ModelInfo, SampleRequest, usual_request
 from atelier.models.sampling import sample
 from atelier.training.class_pictures import ClassFolder, class_folders
+from atelier.training.host_drawing import host_draws
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.processes import is_main_process, process_count
 from atelier.training.randomness import derived_seed
 from atelier.training.saving import check_writable
 from atelier.training.turns import LongTurn
-
-log = logging.getLogger(__name__)
 
 PARTS = frozenset(("unet", "text_encoder", "vae"))
 
@@ -58,14 +56,8 @@ def draw_one(wanted: ClassFolder, host: Host, control: RunControl) -> None:
         usual_request(host), prompt=wanted.prompt, width=width, height=height,
         seed=derived_seed(0, "class picture", wanted.prompt, number) % 2**32,
     )  # fmt: skip
-    try:
+    with host_draws(host, f"the class picture {wanted.prompt!r}"):
         picture = host.sample(request)
-    except AtelierError:
-        raise
-    except Exception as error:  # the host's own code, which fails in whatever way
-        log.exception("the host could not draw a class picture")
-        what = f"{type(error).__name__}: {error}"
-        raise AtelierError(f"{host.name} could not draw the class picture {wanted.prompt!r} ({what}).") from error
     if picture is None:
         picture = _by_our_own_sampler(host, request, lambda: control.stopping)
     if picture is None:

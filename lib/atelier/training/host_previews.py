@@ -16,6 +16,7 @@ from atelier.hosts.contract import Host, Lease, SampleRequest, usual_request
 from atelier.models.family import Parts
 from atelier.models.samplers import sampler_title
 from atelier.training.context import RunContext
+from atelier.training.host_drawing import host_draws
 from atelier.training.plan import Plan
 from atelier.training.previews import OwnSampler, Previews
 from atelier.training.saving import check_writable, remove_with_sidecars
@@ -55,13 +56,9 @@ class HostSampler:
         path = self._free_path()
         save_lora(path, self._network.state_tensors(torch.float32), {}, overwrite=False)
         try:
-            self._host.publish_lora(path)
-            picture = self._host.sample(self.request(prompt, path.stem))
-        except AtelierError:
-            raise
-        except Exception as error:  # the host's own code, which fails in whatever way
-            log.exception("the host could not draw a sample")
-            raise AtelierError(f"{self._host.name} could not draw it ({type(error).__name__}: {error}).") from error
+            with host_draws(self._host, "it"):
+                self._host.publish_lora(path)
+                picture = self._host.sample(self.request(prompt, path.stem))
         finally:
             self._take_back(path)
         if picture is None:

@@ -116,11 +116,16 @@ def configs_of_parts(parts: Parts) -> dict[str, dict[str, Any]]:
     return configs
 
 
+def has_header(path: Path | None) -> bool:
+    """True for a file whose header tells the shapes of a model's tensors."""
+    return path is not None and path.is_file() and path.suffix == ".safetensors"
+
+
 def configs_of_file(family: str, path: Path | None) -> dict[str, dict[str, Any]]:
     """Of a single file in the LDM layout, from its header alone; of anything else, the released model's."""
     from atelier.models.families import family_named
 
-    if path is None or not path.is_file() or path.suffix != ".safetensors":
+    if path is None or not has_header(path):
         return released(family)
     file = open_tensor_file(path)
     try:

@@ -20,7 +20,14 @@ from atelier.models.view import build_empty
 from atelier.training.context import RunContext, trains_text, trains_unet
 from atelier.training.memory_cache import remembering
 from atelier.training.memory_plan import MemoryPlan, can_rest, can_stream, largest_cut, make_memory_plan, needs
-from atelier.training.memory_request import Request, configs_of_file, configs_of_parts, dtype_of, request_for
+from atelier.training.memory_request import (
+    Request,
+    configs_of_file,
+    configs_of_parts,
+    dtype_of,
+    has_header,
+    request_for,
+)
 from atelier.training.memory_tracking import can_count
 from atelier.training.precision import choose
 from atelier.training.processes import process_count
@@ -52,10 +59,7 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
         return
     for sentence in plan.sentences():
         context.record.message(sentence, "info" if plan.fits else "warning")
-    chosen = plan.savers()
-    savers.text_and_vae_off, savers.gradient_checkpointing = chosen.text_and_vae_off, chosen.gradient_checkpointing
-    savers.pieces, savers.optimizer, savers.notes = chosen.pieces, chosen.optimizer, chosen.notes
-    savers.streamed = chosen.streamed
+    context.savers = plan.savers()
     keep_savers(context)
 
 
@@ -75,7 +79,7 @@ def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -
     info = host.loaded_model()
     if info is None or info.family is None or info.refusal or not sizes or not can_count():
         return []
-    if info.path is None or not info.path.is_file() or info.path.suffix != ".safetensors":
+    if not has_header(info.path):
         return []
     configs = configs_of_file(info.family, info.path)
     device = torch.device(info.device)
@@ -107,9 +111,8 @@ def _plan_on(host: Host, lease: Lease, parts: Parts, request: Request, may_chang
 def _request_of_parts(context: RunContext, parts: Parts) -> Request:
     """As the tab asked for it where the model's file tells enough, so that its prediction is at hand."""
     base = context.base
-    configs = configs_of_parts(parts)
-    if base.path is not None and base.path.is_file() and base.path.suffix == ".safetensors":
-        configs = configs_of_file(parts.family.name, base.path)
+    tells = has_header(base.path)
+    configs = configs_of_file(parts.family.name, base.path) if tells else configs_of_parts(parts)
     sizes = [picture.bucket for picture in context.data.pictures]
     return _request(
         context.job, parts.family.name, configs, largest(sizes), parts.device, dtype_of(parts.unet),

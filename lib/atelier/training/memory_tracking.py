@@ -13,14 +13,15 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from atelier.config.packages import release
+
 
 def can_count() -> bool:
     """False for torch before 2.3, where a finaliser on a storage's Python object ends the process.
 
     Seen on 2.1.2; 2.3.1, 2.9.0 and 2.13.0 count rightly.
     """
-    major, minor = torch.__version__.split(".")[:2]
-    return (int(major), int(minor)) >= (2, 3)
+    return release(torch.__version__) >= (2, 3)
 
 
 class LiveBytes(TorchDispatchMode):
