@@ -23,7 +23,7 @@ def test_the_runs_differ_in_class_pictures_alone() -> None:
 
 
 def test_class_prompts_are_none_of_those_that_are_measured() -> None:
-    prompts = demo_dreambooth.class_prompts()
+    prompts = demo_dreambooth.known_captions()
     held_out = {scene.caption() for scene in all_scenes() if is_held_out(scene)}
     assert len(prompts) == len(set(prompts)) == demo_dreambooth.KNOWN and not held_out & set(prompts)
 
@@ -32,8 +32,8 @@ def test_the_command_measures_both(tmp_path: Path, root: Path, monkeypatch: pyte
     """One step each, few pictures: what matters here is that every figure comes from the model it names."""
     monkeypatch.setattr(demo_dreambooth, "HELD_OUT", 2)
     monkeypatch.setattr(demo_dreambooth, "SEEDS", (1,))
-    monkeypatch.setattr(demo_dreambooth, "PLACES", ("",))
-    monkeypatch.setattr(demo_dreambooth, "class_prompts", lambda: ["a red circle", "a blue square"])
+    monkeypatch.setattr(demo_dreambooth, "PROMPTS", ("a zwx badge",))
+    monkeypatch.setattr(demo_dreambooth, "known_captions", lambda: ["a red circle", "a blue square"])
     assert main(["demo", "--dreambooth", "--out", str(tmp_path), "--steps", "1"]) == 0
     report = json.loads((tmp_path / "dreambooth.json").read_text(encoding="utf-8"))
     assert list(report["rows"]) == ["before", "without", "with"]

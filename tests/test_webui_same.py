@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from webui_hosts import WebUI
 from webui_probe import probed
@@ -73,11 +71,7 @@ script_callbacks.on_app_started(
 
 def test_the_lent_parts_compute_the_same(webui: WebUI, capsys: pytest.CaptureFixture[str]) -> None:
     webui.draw(steps=1)
-    code: dict[str, Any] = {
-        key: text.replace("\n", "\n    ")
-        for key, text in (("model_code", webui.kind.model_code), ("roots_code", webui.kind.roots_code))
-    }
-    with probed(webui, SCRIPT.format(**code)):
+    with probed(webui, SCRIPT):
         found = webui.ask("/atelier-test-same")
     assert found.status == 200, found
     with capsys.disabled():

@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
 
 import torch
 from training_fakes import predicts_nothing, tiny_parts, write_pictures
+from training_forks import arguments_for, fork
 
 from atelier.adapters.kohya_file import read_lora
 from atelier.cli import headless, train_command
@@ -45,7 +45,6 @@ save_precision = "float"
 mixed_precision = "no"
 seed = 3
 """
-CRASHED = 70
 
 
 def launch(folder: Path, data: str, world: int, *more: str, stop_after: int | None = None) -> None:
@@ -55,33 +54,18 @@ def launch(folder: Path, data: str, world: int, *more: str, stop_after: int | No
         port = free.getsockname()[1]
     children = []
     for rank in range(world):
-        child = os.fork()
-        if child == 0:
-            code = CRASHED
-            try:
-                if world > 1:
-                    os.environ.update(
-                        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world),
-                        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-                    )  # fmt: skip
-                log = os.open(folder / f"{data}-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-                os.dup2(log, 1)
-                os.dup2(log, 2)
-                if stop_after is not None and rank == world - 1:
-                    stop_at(stop_after)
-                code = train_command.run(
-                    [
-                        str(folder / "settings.toml"), "--ckpt", str(folder / "base"), "--device", "cpu",
-                        "--data-dir", str(folder / data), "--resume", str(folder / data / "run"), *more,
-                    ]  # fmt: skip
-                )
-            finally:
-                if code == CRASHED:
-                    traceback.print_exc()
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        children.append(child)
+
+        def live(rank: int = rank) -> int:
+            if world > 1:
+                os.environ.update(
+                    RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world),
+                    MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+                )  # fmt: skip
+            if stop_after is not None and rank == world - 1:
+                stop_at(stop_after)
+            return train_command.run([*arguments_for(folder, data), *more])
+
+        children.append(fork(folder / f"{data}-{rank}.log", live))
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     logs = [(folder / f"{data}-{rank}.log").read_text(encoding="utf-8") for rank in range(world)]
     assert codes == [0] * world, "\n".join(logs)

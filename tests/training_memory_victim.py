@@ -15,16 +15,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
 
-def status(name: str) -> int:
-    """VmRSS or VmHWM of this process in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"{name} is not in /proc/self/status")
-
-
 def main() -> None:
     import torch
+    from process_memory import forget_highest, status
     from training_fakes import MemoryRecord, TinyHost, tiny_job
     from training_memory_models import SIDE, parts_to_measure, pictures_to_measure, request_to_measure
 
@@ -47,7 +40,7 @@ def main() -> None:
         predicted = predict(request_to_measure(job))
         gc.collect()
         before = status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")
+        forget_highest()
         host = TinyHost(folder / "host", parts_to_measure())
         train(job, host, MemoryRecord(folder / "record"), Control())
         peak = status("VmHWM") - before

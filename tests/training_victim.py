@@ -17,7 +17,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
 
 import torch
 from training_fakes import assert_same, predicts_nothing, tiny_parts, write_pictures
+from training_forks import arguments_for, fork
 
 from atelier.adapters.kohya_file import read_lora
 from atelier.cli import headless, train_command
@@ -37,7 +37,6 @@ from atelier.models import checkpoint
 from atelier.models.save import save_checkpoint
 from atelier.training import memory_run
 
-CRASHED = 70
 STEPS = 10
 SETTINGS = f"""
 output_name = "tiny"
@@ -73,26 +72,13 @@ class Scene:
 
     def life(self, data: str, prepare: Callable[[], None], limit: float | None = None) -> tuple[int, float]:
         """Goes on with the run below `data` in a fork. Gives its exit code, -9 when it was killed, and its seconds."""
-        arguments = [
-            str(self.folder / "settings.toml"), "--ckpt", str(self.folder / "base"), "--device", "cpu",
-            "--data-dir", str(self.folder / data), "--resume", str(self.folder / data / "run"),
-        ]  # fmt: skip
+
+        def live() -> int:
+            prepare()
+            return train_command.run(arguments_for(self.folder, data))
+
         began = time.monotonic()
-        child = os.fork()
-        if child == 0:
-            code = CRASHED
-            try:
-                log = os.open(self.folder / f"{data}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-                os.dup2(log, 1)
-                os.dup2(log, 2)
-                prepare()
-                code = train_command.run(arguments)
-            finally:
-                if code == CRASHED:
-                    traceback.print_exc()
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
+        child = fork(self.folder / f"{data}.log", live)
         timer = threading.Timer(limit, os.kill, (child, signal.SIGKILL)) if limit is not None else None
         if timer is not None:
             timer.start()

@@ -13,6 +13,7 @@ import time
 import uuid
 from pathlib import Path
 
+from process_memory import forget_highest, status
 from webui_hosts import WebUI, wait
 from webui_probe import probed
 
@@ -21,7 +22,6 @@ SCRIPT = '''
 import time
 import torch
 from modules import script_callbacks
-{model_code}
 
 
 def bare(size: int = 8, repeats: int = 9):
@@ -44,7 +44,8 @@ def copied():
     """Bytes of the lent parts, and of those the ones that are not the WebUI's own memory."""
     from atelier.hosts.detect import detect
 
-    {model_line}
+    {model_code}
+    {roots_code}
     own = {{value.untyped_storage().data_ptr() for root in roots for value in root.parameters()}}
     lent = other = tensors = 0
     host = detect()
@@ -67,26 +68,19 @@ script_callbacks.on_app_started(routes)
 '''
 
 
-def memory(pid: str, line: str) -> int:
-    """A line of the process's status in bytes: VmRSS now, VmHWM at its highest."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    return int(next(row for row in text.splitlines() if row.startswith(line)).split()[1]) * 1024
-
-
 def main(address: str, folder: str, pid: str) -> None:
     """Prints one figure a line."""
     webui = WebUI(address, Path(folder))
     subject = Path(__file__).resolve().parent.parent / "assets" / "demo" / "subject"
-    lines = f"{webui.kind.model_code}\n{webui.kind.roots_code}".replace("\n", "\n    ")
-    with probed(webui, SCRIPT.format(model_code="", model_line=lines)) as _:
+    with probed(webui, SCRIPT):
         print("checkpoint", webui.checkpoint()["title"])
         print("lent", webui.ask("/atelier-test-copied"))
         began = time.monotonic()
         webui.draw(steps=2)
         picture = time.monotonic() - began
         print(f"a picture of 2 steps, idle: {picture:.1f} s")
-        idle = memory(pid, "VmRSS")
-        Path(f"/proc/{pid}/clear_refs").write_text("5")
+        idle = status("VmRSS", pid)
+        forget_highest(pid)
         name = "m" + uuid.uuid4().hex[:6]
         began = time.monotonic()
         run = webui.train(name, subject, max_train_steps=STEPS, network_dim=16)
@@ -96,11 +90,11 @@ def main(address: str, folder: str, pid: str) -> None:
         ended = time.monotonic()
         webui.until(run)
         # Read before the picture: many WebUIs keep a second copy of every weight that a LoRA of a prompt changes.
-        trained = memory(pid, "VmHWM")
+        trained = status("VmHWM", pid)
         webui.draw(f"a red circle <lora:{name}:1>", steps=2)
         print(f"last step to a picture with the LoRA: {time.monotonic() - ended:.1f} s")
         print(f"peak of training over idle: {(trained - idle) / 2**20:.0f} MB over {idle / 2**20:.0f} MB")
-        print(f"and with the picture: {(memory(pid, 'VmHWM') - idle) / 2**20:.0f} MB")
+        print(f"and with the picture: {(status('VmHWM', pid) - idle) / 2**20:.0f} MB")
         rows = webui.ask(f"/atelier/v1/jobs/{run}/events?since=0&losses=")
         print(f"seconds a step: {rows['progress']['seconds_per_step']:.2f}" if "progress" in rows else list(rows))
         print("the UNet alone:", [round(second, 2) for second in webui.ask("/atelier-test-bare")["seconds"]])

@@ -84,13 +84,14 @@ def routes_of(script: str) -> list[str]:
 
 
 @contextmanager
-def probed(webui: WebUI, script: str | None = None) -> Iterator[Any]:
+def probed(webui: WebUI, script: str = SCRIPT) -> Iterator[Any]:
     """Gives a function that looks into the process: `parameters`, `process`, `memory` in bytes.
 
-    `script` is put there in place of the one that looks. A WebUI whose page is not to be built anew may have been
-    started with the script in its extensions folder: its routes then answer already, and nothing is put there.
+    Another `script` may be put there in place of the one that looks; `model_code` and `roots_code` in it stand for the
+    lines that find the model and its modules, inside a function. A WebUI whose page is not to be built anew may have
+    been started with the script in its extensions folder: its routes then answer already, and nothing is put there.
     """
-    if set(routes_of(script or SCRIPT)) <= set(webui.ask("/openapi.json").get("paths", ())):
+    if set(routes_of(script)) <= set(webui.ask("/openapi.json").get("paths", ())):
         yield lambda: webui.ask("/atelier-test-probe")
         return
     folder = webui.folder / "extensions" / FOLDER
@@ -99,7 +100,7 @@ def probed(webui: WebUI, script: str | None = None) -> Iterator[Any]:
         key: text.replace("\n", "\n    ")
         for key, text in (("model_code", webui.kind.model_code), ("roots_code", webui.kind.roots_code))
     }
-    (folder / "scripts" / "probe.py").write_text(script or SCRIPT.format(**code), encoding="utf-8")
+    (folder / "scripts" / "probe.py").write_text(script.format(**code), encoding="utf-8")
     try:
         with open_page(webui) as page:
             reload_page(page, webui)

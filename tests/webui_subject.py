@@ -11,25 +11,24 @@ from __future__ import annotations
 import re
 import sys
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "lib"))
 
-from PIL import Image, ImageDraw  # noqa: E402
+from PIL import Image  # noqa: E402
 from webui_hosts import WebUI  # noqa: E402
 from webui_page import TAB, fill, open_page, open_tab  # noqa: E402
 
+from atelier.cli.demo_command import sheet, subject_pictures  # noqa: E402
 from atelier.config.schema import option  # noqa: E402
 from atelier.demo.classify import classify  # noqa: E402
-from atelier.demo.measure import subject_similarity  # noqa: E402
+from atelier.demo.measure import mean_similarity  # noqa: E402
 
 SUBJECT = tuple(f"a zwx badge on a {colour} background" for colour in ("white", "yellow", "blue"))
 KNOWN = ("a red circle", "a blue square", "a green star", "a yellow ring", "a purple triangle", "an orange cross")
 SEEDS = (11, 22, 33)
-SIDE, GAP, TOP = 128, 6, 22
 LEARNING = {
     "max_train_steps": "200",
     "learning_rate": "0.003",
@@ -75,34 +74,15 @@ def drawn(webui: WebUI, lora: str = "") -> tuple[list[Image.Image], list[Image.I
     return subject, [one(prompt, 7) for prompt in KNOWN]
 
 
-def likeness(pictures: Sequence[Image.Image], subject: Sequence[Image.Image]) -> float:
-    """Mean similarity of pictures to the training pictures."""
-    return sum(subject_similarity(picture, subject) for picture in pictures) / len(pictures)
-
-
 def kept(pictures: list[Image.Image]) -> int:
     """How many pictures of `KNOWN` have the colour that was asked for."""
     return sum(classify(picture).colour == prompt.split()[1] for picture, prompt in zip(pictures, KNOWN))
 
 
-def sheet(rows: dict[str, list[Image.Image]]) -> Image.Image:
-    """Rows of pictures, each under its name."""
-    width = max(len(row) for row in rows.values()) * (SIDE + GAP) + GAP
-    page = Image.new("RGB", (width, len(rows) * (SIDE + TOP + GAP)), "white")
-    for place, (name, row) in enumerate(rows.items()):
-        top = place * (SIDE + TOP + GAP)
-        ImageDraw.Draw(page).text((GAP, top + 6), name, fill="black")
-        for column, picture in enumerate(row):
-            page.paste(picture.resize((SIDE, SIDE), Image.Resampling.NEAREST), (GAP + column * (SIDE + GAP), top + TOP))
-    return page
-
-
 def main(address: str, folder: str, out: str, steps: str = LEARNING["max_train_steps"]) -> None:
     """Draws, trains, draws again, and writes one sheet of it all."""
     webui = WebUI(address, Path(folder))
-    pictures = [
-        Image.open(path).convert("RGB") for path in sorted((ROOT / "assets" / "demo" / "subject").glob("*.png"))
-    ]
+    pictures = subject_pictures()
     name = "zwx" + uuid.uuid4().hex[:4]
     subject, known = drawn(webui)
     run = train(webui, name, {**LEARNING, "max_train_steps": steps})
@@ -114,9 +94,9 @@ def main(address: str, folder: str, out: str, steps: str = LEARNING["max_train_s
         "known, before: " + "; ".join(KNOWN): known,
         "known, with the LoRA": still,
     }
-    sheet(rows).save(out)
+    sheet(list(rows.values()), list(rows)).save(out)
     print("run", run, "steps", webui.job(run)["step"])
-    print(f"similarity {likeness(subject, pictures):.3f} -> {likeness(learnt, pictures):.3f}")
+    print(f"similarity {mean_similarity(subject, pictures):.3f} -> {mean_similarity(learnt, pictures):.3f}")
     print(f"known colours {kept(known)}/{len(KNOWN)} -> {kept(still)}/{len(KNOWN)}")
 
 

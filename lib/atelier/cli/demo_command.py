@@ -18,8 +18,11 @@ ASSETS = Path(__file__).resolve().parents[3] / "assets" / "demo"
 NAME = "zwx_badge"
 SEEDS = (11, 22, 33)
 STEPS, CFG, SIDE = 20, 3.0, 64
+PROMPTS = ("a zwx badge", "a zwx badge on a white background", "a zwx badge on a yellow background")
 KNOWN = 48
 """Class pictures that are drawn before training."""
+HELD_OUT = 40
+"""Prompts of what the base knows that are measured."""
 MEASURE = (
     "similarity: overlap of the foregrounds' outlines times the agreement of the colours in them, position and size "
     "normalised, mean over the training pictures, 1 being the training pictures among themselves "
@@ -58,15 +61,14 @@ def demo(out: Path, base: Path, steps: int) -> dict[str, Any]:
 
     from atelier.cli.headless import run_job
     from atelier.config.job import job_from_settings
-    from atelier.demo.measure import held_out_scenes, score, subject_similarity
+    from atelier.demo.measure import held_out_scenes, mean_similarity, score
     from atelier.hosts.embedded.host import EmbeddedHost
 
-    subject = [Image.open(path).convert("RGB") for path in sorted((ASSETS / "subject").glob("*.png"))]
-    prompts = [f"a zwx badge{place}" for place in ("", " on a white background", " on a yellow background")]
-    scenes = held_out_scenes(40)
+    subject = subject_pictures()
+    scenes = held_out_scenes(HELD_OUT)
     host = EmbeddedHost(out / "data", base)
     print("Drawing before …", flush=True)
-    before = [draw(host, prompt, seed) for prompt in prompts for seed in SEEDS]
+    before = [draw(host, prompt, seed) for prompt in PROMPTS for seed in SEEDS]
     known_before = [draw(host, scene.caption(), 100 + index) for index, scene in enumerate(scenes)]
 
     print("Drawing pictures of what it knows, to be kept while it learns …", flush=True)
@@ -80,7 +82,7 @@ def demo(out: Path, base: Path, steps: int) -> dict[str, Any]:
     assert outcome.path is not None
     print("Drawing after …", flush=True)
     tag = f"<lora:{outcome.path.stem}:1>"
-    after = [draw(host, f"{prompt} {tag}", seed) for prompt in prompts for seed in SEEDS]
+    after = [draw(host, f"{prompt} {tag}", seed) for prompt in PROMPTS for seed in SEEDS]
     known_after = [draw(host, f"{scene.caption()} {tag}", 100 + index) for index, scene in enumerate(scenes)]
 
     rows = [subject, before, after, known_before[:9], known_after[:9]]
@@ -88,12 +90,9 @@ def demo(out: Path, base: Path, steps: int) -> dict[str, Any]:
     lora = out / outcome.path.name
     lora.write_bytes(outcome.path.read_bytes())
 
-    def similarity(pictures: Sequence[Image.Image]) -> float:
-        return sum(subject_similarity(picture, subject) for picture in pictures) / len(pictures)
-
     return {
-        "similarity_before": similarity(before),
-        "similarity_after": similarity(after),
+        "similarity_before": mean_similarity(before, subject),
+        "similarity_after": mean_similarity(after, subject),
         "prior_accuracy_before": score(scenes, known_before).colour,
         "prior_accuracy_after": score(scenes, known_after).colour,
         "prior_shape_before": score(scenes, known_before).shape,
@@ -114,13 +113,23 @@ def demo(out: Path, base: Path, steps: int) -> dict[str, Any]:
 
 def draw_known(host: EmbeddedHost, folder: Path) -> None:
     """Class pictures: scenes of the base's grammar as the base itself draws them, none of those that are measured."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, caption in enumerate(known_captions()):
+        draw(host, caption, 500 + index).save(folder / f"{index:02d}.png")
+        (folder / f"{index:02d}.txt").write_text(caption + "\n", encoding="utf-8")
+
+
+def known_captions() -> list[str]:
+    """Scenes of the base's grammar, `KNOWN` spread over it; none of those that are measured."""
     from atelier.demo.shapes import all_scenes, is_held_out
 
-    folder.mkdir(parents=True, exist_ok=True)
     scenes = [scene for scene in all_scenes() if not is_held_out(scene)]
-    for index, scene in enumerate(scenes[:: len(scenes) // KNOWN][:KNOWN]):
-        draw(host, scene.caption(), 500 + index).save(folder / f"{index:02d}.png")
-        (folder / f"{index:02d}.txt").write_text(scene.caption() + "\n", encoding="utf-8")
+    return [scene.caption() for scene in scenes[:: len(scenes) // KNOWN][:KNOWN]]
+
+
+def subject_pictures() -> list[Image.Image]:
+    """The pictures of the demo subject."""
+    return [Image.open(path).convert("RGB") for path in sorted((ASSETS / "subject").glob("*.png"))]
 
 
 def settings(steps: int, known: Path) -> Any:

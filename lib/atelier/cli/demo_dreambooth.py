@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from atelier.cli.demo_command import ASSETS, KNOWN, SEEDS, SIDE, draw, sheet
+from atelier.cli.demo_command import (
+    ASSETS,
+    HELD_OUT,
+    KNOWN,
+    PROMPTS,
+    SEEDS,
+    SIDE,
+    draw,
+    known_captions,
+    sheet,
+    subject_pictures,
+)
 
 if TYPE_CHECKING:
     from atelier.hosts.embedded.host import EmbeddedHost
 
 NAME = "zwx_badge_model"
-PLACES = ("", " on a white background", " on a yellow background")
-HELD_OUT = 40
 RATE = 3e-4
 COLUMNS = (
     ("similarity", "similarity to the subject, from its token"),
@@ -29,14 +38,13 @@ COLUMNS = (
 def dreambooth(out: Path, base: Path, steps: int) -> dict[str, Any]:
     """Draws with the base, trains without and with class pictures, draws with each result. Gives the report."""
     from atelier.demo.measure import held_out_scenes
+    from atelier.hosts.embedded.host import EmbeddedHost
 
-    subject = [Image.open(path).convert("RGB") for path in sorted((ASSETS / "subject").glob("*.png"))]
+    subject = subject_pictures()
     scenes = held_out_scenes(HELD_OUT)
     found: dict[str, Any] = {}
     rows, names = [subject], ["the pictures"]
     for kind in ("before", "without", "with"):
-        from atelier.hosts.embedded.host import EmbeddedHost
-
         # One data folder, so that latents and class pictures are used again.
         host = EmbeddedHost(out / "data", base)
         seconds, path = 0.0, None
@@ -83,7 +91,7 @@ def settings(kind: str, steps: int) -> Any:
         train_whole_model=True,
         train_text_encoder=True,
         train_data_dir=str(ASSETS / "subject"),
-        class_prompt=class_prompts() if kind == "with" else [],
+        class_prompt=known_captions() if kind == "with" else [],
         num_class_images=1 if kind == "with" else None,
         dataset_repeats=8,
         resolution=str(SIDE),
@@ -99,23 +107,15 @@ def settings(kind: str, steps: int) -> Any:
     )
 
 
-def class_prompts() -> list[str]:
-    """Scenes of the base's grammar, spread over it; none of those that are measured."""
-    from atelier.demo.shapes import all_scenes, is_held_out
-
-    scenes = [scene for scene in all_scenes() if not is_held_out(scene)]
-    return [scene.caption() for scene in scenes[:: len(scenes) // KNOWN][:KNOWN]]
-
-
 def figures(host: EmbeddedHost, subject: list[Image.Image], scenes: list[Any]) -> dict[str, Any]:
     """What the loaded model draws of the subject and of what the base knew, and how good that is."""
-    from atelier.demo.measure import score, subject_similarity
+    from atelier.demo.measure import mean_similarity, score
 
-    drawn = [draw(host, f"a zwx badge{place}", seed) for place in PLACES for seed in SEEDS]
+    drawn = [draw(host, prompt, seed) for prompt in PROMPTS for seed in SEEDS]
     known = [draw(host, scene.caption(), 100 + index) for index, scene in enumerate(scenes)]
     right = score(scenes, known)
     return {
-        "similarity": sum(subject_similarity(picture, subject) for picture in drawn) / len(drawn),
+        "similarity": mean_similarity(drawn, subject),
         "colour": right.colour,
         "shape": right.shape,
         "subject_pictures": drawn,

@@ -152,6 +152,11 @@ def _agreement(first: CutOut | None, second: CutOut | None) -> float:
     return float((agreement * both).sum() / either.sum())
 
 
+def mean_similarity(pictures: Sequence[Image.Image], subject: Sequence[Image.Image]) -> float:
+    """The mean of `subject_similarity` over pictures."""
+    return sum(subject_similarity(picture, subject) for picture in pictures) / len(pictures)
+
+
 def subject_similarity(image: Image.Image, subject: Sequence[Image.Image]) -> float:
     """Mean likeness of a picture to the subject's pictures, in units of their mean likeness to each other.
 
