@@ -54,9 +54,10 @@ def host(tmp_path: Path) -> ToolsHost:
 
 def test_what_can_be_chosen(host: ToolsHost, tmp_path: Path) -> None:
     save_checkpoint(host.folders.checkpoints / "folder", tiny_parts("sd1", 0), format="diffusers")
+    (host.folders.checkpoints / "others" / "link").symlink_to(host.folders.checkpoints / "folder")
     found = lists(host)
     assert list(found.loras) == ["cat.safetensors"]
-    assert sorted(found.checkpoints) == ["base.safetensors", "folder", "others/two.safetensors"]
+    assert sorted(found.checkpoints) == ["base.safetensors", "folder", "others/link", "others/two.safetensors"]
     assert lists(FakeHost(tmp_path / "empty")).checkpoints == {}
 
 

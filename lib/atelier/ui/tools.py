@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = (".safetensors", ".ckpt")
+INDEX = "model_index.json"
+"""What tells a diffusers folder from another."""
 LARGEST_RANK = 1024
 
 
@@ -38,17 +41,26 @@ def lists(host: Host) -> Lists:
     if folders.lora.is_dir():
         for path in sorted(folders.lora.rglob("*.safetensors")):
             found.loras[path.relative_to(folders.lora).as_posix()] = path
-    if folders.checkpoints.is_dir():
-        for path in sorted(folders.checkpoints.rglob("*")):
-            whole = path.suffix.lower() in CHECKPOINTS and path.is_file()
-            inside = any((parent / "model_index.json").exists() for parent in path.parents)
-            if (whole or (path / "model_index.json").exists()) and not inside:
-                found.checkpoints[path.relative_to(folders.checkpoints).as_posix()] = path
+    for path in sorted(_checkpoints(folders.checkpoints)):
+        found.checkpoints[path.relative_to(folders.checkpoints).as_posix()] = path
     model = host.loaded_model()
     loaded = model.path if model is not None else None
     if loaded is not None and loaded.exists() and loaded not in found.checkpoints.values():
         found.checkpoints[loaded.name] = loaded
     return found
+
+
+def _checkpoints(folder: Path) -> Iterator[Path]:
+    """Files and diffusers folders in `folder` and below; what is inside a diffusers folder is not looked at."""
+    if (folder / INDEX).exists():
+        return
+    for name, folders, files in os.walk(folder):
+        here = Path(name)
+        found = (here / file for file in files)
+        yield from (path for path in found if path.suffix.lower() in CHECKPOINTS and path.is_file())
+        models = [each for each in folders if (here / each / INDEX).exists()]
+        yield from (here / each for each in models)
+        folders[:] = [each for each in folders if each not in models]
 
 
 def merge(host: Host, lora: str, base: str, weight: str, name: str) -> str:
