@@ -28,18 +28,19 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=2000, help="of the soak's long run (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=200, help="of the soak's short runs (default: %(default)s)")
     options = parser.parse_args(arguments)
-    if options.soak:
-        return _soak(options.steps, options.runs, options.threads, options.json)
-    if options.memory:
-        return _memory(options.json)
 
     import torch
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.soak:
+        return _soak(options.steps, options.runs, options.json)
+    if options.memory:
+        return _memory(options.json)
 
     from atelier.bench.models import SHAPES
     from atelier.bench.steps import Case, Figures, measure
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
     results: list[Figures] = []
     print(_HEAD)
     for name in options.models.split(","):
@@ -61,26 +62,20 @@ def run(arguments: list[str]) -> int:
         report["against"] = against(shlex.split(options.against))
         print(f"against: {report['against']}")
     print(f"step_ratio (median of the cases): {report['step_ratio']:.3f}")
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    _write(options.json, report)
     return 0
 
 
-def _soak(steps: int, runs: int, threads: int, target: str | None) -> int:
+def _soak(steps: int, runs: int, target: str | None) -> int:
     """Gives 1 when something grew."""
-    import torch
-
     from atelier.bench.soak import soak_runs, soak_steps
 
-    if threads:
-        torch.set_num_threads(threads)
     found = []
     for soak, count in ((soak_steps, steps), (soak_runs, runs)):
         if count:
             found.append(soak(count))
             print(found[-1], flush=True)
-    if target:
-        Path(target).write_text(json.dumps([each.to_dict() for each in found], indent=2) + "\n", encoding="utf-8")
+    _write(target, [each.to_dict() for each in found])
     return 0 if all(each.flat for each in found) else 1
 
 
@@ -94,9 +89,14 @@ def _memory(target: str | None) -> int:
         found = predicted(case)
         rows.append(report(case, found))
         print(row(case, found), flush=True)
-    if target:
-        Path(target).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    _write(target, rows)
     return 0
+
+
+def _write(target: str | None, figures: Any) -> None:
+    """The figures as JSON, where a file was asked for."""
+    if target:
+        Path(target).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 _HEAD = "model  precision checkpointing rank |  bare s   ours s  ratio | first step s  save s  peak MB | parts of ours"
