@@ -80,15 +80,36 @@ window.atelier = window.atelier || {};
         }
     };
 
-    // New files show in the host's lists of LoRAs without a reload of the page: its own refresh buttons are pressed.
-    atelier.refreshLoras = () => {
+    // Presses a tab's refresh button, and waits until its list of LoRAs is another one.
+    const pressAndWait = (button) => new Promise((resolve) => {
+        const list = () => atelier.find(`#${button.id.split("_")[0]}_lora_cards`);
+        const [before, until] = [list(), Date.now() + PATIENCE];
+        button.dispatchEvent(new Event("click", { bubbles: true }));
+        const look = () => (list() !== before || Date.now() > until ? resolve() : setTimeout(look, 100));
+        look();
+    });
+
+    const refreshAll = async () => {
         const there = (ids) => ids.map((id) => atelier.find(`#${id}`)).filter(Boolean);
         const internal = there(["txt2img_lora_extra_refresh_internal", "img2img_lora_extra_refresh_internal"]);
         const shown = there([
             "txt2img_lora_extra_refresh", "img2img_lora_extra_refresh", "txt2img_extra_refresh", "img2img_extra_refresh",
         ]);
-        for (const button of internal.length ? internal : shown) button.dispatchEvent(new Event("click", { bubbles: true }));
+        for (const button of internal.length ? internal : shown) await pressAndWait(button);
+    };
+
+    // New files show in the host's lists of LoRAs without a reload of the page: its own refresh buttons are pressed,
+    // one after the other, since A1111 empties and fills its list anew for each and would show half of it.
+    const PATIENCE = 5000;
+    let refreshing = Promise.resolve(), waiting = false;
+    atelier.refreshLoras = () => {
         document.dispatchEvent(new CustomEvent("atelier:saved"));
+        if (waiting) return;
+        waiting = true;
+        refreshing = refreshing.then(() => {
+            waiting = false;
+            return refreshAll();
+        }).catch((error) => console.error("the list of LoRAs:", error));
     };
 
     // The same for the host's list of checkpoints.

@@ -35,7 +35,7 @@ def has_text(page: Any, text: str) -> None:
 
 def card(page: Any, tab: str, name: str) -> Any:
     cards = f"#{tab}_lora_cards .card"
-    return page.locator(f"{cards}[data-name='{name}'], {cards}:has-text('{name}')").first
+    return page.locator(f"{cards}[data-name='{name}'], {cards}:has(:text-is('{name}'))").first
 
 
 def test_the_journey(webui: WebUI, page: Any, pictures: Path, name: str) -> None:
