@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -62,11 +63,11 @@ def test_a_damaged_state_is_passed_over(tmp_path: Path, damage: str) -> None:
 def test_a_full_disk_leaves_the_older_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_state(tmp_path, some_state(1))
 
-    def full(tensors: object, path: str, metadata: object) -> None:
-        Path(path).write_bytes(b"half")
+    def full(file: BinaryIO, entries: object, metadata: object) -> None:
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(state_module, "save_file", full)
+    monkeypatch.setattr(state_module, "write_tensors", full)
     with pytest.raises(OSError, match="No space left"):
         write_state(tmp_path, some_state(2))
     assert [path.name for path in tmp_path.iterdir()] == ["000000001.safetensors"]

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -99,6 +100,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_safetensors(path: Path, entries: Sequence[Entry], metadata: Mapping[str, str]) -> None:
     """Writes a .safetensors file, atomically, holding one tensor in memory at a time. Raises `AtelierError`."""
+    check_space(path, sum(item.size for item in entries))
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write_tensors(file, entries, metadata)
+
+
+def write_tensors(file: BinaryIO, entries: Sequence[Entry], metadata: Mapping[str, str]) -> None:
+    """Puts tensors into an open file in the format of safetensors, one in memory at a time. Raises `OSError`."""
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     # Largest elements first keeps every tensor aligned to its own element size, as the format's own writer does.
     ordered = sorted(entries, key=lambda item: (-torch.empty(0, dtype=item.dtype).element_size(), item.name))
@@ -112,15 +120,13 @@ def write_safetensors(path: Path, entries: Sequence[Entry], metadata: Mapping[st
         offset += item.size
     text = json.dumps(header, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    check_space(path, 8 + len(text) + offset)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
-        for item in ordered:
-            if item.size:
-                file.write(memoryview(item.tensor().reshape(-1).view(torch.uint8).numpy()))
-        file.flush()
-        os.fsync(file.fileno())
+    file.write(len(text).to_bytes(8, "little"))
+    file.write(text)
+    for item in ordered:
+        if item.size:
+            file.write(memoryview(item.tensor().reshape(-1).view(torch.uint8).numpy()))
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def write_pickle(path: Path, entries: Sequence[Entry]) -> None:

@@ -353,7 +353,7 @@ class Session:
         return self.stepper.rates()
 
     def capture(self) -> State:
-        """The complete state after the finished steps."""
+        """The complete state after the finished steps, on the processor. It holds weights in training, not copies."""
         tensors: dict[str, Tensor] = {}
         values: dict[str, Any] = {
             "base": self.context.base.identity,
@@ -361,7 +361,7 @@ class Session:
             "network": pack(self.network.trained_tensors(), "network", tensors),
             **self.stepper.capture(tensors),
         }
-        return State(self.step, {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, values)
+        return State(self.step, {name: tensor.detach().cpu() for name, tensor in tensors.items()}, values)
 
     def restore(self, state: State) -> None:
         """Puts weights, optimiser, schedule and scaler where `state` left them.

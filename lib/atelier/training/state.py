@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from atelier.config.errors import AtelierError
+from atelier.models.writing import entry, write_tensors
 
 VERSION = 1
 KEPT = 2
@@ -69,21 +69,19 @@ def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 def write_state(folder: Path, state: State) -> Path:
     """Writes STEP.safetensors into `folder`, durable before it gets its name, and drops all but the last two.
 
-    Raises OSError when the disk is full; the states written before stay.
+    One tensor at a time: the state of a whole model is as large as what trains it. Raises `OSError` when the disk is
+    full; the states written before stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
-    tensors = {name: tensor.clone() if _shares(tensor) else tensor for name, tensor in tensors.items()}
     values = json.dumps({"version": VERSION, "step": state.step, "values": state.values})
-    metadata = {"atelier_state": values, "checksum": _checksum(tensors, values)}
+    metadata = {"atelier_state": values, "checksum": _checksum(state.tensors, values)}
     for left in folder.glob(".*.tmp"):  # by a process that was killed as it wrote
         left.unlink(missing_ok=True)
     path = folder / f"{state.step:09d}.safetensors"
     temporary = folder / f".{path.name}.{os.getpid()}.tmp"
     try:
-        save_file(tensors, str(temporary), metadata=metadata)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        with temporary.open("wb") as file:
+            write_tensors(file, [entry(name, tensor) for name, tensor in state.tensors.items()], metadata)
         os.replace(temporary, path)
     except Exception as error:
         temporary.unlink(missing_ok=True)
@@ -127,15 +125,10 @@ def _read(path: Path) -> State | None:
     return State(header["step"], tensors, header["values"])
 
 
-def _shares(tensor: Tensor) -> bool:
-    """True when a tensor is a part of a larger storage, which safetensors would refuse or write whole."""
-    return tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
-
-
 def _checksum(tensors: Mapping[str, Tensor], values: str) -> str:
     digest = hashlib.blake2b(values.encode(), digest_size=16)
     for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
+        tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

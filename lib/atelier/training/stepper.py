@@ -66,7 +66,7 @@ class Stepper:
         return self._updater.fused() if self.fused else nullcontext()
 
     def finish(self, step: int) -> None:
-        """Clips over all weights, steps the optimiser (unless that is done) and the schedule."""
+        """Clips over all weights, steps the optimiser (unless that is done) and the schedule; gradients go."""
         settings = self._settings
         skipped = False
         if not self.fused:
@@ -78,6 +78,7 @@ class Stepper:
             else:
                 self._prepared.step()
                 skipped = self._prepared.step_was_skipped
+        self.optimizer.zero_grad(set_to_none=True)  # those of a whole model are in the way of saving it
         if not skipped:
             self.scheduler.step()
         if settings.scale_weight_norms:
