@@ -8,6 +8,7 @@ and the script that looks into the process is taken out afterwards.
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 import uuid
@@ -19,25 +20,25 @@ from webui_probe import probed
 
 STEPS = 20
 SCRIPT = '''
-import time
-import torch
 from modules import script_callbacks
 
 
-def bare(size: int = 8, repeats: int = 9):
-    """Seconds of the lent UNet alone: forward and backward of one picture, no weight in training."""
+def steps(pairs: int = 9):
+    """Seconds of our step and of the bare loop on the same lent UNet, taken in turn."""
+    import tempfile
+    from pathlib import Path
+
+    from atelier.bench.models import Shape
+    from atelier.bench.steps import Case, begun_session, in_turn
     from atelier.hosts.detect import detect
 
-    took = []
-    lease = detect().lease(frozenset(("unet",)))
-    with lease as parts, lease.turn(), torch.enable_grad():
-        states = torch.randn(1, 77, parts.unet.config.cross_attention_dim)
-        for _ in range(repeats + 1):
-            picture = torch.randn(1, 4, size, size, requires_grad=True)
-            began = time.perf_counter()
-            parts.unet(picture, torch.tensor([500]), encoder_hidden_states=states).sample.square().mean().backward()
-            took.append(time.perf_counter() - began)
-    return {{"seconds": sorted(took[1:])}}
+    case = Case(Shape("loaded", "sd1", 64), rank=16)
+    with tempfile.TemporaryDirectory() as name, begun_session(detect(), case, pairs, Path(name)) as session:
+        session.take_step()
+        ours, bare = in_turn(session, case, pairs)
+        session.watch.on = True
+        session.take_step()
+        return {{"ours": ours, "bare": bare, "parts": dict(session.watch.seconds)}}
 
 
 def copied():
@@ -60,7 +61,7 @@ def copied():
 
 
 def routes(page, app):
-    app.add_api_route("/atelier-test-bare", bare, methods=["GET"])
+    app.add_api_route("/atelier-test-steps", steps, methods=["GET"])
     app.add_api_route("/atelier-test-copied", copied, methods=["GET"])
 
 
@@ -97,7 +98,12 @@ def main(address: str, folder: str, pid: str) -> None:
         print(f"and with the picture: {(status('VmHWM', pid) - idle) / 2**20:.0f} MB")
         rows = webui.ask(f"/atelier/v1/jobs/{run}/events?since=0&losses=")
         print(f"seconds a step: {rows['progress']['seconds_per_step']:.2f}" if "progress" in rows else list(rows))
-        print("the UNet alone:", [round(second, 2) for second in webui.ask("/atelier-test-bare")["seconds"]])
+        answer = webui.ask("/atelier-test-steps")
+        ours, bare = answer["ours"], answer["bare"]
+        ratio = statistics.median(our / floor for our, floor in zip(ours, bare))
+        medians = [f"{name} {statistics.median(taken):.2f} s" for name, taken in (("our step", ours), ("bare", bare))]
+        print(f"in turn: {', '.join(medians)}; ratio {ratio:.3f}")
+        print("parts of our step:", {part: round(seconds, 3) for part, seconds in answer["parts"].items()})
 
 
 if __name__ == "__main__":

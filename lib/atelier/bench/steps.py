@@ -6,7 +6,8 @@ import resource
 import statistics
 import tempfile
 import time
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from atelier.bench.models import Shape, loaded_host
 from atelier.bench.pictures import PICTURES, bench_job
+from atelier.hosts.contract import Host
 from atelier.jobs.control import Control
 from atelier.jobs.record import Record
 from atelier.training.outputs import DTYPES
@@ -56,49 +58,65 @@ class Figures:
 
 def measure(case: Case, pairs: int) -> Figures:
     """Takes `pairs` steps of ours and of the bare loop in turn, after a warm-up of both."""
-    with tempfile.TemporaryDirectory(prefix="atelier-bench-") as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="atelier-bench-") as name:
         folder = Path(name)
         host = loaded_host(case.shape, folder / "data")
-        job = bench_job(
-            case.shape, folder / "pictures", 2 * PICTURES + 2 * pairs + 2, network_dim=case.rank,
-            network_alpha=case.rank, mixed_precision=case.precision, gradient_checkpointing=case.gradient_checkpointing,
-        )  # fmt: skip
-        record = Record.create(folder / "run", {})
         begun = time.perf_counter()
-        context = prepare(job, host, record, Control())
-        session = Session(context, lambda state: None)
-        session.enter(stack, host.lease(PARTS), None)
-        session.take_step()
-        first = time.perf_counter() - begun
-        bare = _Bare(session, case)
-        for _ in range(PICTURES):  # every picture's latents are then cached
+        with begun_session(host, case, pairs, folder) as session:
             session.take_step()
-        bare.step()
-        ours, floor = [], []
-        for _ in range(pairs):
-            floor.append(_timed(bare.step))
-            ours.append(_timed(session.take_step))
-        session.watch.on = True
+            first = time.perf_counter() - begun
+            ours, floor = in_turn(session, case, pairs)
+            session.watch.on = True
+            session.take_step()
+            started = time.perf_counter()
+            session.network.state_tensors(DTYPES["fp16"])
+            session.outputs.save(session.step, "asked")
+            saved = time.perf_counter() - started
+            return Figures(
+                case=case.shape.name,
+                precision=case.precision,
+                gradient_checkpointing=case.gradient_checkpointing,
+                rank=case.rank,
+                side=case.shape.side,
+                pairs=pairs,
+                bare_seconds=statistics.median(floor),
+                step_seconds=statistics.median(ours),
+                step_ratio=statistics.median([a / b for a, b in zip(ours, floor)]),
+                first_step_seconds=first,
+                save_seconds=saved,
+                peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                parts_seconds=dict(session.watch.seconds),
+            )
+
+
+@contextmanager
+def begun_session(host: Host, case: Case, pairs: int, folder: Path) -> Iterator[Session]:
+    """A run on the model that `host` has loaded, about to take its first step. `folder` takes its files."""
+    job = bench_job(
+        case.shape, folder / "pictures", 2 * PICTURES + 2 * pairs + 2, network_dim=case.rank,
+        network_alpha=case.rank, mixed_precision=case.precision, gradient_checkpointing=case.gradient_checkpointing,
+    )  # fmt: skip
+    context = prepare(job, host, Record.create(folder / "run", {}), Control())
+    session = Session(context, lambda state: None)
+    # A host's thread may have gradients off.
+    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        session.enter(stack, host.lease(PARTS), None)
+        yield session
+
+
+def in_turn(session: Session, case: Case, pairs: int) -> tuple[list[float], list[float]]:
+    """Seconds of `pairs` steps of ours and of the bare loop, in turn. Only ours pay for the turns with the host."""
+    bare = _Bare(session, case)
+
+    def floor_step() -> float:
+        with session.lease.turn():
+            return _timed(bare.step)
+
+    for _ in range(PICTURES):  # every picture's latents are then cached
         session.take_step()
-        started = time.perf_counter()
-        session.network.state_tensors(DTYPES["fp16"])
-        session.outputs.save(session.step, "asked")
-        saved = time.perf_counter() - started
-        return Figures(
-            case=case.shape.name,
-            precision=case.precision,
-            gradient_checkpointing=case.gradient_checkpointing,
-            rank=case.rank,
-            side=case.shape.side,
-            pairs=pairs,
-            bare_seconds=statistics.median(floor),
-            step_seconds=statistics.median(ours),
-            step_ratio=statistics.median([a / b for a, b in zip(ours, floor)]),
-            first_step_seconds=first,
-            save_seconds=saved,
-            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            parts_seconds=dict(session.watch.seconds),
-        )
+    floor_step()
+    both = [(floor_step(), _timed(session.take_step)) for _ in range(pairs)]
+    return [ours for _, ours in both], [floor for floor, _ in both]
 
 
 class _Bare:
