@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_fakes import tiny_job
+from training_fakes import MemoryRecord, run, tiny_job, write_pictures
 from training_memory_models import pictures_to_measure, request_to_measure
 
 from atelier.training.memory_plan import make_memory_plan, needs, size
@@ -162,3 +162,14 @@ def test_savers_are_taken_in_order_and_outlast_a_restart(tmp_path: Path) -> None
     (tmp_path / "savers.json").write_text('{"pieces": 2')
     damaged = Savers()
     assert not damaged.recall(tmp_path) and damaged.pieces == 1
+
+
+@pytest.mark.parametrize("algo", ["loha", "lokr", "ia3", "diag-oft"])
+def test_the_kinds_of_lycoris_are_predicted(algo: str, tmp_path: Path) -> None:
+    record = MemoryRecord(tmp_path / "record")
+    job = tiny_job(
+        write_pictures(tmp_path / "pictures", 1), max_train_steps=1, network_module="lycoris.kohya",
+        network_args=[f"algo={algo}"],
+    )  # fmt: skip
+    run(job, tmp_path, record=record)
+    assert any("needs about" in text for _, text in record.messages), record.messages

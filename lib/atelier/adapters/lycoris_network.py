@@ -122,7 +122,9 @@ def lycoris_layers(
                 )
             except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
                 raise AtelierError(f"LyCORIS refuses {kind} for {target.name}: {error}. See network_args.") from error
-            layers.append((target, LycorisLayer(target.module, inner).to(target.module.weight.device)))
+            layer, device = LycorisLayer(target.module, inner), target.module.weight.device
+            # Nothing is moved that is there already: fake tensors, which memory is predicted with, cannot be.
+            layers.append((target, layer if next(inner.parameters()).device == device else layer.to(device)))
     _try(layers, kind)
     return layers
 

@@ -177,7 +177,13 @@ class _Step:
             return [parameter for parameter in whole.parameters() if parameter.requires_grad]
         config = NetworkConfig.from_settings(SimpleNamespace(**self.settings))
         config = replace(config, unet=request.trains_unet, text_encoders=request.trains_text)
-        network = build(parts, config)
+        try:
+            network = build(parts, config)
+        except AtelierError:
+            if not config.module.startswith("lycoris"):
+                raise
+            # LyCORIS reads values as it builds some kinds, and fake tensors have none: a LoRA's memory is near theirs.
+            network = build(parts, replace(config, module="networks.lora", arguments={}))
         network.train()
         if self.settings.get("full_bf16"):
             _recast(network, torch.bfloat16)

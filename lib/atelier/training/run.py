@@ -31,6 +31,7 @@ from atelier.training.context import (
     trains_text,
     why_not_host,
 )
+from atelier.training.giving_back import forget_frames, give_back_memory
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.memory_run import keep_savers
 from atelier.training.optimizers import optimizer_class
@@ -59,7 +60,18 @@ def train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) ->
     """Runs `job` on the model that `host` has loaded, from the newest state in the record if there is one.
 
     Raises `AtelierError` with a sentence for the person who asked, before anything is trained, when it cannot be done.
+    All memory that the run took is free when this ends, whichever way.
     """
+    try:
+        return _train(job, host, record, control)
+    except BaseException as error:
+        forget_frames(error)
+        raise
+    finally:
+        give_back_memory()
+
+
+def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -> Outcome:
     record.status("preparing", "Looking at the pictures.")
     context = prepare(job, host, record, control)
     states = record.folder / "state"
@@ -84,8 +96,10 @@ def train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) ->
                 keep_savers(context)
             finally:
                 state = session.keep() or state
+                session.leave()
                 for told in remarks(host):
                     record.message(told, "warning")
+            give_back_memory()
             trained = session if session.ready else trained
         if ending is Ending.DIVERGED and trained is not None and _lowered(context, trained):
             state = read_newest(states)

@@ -41,7 +41,7 @@ from atelier.training.stepper import Stepper
 from atelier.training.stopwatch import Stopwatch
 from atelier.training.text import TextCache
 from atelier.training.validation import Validator
-from atelier.training.whole_model import OwnedLease
+from atelier.training.whole_model import OwnedLease, WholeModel
 
 
 class Ending(Enum):
@@ -92,6 +92,17 @@ class Session:
         if self.is_main:
             self._keep_state(state)
         return state
+
+    def leave(self) -> None:
+        """Forgets the host's model and what only steps need. What was learnt stays, on the processor, to be written."""
+        for name in ("lease", "parts", "plan", "text", "latents", "previews", "validator", "guard", "batches"):
+            self.__dict__.pop(name, None)
+        if self._ready:
+            self.optimizer.state.clear()
+            self.network.to("cpu")
+            if isinstance(self.network, WholeModel):
+                for module in self.network.parts.modules:
+                    module.to("cpu")
 
     def write_last(self, ending: Ending) -> Path | None:
         """The file that the run leaves: its own name when it is done, else the step's. None without a step."""
