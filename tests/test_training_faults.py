@@ -15,7 +15,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from training_fakes import MemoryRecord, Run, TinyHost, WatchedLease, assert_same, run, tiny_job, write_pictures
+from training_fakes import MemoryRecord, Run, TinyHost, assert_same, run, tiny_job, write_pictures
 
 from atelier.adapters import kohya_file
 from atelier.config.errors import AtelierError
@@ -219,90 +219,6 @@ def test_cached_pictures_may_go(tmp_path: Path, straight: Run) -> None:
     done = run(tiny_job(pictures, **settings), tmp_path, at)
     write_pictures(pictures)
     assert_same(done.tensors, run(tiny_job(pictures, **settings), tmp_path / "undisturbed").tensors)
-
-
-# -- the host ----------------------------------------------------------------------------------------------------------
-
-
-class Broken(RuntimeError):
-    """What a host's own code may raise."""
-
-
-class BrokenLease(WatchedLease):
-    def __enter__(self) -> Any:
-        if self._host.breaks("enter"):
-            raise Broken("enter")
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        if self._host.breaks("exit"):
-            raise Broken("exit")
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        if self._host.breaks("turn"):
-            raise Broken("turn")
-        with super().turn():
-            yield
-        if self._host.breaks("end of turn"):
-            raise Broken("end of turn")
-
-
-class BrokenHost(TinyHost):
-    """Raises in one of its calls, when that is made for the nth time."""
-
-    def __init__(self, root: Path, call: str, number: int) -> None:
-        super().__init__(root)
-        self._call, self._left = call, number
-
-    def breaks(self, call: str) -> bool:
-        if call == self._call:
-            self._left -= 1
-        return call == self._call and self._left == 0
-
-    def loaded_model(self) -> Any:
-        if self.breaks("loaded_model"):
-            raise Broken("loaded_model")
-        return super().loaded_model()
-
-    def lease(self, parts: frozenset[str]) -> Any:
-        if self.breaks("lease"):
-            raise Broken("lease")
-        return BrokenLease(self, parts)
-
-    def publish_lora(self, path: Path) -> None:
-        if self.breaks("publish"):
-            raise Broken("publish")
-        super().publish_lora(path)
-
-
-@pytest.mark.parametrize(
-    ("call", "number"),
-    [
-        ("loaded_model", 1), ("loaded_model", 2), ("loaded_model", 3), ("lease", 1), ("enter", 1), ("exit", 1),
-        ("turn", 1), ("turn", 2), ("turn", 5), ("end of turn", 1), ("end of turn", 2), ("end of turn", 5),
-    ],
-)  # fmt: skip
-def test_the_host_raises(call: str, number: int, originals: Path, straight: Run, tmp_path: Path) -> None:
-    """Its error comes out as it is; the run can be resumed from the last whole step, also from one just taken."""
-    record, host = MemoryRecord(tmp_path / "record"), BrokenHost(tmp_path, call, number)
-    with pytest.raises(Broken, match=call):
-        run(tiny_job(originals, **SETTINGS), tmp_path, host=host, record=record)
-    assert host.leases == [] and not host.queue.locked()
-    state = read_newest(record.folder / "state")
-    taken = {("turn", 2): 0, ("turn", 5): 3, ("end of turn", 2): 1, ("end of turn", 5): 4, ("exit", 1): 6}
-    if (call, number) in taken:
-        assert (state.step if state else 0) == taken[call, number]
-    assert_same(again(record, originals, tmp_path).tensors, straight.tensors)
-
-
-def test_the_host_cannot_be_told_of_a_file(originals: Path, straight: Run, tmp_path: Path) -> None:
-    host = BrokenHost(tmp_path, "publish", 1)
-    done = run(tiny_job(originals, **SETTINGS), tmp_path, host=host)
-    assert done.record.told("the page could not be told")
-    assert [path.stem for path in host.published] == ["tiny-step00000004", "tiny"]
-    assert_same(done.tensors, straight.tensors)
 
 
 # -- the process -------------------------------------------------------------------------------------------------------
