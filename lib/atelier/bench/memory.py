@@ -14,7 +14,10 @@ GB = 1 << 30
 
 @dataclass(frozen=True)
 class MemoryCase:
-    """A LoRA of rank 16 on a released model, batch 1, fp16 base, text encoder not trained."""
+    """A LoRA of rank 16 on a released model, batch 1, fp16 base, text encoder not trained.
+
+    `optimizer` trains the UNet itself instead, all in bf16, each weight's step inside the backward pass.
+    """
 
     family: str
     side: int
@@ -22,6 +25,7 @@ class MemoryCase:
     gradient_checkpointing: bool
     streamed: bool = False
     fp8: bool = False
+    optimizer: str = ""
 
 
 CASES = [
@@ -30,6 +34,11 @@ CASES = [
     for precision in ("bf16", "fp16")
     for checkpointing in (False, True)
 ] + [MemoryCase("sdxl", 1024, "fp16", True, True, fp8) for fp8 in (False, True)]
+CASES += [
+    MemoryCase(family, side, "bf16", True, optimizer=optimizer)
+    for family, side in (("sd1", 512), ("sdxl", 1024))
+    for optimizer in ("AdaFactor", "AdamW8bit", "AdamW")
+]
 HEAD = "model side autocast checkpointing | base  of it text+VAE  LoRA+optimiser  activations | caching   step   peak"
 
 
@@ -41,10 +50,16 @@ def predicted(case: MemoryCase) -> Prediction:
         network_train_unet_only=True,
         gradient_checkpointing=case.gradient_checkpointing,
     )
+    stored = "float16"
+    if case.optimizer:
+        settings = replace(
+            settings, train_whole_model=True, full_bf16=True, fused_backward_pass=True, optimizer_type=case.optimizer
+        )
+        stored = "bfloat16"
     size = (case.side, case.side)
     request = request_for(
         settings, case.family, released(case.family), size, 1, case.precision,
-        base_dtype="float16", vae_dtype="float16", device="cuda", can_stream=True, streamed=case.streamed,
+        base_dtype=stored, vae_dtype=stored, device="cuda", can_stream=True, streamed=case.streamed,
     )  # fmt: skip
     return predict(replace(request, fp8=case.fp8))
 
@@ -63,6 +78,8 @@ def row(case: MemoryCase, found: Prediction) -> str:
 
 
 def _savers(case: MemoryCase) -> str:
+    if case.optimizer:
+        return case.optimizer
     if case.streamed:
         return "on, fp8" if case.fp8 else "on, streamed"
     return "on" if case.gradient_checkpointing else "off"

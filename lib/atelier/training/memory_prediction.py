@@ -88,20 +88,31 @@ def predict(request: Request) -> Prediction:
     """
     if not can_count():
         raise AtelierError(f"Memory cannot be predicted with torch {torch.__version__}; that needs 2.3 or newer.")
+    state = _optimizer_state(request)  # measured with real numbers: many optimisers read them
     live = LiveBytes()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(live)
-        return _Step(request, live, stack).run()
+        return _Step(request, live, stack, state).run()
+
+
+def _optimizer_state(request: Request) -> float:
+    """Bytes of the optimiser's state for each trained number."""
+    settings: dict[str, Any] = json.loads(request.settings)
+    # A whole model's optimiser steps weights that are lifted to float32 for it, and keeps its moments so.
+    kind = "bfloat16" if settings.get("full_bf16") and not request.whole_model else "float32"
+    return state_bytes(request.optimizer, json.dumps(settings["optimizer_args"]), kind)
 
 
 class _Step:
     """One prediction at work, inside the modes that `predict` entered."""
 
-    def __init__(self, request: Request, live: LiveBytes, stack: ExitStack) -> None:
+    def __init__(self, request: Request, live: LiveBytes, stack: ExitStack, state: float) -> None:
+        """`state`: bytes of the optimiser for each trained number."""
         self.request = request
+        self._state = state
         self.live = live
         self.stack = stack
         self.settings: dict[str, Any] = json.loads(request.settings)
@@ -121,10 +132,7 @@ class _Step:
         trained = bytes_of(parameters)
         if request.whole_model:
             base -= trained
-        numbers = numbers_of(parameters)
-        # A whole model's optimiser steps weights that are lifted to float32 for it, and keeps its moments so.
-        kind = "bfloat16" if self.settings.get("full_bf16") and not request.whole_model else "float32"
-        optimizer = int(numbers * state_bytes(request.optimizer, json.dumps(self.settings["optimizer_args"]), kind))
+        optimizer = int(numbers_of(parameters) * self._state)
         weights = live.now
         fused = self._fused()
         gradients = max(p.numel() * p.element_size() for p in parameters) if fused else trained
