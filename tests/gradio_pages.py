@@ -11,11 +11,14 @@ def handler_of(blocks: gr.Blocks, component: Any, event: str) -> Any:
     """What runs on a component's event: has `fn`, `inputs`, `outputs` and `inputs_as_dict`.
 
     Where a text box tells only when it is left, which is so without `trigger_mode`, that stands for its change.
+    An event that only tells another component is followed to that one's handler.
     """
     found = _handlers(blocks, component._id, event)
     if not found and event == "change" and isinstance(component, gr.Textbox):
         found = _handlers(blocks, component._id, "blur")
     (handler,) = found
+    if handler.fn is None and handler.outputs:
+        return next(known for known in _handlers(blocks, handler.outputs[0]._id, "change") if known.fn is not None)
     return handler
 
 

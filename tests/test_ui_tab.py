@@ -172,6 +172,12 @@ def test_every_control_reaches_the_job(one_page: Page, known: Option) -> None:
     assert getattr(job.settings, known.key) == value
 
 
+def test_events_name_all_controls_only_where_they_must(page: Page) -> None:
+    """Gradio 3 and 4 look every named component up in a list before a page is shown."""
+    named = sum(len(told["inputs"]) + len(told["outputs"]) for told in page.blocks.get_config_file()["dependencies"])
+    assert 2 * len(page.controls) < named < 15 * len(page.controls)
+
+
 def test_captions_from_names_reach_the_job(page: Page) -> None:
     page.fill()
     page.held[page.by_id["atelier_caption_from_name"]] = True

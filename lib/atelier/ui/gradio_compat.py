@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -55,6 +55,45 @@ def listen(
     if "show_progress" in known:
         arguments["show_progress"] = "minimal" if busy else "hidden"
     return event(**arguments)
+
+
+NOW = "() => String(performance.now())"
+LATER = "(changed, handled) => (changed === handled ? changed : String(performance.now()))"
+
+
+class Gathered:
+    """Many events with one handler: Gradio's start page is told the inputs and outputs of the handler once.
+
+    Gradio 3 and 4 look each input and output of each event up in a list of all components before the page is shown:
+    with one event for each of a hundred settings that took SD.Next's page a minute. Made inside the running block; two
+    hidden text boxes hold the moment of the newest event and of the last one that was handled.
+    """
+
+    def __init__(self) -> None:
+        self.changed = component(gr.Textbox, value="", elem_id="atelier_changed", elem_classes="atelier-hidden")
+        self.handled = component(gr.Textbox, value="", elem_id="atelier_handled", elem_classes="atelier-hidden")
+
+    def listen(
+        self,
+        events: Sequence[Callable[..., Any]],
+        handler: Callable[[dict[Any, Any]], Iterator[dict[Any, Any]]],
+        inputs: set[Any],
+        outputs: list[Any],
+    ) -> None:
+        """Connects a handler that takes and yields values by component. The newest event is handled for sure."""
+
+        def handle(data: dict[Any, Any]) -> Iterator[dict[Any, Any]]:
+            for answer in handler(data):
+                yield {**answer, self.handled: data[self.changed]}
+
+        for event in events:
+            listen(event, None, None, [self.changed], js=NOW, queue=False)
+        change = self.changed.change
+        asked = listen(change, handle, {*inputs, self.changed}, [*outputs, self.handled], latest=True)
+        if "trigger_mode" not in _parameters(change):
+            # Gradio 3 drops an event whose handler runs. An error ends the row: it would come back for ever.
+            both = [self.changed, self.handled]
+            listen(asked.success, None, both, [self.changed], js=LATER, queue=False)
 
 
 def edited(control: Any, at_once: bool = False) -> list[Callable[..., Any]]:

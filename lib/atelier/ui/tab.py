@@ -15,7 +15,7 @@ from atelier.ui.actions import Actions
 from atelier.ui.advanced import advanced_controls
 from atelier.ui.fields import element_id, make_control
 from atelier.ui.found_html import nothing_yet
-from atelier.ui.gradio_compat import component
+from atelier.ui.gradio_compat import Gathered, component
 from atelier.ui.tools_section import tools_section
 from atelier.ui.wiring import connect
 
@@ -38,6 +38,8 @@ class Layout:
     write: Any = None
     written: Any = None
     report: Any = None
+    gathered: Any = None
+    """The one handler of everything that changes what is found."""
     filled: Any = None
     """State: what the preset filled in, by key."""
     imported: Any = None
@@ -63,6 +65,7 @@ def build(jobs: Jobs, host: Host, paths: bool = True) -> dict[str, Any]:
         with gr.Accordion("Advanced", open=False, elem_id="atelier_advanced"):
             _advanced(layout)
         tools_section(host)
+        layout.gathered = Gathered()
         layout.filled = gr.State({})
         layout.imported = gr.State({})
     connect(layout, Actions(jobs, host), host, paths)

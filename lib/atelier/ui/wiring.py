@@ -89,8 +89,7 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
     for key, control in controls.items():
         if option(key).group in LOOKED_AT or key == "train_whole_model":
             events.extend(edited(control, at_once=key in SIMPLE))
-    for event in events:
-        listen(event, on_change, inputs, outputs, latest=True)
+    layout.gathered.listen(events, on_change, inputs, outputs)
     listen(layout.train.click, on_train, inputs, outputs, busy=True)
     if layout.describe is not None:
         listen(layout.describe.click, on_describe, {*inputs, layout.captioner}, outputs)
