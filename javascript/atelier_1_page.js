@@ -82,7 +82,8 @@ window.atelier = window.atelier || {};
 
     // Presses a tab's refresh button, and waits until its list of LoRAs is another one.
     const pressAndWait = (button) => new Promise((resolve) => {
-        const list = () => atelier.find(`#${button.id.split("_")[0]}_lora_cards`);
+        const tab = button.id.split("_")[0];
+        const list = () => atelier.find(`#${tab}lora_extra_page .extra-network-cards`) || atelier.find(`#${tab}_lora_cards`);
         const [before, until] = [list(), Date.now() + PATIENCE];
         button.dispatchEvent(new Event("click", { bubbles: true }));
         const look = () => (list() !== before || Date.now() > until ? resolve() : setTimeout(look, 100));
@@ -94,6 +95,7 @@ window.atelier = window.atelier || {};
         const internal = there(["txt2img_lora_extra_refresh_internal", "img2img_lora_extra_refresh_internal"]);
         const shown = there([
             "txt2img_lora_extra_refresh", "img2img_lora_extra_refresh", "txt2img_extra_refresh", "img2img_extra_refresh",
+            "control_extra_refresh", "video_extra_refresh",
         ]);
         for (const button of internal.length ? internal : shown) await pressAndWait(button);
     };

@@ -137,7 +137,10 @@ def facts(family: str = "sd1") -> RunFacts:
         batches_per_epoch=6,
         datasets=(
             DatasetFacts(
-                train_images=12, reg_images=3, pictures=(6, 3), buckets=(((512, 512), 12),),
+                train_images=12,
+                reg_images=3,
+                pictures=(6, 3),
+                buckets=(((512, 512), 12),),
                 tag_frequency={"2_dog": {"dog": 6}},
             ),
         ),
@@ -218,8 +221,7 @@ def test_sidecar_and_preview(tmp_path: Path) -> None:
     assert content["activation text"] == "ohwx dog" and content["preferred weight"] == 0.8
     assert content["sd version"] == "SD1" and content["description"] == "Ein Hünd"
     assert content["notes"] == "new" and content["mine"] == 1
+    assert content["tags"] == ["ohwx dog"], "what SD.Next shows on the card"
     preview = write_preview(lora, Image.new("RGBA", (2000, 1000), "red"))
     with Image.open(preview) as picture:
         assert picture.size == (768, 384) and preview.name == "dog.png"
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,6 +87,21 @@ def test_a_file_of_an_old_name_is_read_anew(sdnext: Any) -> None:  # noqa: F811
     assert noted(sdnext, pipe)
     host.publish_lora(host.folders.lora / "mine.safetensors")
     assert same(pipe, before) and not noted(sdnext, pipe) and not sdnext.lora_load.lora_cache
+
+
+def test_the_panel_lists_a_new_file_at_its_next_refresh(sdnext: Any) -> None:  # noqa: F811
+    """SD.Next makes only the list anew that is open, and shows the others as they were made last."""
+    made: list[str] = []
+
+    def page(name: str) -> Any:
+        return SimpleNamespace(
+            name=name, refresh_time=1.0, page_time=1.0, create_page=lambda tab: made.append(f"{name} {tab}")
+        )
+
+    sdnext.shared.extra_networks = [page("model"), page("lora")]
+    SDNextHost().publish_lora(Path("mine.safetensors"))
+    assert made == ["lora txt2img"]
+    assert [page.page_time for page in sdnext.shared.extra_networks] == [1.0, 0]
 
 
 def save(parts: Parts, path: Any) -> None:

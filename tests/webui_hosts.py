@@ -46,6 +46,10 @@ class Kind:
     loras_refreshed: str = "/sdapi/v1/refresh-loras"
     loads_when_drawing: bool = False
     """A chosen checkpoint is loaded by the next picture, or by Train."""
+    lora_cards: str = "#{tab}_lora_cards .card"
+    """The cards of the LoRAs in a tab's panel."""
+    card_writes_trigger: bool = True
+    """A click on a card writes the trigger word too; else it is a tag on the card, to be clicked."""
     reload_page: str = "#settings_restart_gradio"
     """The button that builds the page anew; the WebUI goes on."""
     model_code: str = "from modules import sd_models\nmodel = sd_models.model_data.sd_model"
@@ -58,6 +62,8 @@ KINDS = (
     Kind(
         "sdnext",
         ("modules/sd_offload.py",),
+        lora_cards="#{tab}lora_extra_page .card",
+        card_writes_trigger=False,
         reload_page="#restart_submit",
         model_code="from modules import shared\nmodel = shared.sd_model if shared.sd_loaded else None",
         roots_code="roots = [model.unet, model.vae, model.text_encoder]",

@@ -19,7 +19,10 @@ PREVIEW_SIDE = 768
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The fields that AUTOMATIC1111 and Forge know. `family` is a `Family`'s name."""
+    """The fields that AUTOMATIC1111 and Forge know. `family` is a `Family`'s name.
+
+    SD.Next shows the activation text as a tag on the card, which a click puts into the prompt.
+    """
 
     activation_text: str = ""
     preferred_weight: float = 1.0
@@ -37,6 +40,7 @@ def write_sidecar(lora: Path, sidecar: Sidecar) -> Path:
         "description": sidecar.description,
         "sd version": SD_VERSIONS.get(sidecar.family, "Unknown"),
         "activation text": sidecar.activation_text,
+        "tags": [sidecar.activation_text] if sidecar.activation_text else [],
         "preferred weight": sidecar.preferred_weight,
         "negative text": sidecar.negative_text,
         "notes": sidecar.notes,

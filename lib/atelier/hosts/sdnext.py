@@ -216,7 +216,9 @@ class SDNextHost:
         lora_load.list_available_networks()
         for page in getattr(shared, "extra_networks", ()):
             if page.name == "lora":
-                page.refresh_time = page.page_time = 0  # the panel's next refresh looks into the folder
+                # A refresh of the panel lists only the kind that is open there, and shows the others as they were made.
+                page.refresh_time = page.page_time = 0
+                page.create_page("txt2img")
         names = {path.stem, path.stem.replace(".", "_")}
         known = [name for name in names if lora_load.lora_cache.pop(name, None) is not None]
         worn = [*lora_common.loaded_networks, *lora_common.previously_loaded_networks]
