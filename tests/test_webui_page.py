@@ -76,7 +76,7 @@ def test_the_journey(webui: WebUI, page: Any, pictures: Path, name: str) -> None
 
 
 def test_the_card_writes_the_trigger(webui: WebUI, page: Any, name: str) -> None:
-    open_tab(page, "txt2img")
+    open_tab(page, webui.kind.txt2img)
     page.locator("#txt2img_prompt textarea").first.fill("a red circle")
     page.locator("#txt2img_extra_tabs .tab-nav button").get_by_text("Lora", exact=True).click()
     shown = card(webui, page, "txt2img", name)

@@ -46,6 +46,8 @@ class Kind:
     loras_refreshed: str = "/sdapi/v1/refresh-loras"
     loads_when_drawing: bool = False
     """A chosen checkpoint is loaded by the next picture, or by Train."""
+    txt2img: str = "txt2img"
+    """The title of the tab that draws from a prompt."""
     lora_cards: str = "#{tab}_lora_cards .card"
     """The cards of the LoRAs in a tab's panel."""
     card_writes_trigger: bool = True
@@ -62,6 +64,7 @@ KINDS = (
     Kind(
         "sdnext",
         ("modules/sd_offload.py",),
+        txt2img="Text",
         lora_cards="#{tab}lora_extra_page .card",
         card_writes_trigger=False,
         reload_page="#restart_submit",
