@@ -11,7 +11,6 @@ import pytest
 from training_fakes import MemoryRecord, Run, TinyHost, WatchedLease, assert_same, run, tiny_job, write_pictures
 
 from atelier.hosts.contract import SampleRequest
-from atelier.training.memory_tracking import can_count
 from atelier.training.state import read_newest
 
 STEPS = 6
@@ -158,7 +157,6 @@ def test_the_host_raises_while_a_whole_model_is_trained(call: str, originals: Pa
 
 
 @pytest.mark.parametrize("call", ["free", "ask"])
-@pytest.mark.skipif(not can_count(), reason="this torch cannot predict memory")
 def test_the_host_does_not_tell_its_memory(call: str, originals: Path, straight: Run, tmp_path: Path) -> None:
     done = run(tiny_job(originals, **SETTINGS), tmp_path, host=BrokenHost(tmp_path, call, 1))
     assert done.record.told("could not be predicted")

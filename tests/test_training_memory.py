@@ -17,24 +17,24 @@ from training_memory_models import pictures_to_measure, request_to_measure
 from atelier.training.memory_plan import make_memory_plan, needs, size
 from atelier.training.memory_prediction import Prediction, predict
 from atelier.training.memory_request import Request
-from atelier.training.memory_tracking import LiveBytes, can_count
+from atelier.training.memory_tracking import LiveBytes
 from atelier.training.savers import Savers
-
-pytestmark = pytest.mark.skipif(not can_count(), reason="this torch cannot predict memory")
 
 MB = 1 << 20
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are reset by Linux' clear_refs")
-@pytest.mark.parametrize("checkpointing", ["off", "on"])
-def test_prediction_is_within_15_percent_of_the_measured_peak(checkpointing: str) -> None:
+@pytest.mark.parametrize(
+    ("checkpointing", "kind"), [("off", []), ("on", []), ("off", ["algo=lora", "dora_wd=True"]), ("off", ["algo=lokr"])]
+)
+def test_prediction_is_within_15_percent_of_the_measured_peak(checkpointing: str, kind: list[str]) -> None:
     """Measured as resident memory of a process of its own, which shares no counting with the prediction."""
     here = Path(__file__).parent
     # glibc would keep freed blocks for later; as mappings they go back, and the peak is what was alive.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     environment.update(PYTHONPATH=str(here), OMP_NUM_THREADS="1")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(here / "training_memory_victim.py"), checkpointing, "16"],
+        [sys.executable, "-W", "ignore", str(here / "training_memory_victim.py"), checkpointing, "16", *kind],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     found = json.loads(done.stdout.splitlines()[-1])
@@ -63,6 +63,14 @@ def test_what_a_step_needs_follows_its_settings(request_: Request) -> None:
     whole = predict(replace(request_, whole_model=True))
     assert whole.trained > 10 * plain.trained and whole.optimizer == pytest.approx(2 * whole.trained, rel=0.01)
     assert whole.borrowed == 0 and plain.borrowed == plain.base
+
+
+@pytest.mark.parametrize("kind", [["algo=lora", "dora_wd=True"], ["algo=loha"], ["algo=lokr"], ["algo=diag-oft"]])
+def test_a_kind_that_computes_whole_weights_keeps_them(request_: Request, kind: list[str]) -> None:
+    settings = {**json.loads(request_.settings), "network_module": "lycoris.kohya", "network_args": kind}
+    found = predict(replace(request_, settings=json.dumps(settings)))
+    plain = predict(request_)
+    assert found.activations > plain.activations + 0.5 * plain.base
 
 
 def test_what_a_whole_model_saves(request_: Request) -> None:

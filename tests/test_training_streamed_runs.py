@@ -27,7 +27,6 @@ from atelier.hosts.embedded.host import EmbeddedHost
 from atelier.training.memory_plan import make_memory_plan
 from atelier.training.memory_prediction import Prediction, predict
 from atelier.training.memory_request import Request, released, request_for
-from atelier.training.memory_tracking import can_count
 from atelier.training.plan import make_plan
 from atelier.training.savers import FILE, Savers
 from atelier.training.streaming import FP8
@@ -150,7 +149,6 @@ def test_fp8_base_is_the_way_in_which_a_base_is_streamed(fp8: bool) -> None:
     assert make_plan(settings, tiny_parts(), savers).fp8 is fp8
 
 
-@pytest.mark.skipif(not can_count(), reason="this torch cannot count the memory of tensors")
 def test_what_streaming_saves() -> None:
     """The blocks' weights are off the device but for two at a time; as float8 half of them stay."""
     configs = released("sd1")

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.network import build
 from atelier.models.family import Parts
-from atelier.training.memory_tracking import can_count
 from atelier.training.plan import Plan
 from atelier.training.streaming import FP8, Packed, Streamed, units_of
 
@@ -72,7 +71,6 @@ def parts() -> Parts:
     return tiny_parts("sd1")
 
 
-@pytest.mark.skipif(not can_count(), reason="this torch cannot count the memory of tensors")
 def test_the_same_bits_with_little_on_the_device(parts: Parts) -> None:
     with trained(parts) as network:
         loss, gradients = step(parts, network)

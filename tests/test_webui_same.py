@@ -1,83 +1,63 @@
-"""In a running WebUI: the lent parts compute what the WebUI's own compute, from the same memory."""
+"""In a running WebUI: the lent parts compute what the WebUI's own compute, from the same memory, in every family."""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
 import pytest
+from webui_families import BASES, loaded
 from webui_hosts import WebUI
+from webui_own import SCRIPT
 from webui_probe import probed
 
 pytestmark = [pytest.mark.webui, pytest.mark.browser]
-
-SCRIPT = """
-import torch
-from modules import script_callbacks
+OWN = "the one it has loaded"
 
 
-def own_parts(roots):
-    unet = vae = text = None
-    for root in roots:
-        for module in root.modules():
-            kind = type(module).__name__
-            if kind in ("UNetModel", "IntegratedUNet2DConditionModel", "UNet2DConditionModel"):
-                unet = unet or module
-            if kind.startswith(("AutoencoderKL", "AutoencodingEngine", "IntegratedAutoencoderKL")):
-                vae = vae or module
-            if kind.startswith("CLIPTextModel") or kind.endswith("CLIPTextModel"):
-                text = text or module
-    return unet, vae, text
-
-
-def largest(one, other):
-    return {{"difference": float((one - other).abs().max()), "scale": float(one.abs().max())}}
-
-
-def same():
-    from atelier.hosts.detect import detect
-
-    {model_code}
-    {roots_code}
-    unet, vae, text = own_parts(roots)
-    own = {{value.untyped_storage().data_ptr() for root in roots for value in root.parameters()}}
-    lease = detect().lease(frozenset(("unet", "text_encoder", "vae")))
-    with lease as parts, lease.turn(), torch.no_grad():
-        draws = torch.Generator().manual_seed(0)
-        latents = torch.randn(2, 4, 8, 8, generator=draws)
-        picture = torch.randn(1, 3, 64, 64, generator=draws).clamp(-1, 1)
-        states = torch.randn(2, 77, parts.unet.config.cross_attention_dim, generator=draws)
-        timesteps = torch.tensor([20, 700])
-        ids = torch.tensor([[49406, 320, 736, 7117] + [49407] * 73])
-        ours = parts.unet(latents, timesteps, encoder_hidden_states=states).sample
-        if hasattr(unet, "config") and hasattr(unet, "conv_in"):
-            theirs = unet(latents, timesteps, encoder_hidden_states=states).sample
-        else:
-            theirs = unet(latents, timesteps, context=states)
-        found = {{"unet": largest(theirs, ours)}}
-        our_mean = parts.vae.encode(picture).latent_dist.mean
-        found["vae"] = largest(vae.quant_conv(vae.encoder(picture)).chunk(2, 1)[0], our_mean)
-        found["text"] = largest(text(ids)[0], parts.text_encoders[0](ids)[0])
-        for name, modules in (("unet", [parts.unet]), ("vae", [parts.vae]), ("text", parts.text_encoders)):
-            lent = [value for module in modules for value in module.parameters()]
-            found[name]["tensors"] = len(lent)
-            found[name]["shared"] = sum(value.untyped_storage().data_ptr() in own for value in lent)
-        found["text_dtypes"] = sorted({{str(value.dtype) for value in text.parameters()}})
-        return found
-
-
-script_callbacks.on_app_started(
-    lambda page, app: app.add_api_route("/atelier-test-same", same, methods=["GET"])
-)
-"""
-
-
-def test_the_lent_parts_compute_the_same(webui: WebUI, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def looked_into(webui: WebUI) -> Iterator[WebUI]:
+    """The WebUI with routes that compute with its own modules."""
     webui.draw(steps=1)
     with probed(webui, SCRIPT):
+        yield webui
+
+
+@pytest.mark.parametrize("base", (OWN, *BASES))
+def test_the_lent_parts_compute_the_same(
+    looked_into: WebUI, base: str, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    webui = looked_into
+    with nullcontext() if base == OWN else loaded(webui, base):
         found = webui.ask("/atelier-test-same")
-    assert found.status == 200, found
+        assert found.status == 200, found
+        if base != OWN:
+            lora = "zwx" + uuid.uuid4().hex[:6]
+            before = webui.draw(steps=2)
+            run = webui.train(
+                lora, pictures, max_train_steps=2, network_train_unet_only=False, learning_rate=0.05,
+            )  # fmt: skip
+            webui.until(run)
+            worn = webui.ask(f"/atelier-test-worn?name={lora}")
+            after = webui.draw(f"a red circle <lora:{lora}:1>", steps=2)
     with capsys.disabled():
-        print(f"\n{webui.kind.name}:", dict(found))
+        print(f"\n{webui.kind.name}, {base}:", dict(found))
+        if base != OWN:
+            print("  with the LoRA:", dict(worn))
+    for part in ("unet", "vae", "vae decoder", "text", "pooled"):
+        if part in found:
+            assert found[part]["difference"] <= 1e-4 * max(found[part]["scale"], 1.0), part
     for part in ("unet", "vae", "text"):
-        assert found[part]["difference"] <= 1e-4 * max(found[part]["scale"], 1.0), part
         # A processor computes no half precision: a text encoder that the WebUI keeps so is computed in a copy there.
         if part != "text" or found["text_dtypes"] == ["torch.float32"]:
             assert found[part]["shared"] == found[part]["tensors"] > 0, part
+    if base != OWN:
+        assert (found["family"], found["prediction_type"]) == (
+            base.partition("-")[0], "v_prediction" if base.endswith("-v") else "epsilon",
+        )  # fmt: skip
+        assert not np.array_equal(before, after)
+        assert worn["unet"]["difference"] <= 1e-4 * max(worn["unet"]["scale"], 1.0)
+        assert worn["unet_changed"] > 10 * worn["unet"]["difference"] < worn["text_changed"]

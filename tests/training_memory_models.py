@@ -11,6 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from atelier.config.job import JobConfig
 from atelier.models.assets import load_tokenizers, released_config
+from atelier.models.attention import use_sound_attention
 from atelier.models.families import family_named
 from atelier.models.family import Parts
 from atelier.training.context import trains_text, trains_unet
@@ -35,6 +36,7 @@ def parts_to_measure() -> Parts:
         UNet2DConditionModel.from_config(unet), CLIPTextModel(CLIPTextConfig(**text)), AutoencoderKL.from_config(vae),
     ]  # fmt: skip
     for module in modules:
+        use_sound_attention(module)
         module.requires_grad_(False).eval()
     return Parts(family_named("sd1"), modules[0], [modules[1]], load_tokenizers("sd1"), modules[2])
 

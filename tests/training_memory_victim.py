@@ -33,6 +33,7 @@ def main() -> None:
         job = tiny_job(
             folder / "pictures", resolution=str(SIDE), max_bucket_reso=SIDE, network_dim=rank, max_train_steps=3,
             train_batch_size=2, gradient_checkpointing=checkpointing, network_train_unet_only=True,
+            **({"network_module": "lycoris.kohya", "network_args": sys.argv[3:]} if sys.argv[3:] else {}),
         )  # fmt: skip
         # Whatever is imported, cached or predicted on first use is there before the measurement.
         small = tiny_job(folder / "pictures", max_train_steps=1, network_train_unet_only=True)

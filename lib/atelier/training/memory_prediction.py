@@ -22,10 +22,11 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.network import build
-from atelier.config.errors import AtelierError
+from atelier.models.attention import use_sound_attention
 from atelier.models.build import TEXT_CLASSES
 from atelier.models.families import family_named
 from atelier.models.family import Parts, SizeConditions, TextStates
@@ -35,7 +36,7 @@ from atelier.models.view import build_empty
 from atelier.training.losses import LossOptions
 from atelier.training.memory_optimizer import state_bytes
 from atelier.training.memory_request import Request
-from atelier.training.memory_tracking import LiveBytes, can_count, norms_as_on_gpu
+from atelier.training.memory_tracking import LiveBytes, norms_as_on_gpu
 from atelier.training.noise import NoiseSchedule
 from atelier.training.objective import Draws, diffusion_losses
 from atelier.training.plan import Plan
@@ -86,8 +87,6 @@ def predict(request: Request) -> Prediction:
 
     May raise whatever the libraries raise for a model or network that they cannot run on fake tensors.
     """
-    if not can_count():
-        raise AtelierError(f"Memory cannot be predicted with torch {torch.__version__}; that needs 2.3 or newer.")
     state = _optimizer_state(request)  # measured with real numbers: many optimisers read them
     live = LiveBytes()
     with ExitStack() as stack:
@@ -143,7 +142,7 @@ class _Step:
             before = live.now
             Streamed(parts.unet, torch.device("cpu"), request.fp8, fetch=torch.clone).begin()
             base += live.now - before - rest
-            live.now -= rest
+            live.leave_out(rest)
             weights = live.now
         live.new_peak()
         text = self._text(parts, grad=False)
@@ -185,13 +184,10 @@ class _Step:
             return [parameter for parameter in whole.parameters() if parameter.requires_grad]
         config = NetworkConfig.from_settings(SimpleNamespace(**self.settings))
         config = replace(config, unet=request.trains_unet, text_encoders=request.trains_text)
-        try:
+        # LyCORIS reads values as it builds some kinds, and fake tensors have none: it builds real weights.
+        with _disable_current_modes():
             network = build(parts, config)
-        except AtelierError:
-            if not config.module.startswith("lycoris"):
-                raise
-            # LyCORIS reads values as it builds some kinds, and fake tensors have none: a LoRA's memory is near theirs.
-            network = build(parts, replace(config, module="networks.lora", arguments={}))
+        _refill(network)
         network.train()
         if self.settings.get("full_bf16"):
             _recast(network, torch.bfloat16)
@@ -265,6 +261,10 @@ def _parts(request: Request) -> Parts:
     unet = _fake(UNet2DConditionModel, configs["unet"], base)
     vae_dtype = _stand_in(request.vae_dtype, request.autocast)
     vae = _fake(AutoencoderKL, configs["vae"], vae_dtype) if "vae" in configs else None
+    if request.device == "cpu":
+        for module in (unet, vae):
+            if module is not None:
+                use_sound_attention(module)
     return Parts(family_named(request.family), unet, encoders, [], vae)
 
 
@@ -274,6 +274,16 @@ def _stand_in(dtype: str, autocast: str | None) -> torch.dtype:
     if autocast == "float16":
         dtype = {"float16": "bfloat16", "bfloat16": "float16"}.get(dtype, dtype)
     return getattr(torch, dtype)
+
+
+def _refill(network: nn.Module) -> None:
+    """Gives an adapter network weights and buffers of the mode that is on, of the same shapes."""
+    for module in network.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            empty = torch.empty_like(weight, device=weight.device, requires_grad=False)
+            setattr(module, name, nn.Parameter(empty, weight.requires_grad))
+        for name, values in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty_like(values))
 
 
 def _fake(kind: type[nn.Module], config: dict[str, Any], dtype: torch.dtype) -> nn.Module:

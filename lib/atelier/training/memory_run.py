@@ -28,7 +28,6 @@ from atelier.training.memory_request import (
     has_header,
     request_for,
 )
-from atelier.training.memory_tracking import can_count
 from atelier.training.precision import choose
 from atelier.training.processes import process_count
 
@@ -49,7 +48,7 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
     request = replace(_request_of_parts(context, parts), can_stream=hasattr(lease, "rest_unet"))
     savers.can_rest, savers.can_stream, savers.fp8 = can_rest(request), can_stream(request), request.fp8
     savers.largest_batch = largest_cut(request)
-    if savers.recall(context.record.folder) or not can_count():
+    if savers.recall(context.record.folder):
         return
     try:
         plan = _plan_on(context.host, lease, parts, request, fresh and process_count() == 1)
@@ -77,7 +76,7 @@ def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -
     Takes seconds the first time. Known are models whose file can be looked into.
     """
     info = host.loaded_model()
-    if info is None or info.family is None or info.refusal or not sizes or not can_count():
+    if info is None or info.family is None or info.refusal or not sizes:
         return []
     if not has_header(info.path):
         return []

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
-
-from atelier.config.packages import release
-
-
-def can_count() -> bool:
-    """False for torch before 2.3, where a finaliser on a storage's Python object ends the process.
-
-    Seen on 2.1.2; 2.3.1, 2.9.0 and 2.13.0 count rightly.
-    """
-    return release(torch.__version__) >= (2, 3)
 
 
 class LiveBytes(TorchDispatchMode):
@@ -29,13 +19,19 @@ class LiveBytes(TorchDispatchMode):
 
     What autograd saves for the backward pass is a tensor like any other and so counts as long as it is kept. Memory
     that a kernel uses within one operation is not seen. `now` and `peak` are bytes.
+
+    Which storages are gone is asked of weak references, whenever their sum would be a new peak by more than `GRAIN`
+    of it: a finaliser on a storage's Python object would tell at once, and ends the process with torch 2.1.
     """
+
+    GRAIN = 0.002
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = 0
         self.peak = 0
-        self._known: dict[int, weakref.finalize[Any, Any]] = {}
+        self._sum = 0
+        """Bytes of all in `_known`, some of which may be gone."""
+        self._known: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -44,30 +40,36 @@ class LiveBytes(TorchDispatchMode):
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        for finalizer in self._known.values():
-            finalizer.detach()
         self._known.clear()
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         """Counts tensors that were there before; those it knows already count once."""
         for tensor in tensors:
             storage = tensor.untyped_storage()
-            # A storage's Python object lives as long as its memory, so its end is the memory's end.
+            # A weak reference keeps the storage's own address from being given to another as long as it is held.
             key = storage._cdata
             if key in self._known:
                 continue
             size = storage.nbytes()
-            self._known[key] = weakref.finalize(storage, self._freed, key, size)
-            self.now += size
-            self.peak = max(self.peak, self.now)
+            self._known[key] = StorageWeakRef(storage), size
+            self._sum += size
+            if self._sum > self.peak * (1 + self.GRAIN):
+                self.peak = max(self.peak, self.now)
+
+    @property
+    def now(self) -> int:
+        """What is alive."""
+        for key in [key for key, (storage, _) in self._known.items() if storage.expired()]:
+            self._sum -= self._known.pop(key)[1]
+        return self._sum
+
+    def leave_out(self, size: int) -> None:
+        """Bytes that are alive and lie elsewhere than on the device."""
+        self._sum -= size
 
     def new_peak(self) -> None:
         """`peak` begins anew, at what is alive now."""
         self.peak = self.now
-
-    def _freed(self, key: int, size: int) -> None:
-        if self._known.pop(key, None) is not None:
-            self.now -= size
 
 
 def norms_as_on_gpu(module: nn.Module) -> None:

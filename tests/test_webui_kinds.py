@@ -1,0 +1,61 @@
+"""In a running WebUI: a file of each kind of adapter loads there, every key of it, and acts as it does here."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from webui_hosts import WebUI
+from webui_own import SCRIPT
+from webui_probe import probed
+
+from atelier.adapters.kinds import UNUSABLE
+
+pytestmark = [pytest.mark.webui, pytest.mark.browser]
+
+KINDS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "locon": {"network_args": ["conv_dim=4", "conv_alpha=2"]},
+    "dora": {"network_module": "lycoris.kohya", "network_args": ["algo=lora", "dora_wd=True", "conv_dim=4"]},
+    "loha": {"network_module": "lycoris.kohya", "network_args": ["algo=loha", "conv_dim=4"]},
+    "lokr": {"network_module": "lycoris.kohya", "network_args": ["algo=lokr", "factor=8", "conv_dim=4"]},
+    "ia3": {"network_module": "lycoris.kohya", "network_args": ["algo=ia3"]},
+    "oft": {"network_module": "lycoris.kohya", "network_args": ["algo=diag-oft"]},
+    "boft": {"network_module": "lycoris.kohya", "network_args": ["algo=boft"]},
+}
+
+
+@pytest.fixture(scope="module")
+def looked_into(webui: WebUI) -> Iterator[WebUI]:
+    """The WebUI with routes that compute with its own modules."""
+    webui.draw(steps=1)
+    with probed(webui, SCRIPT):
+        yield webui
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_of_the_kind_acts_as_it_does_here(
+    looked_into: WebUI, kind: str, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    webui, name = looked_into, f"{kind}{uuid.uuid4().hex[:6]}"
+    before = webui.draw(steps=2)
+    settings = {"max_train_steps": 3, "network_train_unet_only": False, "learning_rate": 0.02, **KINDS[kind]}
+    webui.until(webui.train(name, pictures, **settings))
+    worn = webui.ask(f"/atelier-test-worn?name={name}")
+    assert worn.status == 200, worn
+    after = webui.draw(f"a red circle <lora:{name}:1>", steps=2)
+    with capsys.disabled():
+        print(f"\n{webui.kind.name}, {kind}:", dict(worn))
+    assert worn["unet_changed"] > 1e-3 < worn["text_changed"]
+    if webui.kind.name in UNUSABLE.get(kind, ()):
+        assert np.array_equal(before, after)
+        return
+    assert worn["layers"] == worn["our_layers"] or worn["left"] == []
+    for part in ("unet", "text"):
+        assert worn[part]["difference"] <= 1e-4 * max(worn[part]["scale"], 1.0), part
+    assert not np.array_equal(before, after)
+    assert np.array_equal(webui.draw(steps=2), before)
