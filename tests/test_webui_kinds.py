@@ -25,8 +25,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "lokr": {"network_module": "lycoris.kohya", "network_args": ["algo=lokr", "factor=8", "conv_dim=4"]},
     "ia3": {"network_module": "lycoris.kohya", "network_args": ["algo=ia3"]},
     "oft": {"network_module": "lycoris.kohya", "network_args": ["algo=diag-oft"]},
-    "boft": {"network_module": "lycoris.kohya", "network_args": ["algo=boft"]},
+    "boft": {"network_module": "lycoris.kohya", "network_dim": 16, "network_args": ["algo=boft"]},
 }
+
+# Some kinds keep the whole weight of each layer for the backward pass, unless it is computed again.
+LEARNING = {
+    "max_train_steps": 3, "network_train_unet_only": False, "learning_rate": 0.02, "gradient_checkpointing": True,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,7 @@ def test_a_file_of_the_kind_acts_as_it_does_here(
 ) -> None:
     webui, name = looked_into, f"{kind}{uuid.uuid4().hex[:6]}"
     before = webui.draw(steps=2)
-    settings = {"max_train_steps": 3, "network_train_unet_only": False, "learning_rate": 0.02, **KINDS[kind]}
+    settings = {**LEARNING, **KINDS[kind]}
     webui.until(webui.train(name, pictures, **settings))
     worn = webui.ask(f"/atelier-test-worn?name={name}")
     assert worn.status == 200, worn

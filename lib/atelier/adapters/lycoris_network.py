@@ -121,7 +121,9 @@ def lycoris_layers(
                     target.name, target.module, 1.0, dim, dim if alpha is None else alpha, **{**options, **extra}
                 )
             except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-                raise AtelierError(f"LyCORIS refuses {kind} for {target.name}: {error}. See network_args.") from error
+                raise AtelierError(
+                    f"LyCORIS refuses {kind} for {target.name}: {error}. Change network_args, or take a larger network_dim."
+                ) from error
             layer, device = LycorisLayer(target.module, inner), target.module.weight.device
             # Nothing is moved that is there already: fake tensors, which memory is predicted with, cannot be.
             layers.append((target, layer if next(inner.parameters()).device == device else layer.to(device)))
