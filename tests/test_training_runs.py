@@ -280,3 +280,15 @@ def test_pictures_that_are_left_out_are_told(tmp_path: Path) -> None:
     (pictures / "broken.png").write_bytes(b"no picture")
     done = run(tiny_job(pictures), tmp_path)
     assert done.record.told("broken.png") and done.metadata["ss_num_train_images"] == "3"
+
+
+def test_a_kind_that_the_webui_cannot_use_is_told(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lycoris")
+    monkeypatch.setattr(TinyHost, "name", "forge")
+    lycoris = {"network_module": "lycoris.kohya", "network_args": ["algo=ia3", "preset=ia3"]}
+    done = run(tiny_job(pictures, max_train_steps=1, **lycoris), tmp_path)
+    assert any(level == "warning" and "(Forge) does not load (IA)³" in text for level, text in done.record.messages)
+    plain = run(tiny_job(pictures, max_train_steps=1), tmp_path / "plain")
+    assert not plain.record.told("does not load")
