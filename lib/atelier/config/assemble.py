@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atelier.config.errors import Problem
+from atelier.config.network_args import passed_over
 from atelier.config.option import Option
 from atelier.config.schema import Settings, options, validate
 from atelier.config.values import BadValue, coerce
@@ -191,6 +192,7 @@ def _network(reading: Reading, place: Place) -> None:
             values[key] = int(number) if key == "conv_dim" else number
     if "network_args" in values:
         values["network_args"] = kept
+        reading.notes += passed_over(values.get("network_module") or "networks.lora", kept)
 
 
 _MODULES = {
