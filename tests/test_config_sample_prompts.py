@@ -24,7 +24,9 @@ def test_flags_of_other_models_are_passed_over_and_unknown_ones_stay() -> None:
     assert parse_line("a cat --zz top --d 1") == SamplePrompt("a cat --zz top", seed=1)
 
 
-def test_steps_are_held_within_bounds() -> None:
+def test_steps_and_sides_are_held_within_bounds() -> None:
+    odd = parse_line("a --w 100 --h 3")
+    assert (odd.width, odd.height) == (96, 64)
     assert parse_line("a --s 0").sample_steps == 1 and parse_line("a --s 5000").sample_steps == 1000
 
 

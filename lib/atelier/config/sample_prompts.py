@@ -41,13 +41,13 @@ _FLAGS: dict[str, tuple[str, type]] = {
 _OTHERS = frozenset({"g", "cn", "i", "ctr", "rcfg", "fs"})
 """Flags of kohya's for models and pictures that are not drawn here: they are passed over, as there."""
 _FLAG = re.compile(r"\s--([a-z]{1,4})\s+", re.IGNORECASE)
-_MOST_STEPS = 1000
+_MOST_STEPS, _LEAST_SIDE = 1000, 64
 
 
 def parse_line(line: str) -> SamplePrompt:
     """A line as `a cat --n bad --w 512 --h 512 --d 1 --s 20 --l 7 --ss euler_a`; unknown flags stay in the prompt.
 
-    Flags that kohya has for other models are passed over, and steps are held to 1 to 1000 as there.
+    Flags that kohya has for other models are passed over, steps and sides are held within bounds as there.
     Raises `AtelierError` for a flag with a value that is not a number where one is due.
     """
     pieces = _FLAG.split(" " + line)
@@ -67,9 +67,14 @@ def parse_line(line: str) -> SamplePrompt:
 
 
 def _within_bounds(prompt: SamplePrompt) -> SamplePrompt:
-    if prompt.sample_steps is None:
-        return prompt
-    return replace(prompt, sample_steps=max(1, min(_MOST_STEPS, prompt.sample_steps)))
+    """Steps from 1 to 1000, and sides of at least 64 pixels that the autoencoder can make, as kohya takes them."""
+    steps, width, height = prompt.sample_steps, prompt.width, prompt.height
+    return replace(
+        prompt,
+        sample_steps=None if steps is None else max(1, min(_MOST_STEPS, steps)),
+        width=None if width is None else max(_LEAST_SIDE, width - width % 8),
+        height=None if height is None else max(_LEAST_SIDE, height - height % 8),
+    )
 
 
 def parse_lines(text: str) -> list[SamplePrompt]:
