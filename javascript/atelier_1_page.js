@@ -105,7 +105,6 @@ window.atelier = window.atelier || {};
     const PATIENCE = 5000;
     let refreshing = Promise.resolve(), waiting = false;
     atelier.refreshLoras = () => {
-        document.dispatchEvent(new CustomEvent("atelier:saved"));
         if (waiting) return;
         waiting = true;
         refreshing = refreshing.then(() => {

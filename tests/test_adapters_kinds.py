@@ -13,7 +13,7 @@ from adapters_models import predict, sd1_parts, sdxl_unet
 from atelier.adapters.apply import LoraUse, applied
 from atelier.adapters.blocks import block_of, block_rates
 from atelier.adapters.config import NetworkConfig
-from atelier.adapters.kinds import UNUSABLE, kind_name
+from atelier.adapters.kinds import kind_name
 from atelier.adapters.kohya_file import read_lora, save_lora
 from atelier.adapters.lora import LoRALayer
 from atelier.adapters.network import Network, build
@@ -27,6 +27,7 @@ KINDS = {
     "locon with scalar": {"algo": "locon", "use_scalar": "True"},
     "dora": {"algo": "lora", "dora_wd": "True"},
     "dora on inputs": {"algo": "lora", "dora_wd": "True", "wd_on_output": "False"},
+    "dora by its name": {"algo": "dora"},
     "loha": {"algo": "loha"},
     "loha with tucker": {"algo": "loha", "use_tucker": "True"},
     "lokr": {"algo": "lokr", "factor": "4"},
@@ -110,7 +111,6 @@ def test_files_tell_their_kind(kind: str, expected: str, tmp_path: Path) -> None
 def test_the_kind_is_known_before_training() -> None:
     assert kind_name(NetworkConfig()) == "lora" and kind_name(NetworkConfig(conv_dim=2)) == "locon"
     assert kind_name(NetworkConfig(module="lycoris.kohya", conv_dim=0)) == "lora"
-    assert "forge" in UNUSABLE["ia3"] and "loha" not in UNUSABLE
 
 
 def test_a_version_that_cannot_compute_a_kind_is_told_before_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from atelier.config.importer import Imported, import_report, read_any
-from atelier.config.verdicts import UNKNOWN, WRONG
+from atelier.config.job import job_to_dict
+from atelier.config.verdicts import UNKNOWN, WITHOUT_EFFECT, WRONG
 
 LORA: dict[str, Any] = {
     "LoRA_type": "Standard", "learning_rate": "0.0001", "unet_lr": 0.0001, "text_encoder_lr": "5e-05",
@@ -166,6 +167,23 @@ def test_keys_are_not_told_to_the_world(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps({**LORA, "huggingface_token": "hf_abc", "wandb_api_key": "w123"}))
     report = json.dumps(import_report(tmp_path / "p.json"))
     assert "hf_abc" not in report and "w123" not in report
+    given = "--wandb_api_key w123 --huggingface_token='hf_abc def' --clip_skip 2"
+    (tmp_path / "p.json").write_text(json.dumps({**LORA, "additional_parameters": given}))
+    found = read_any(tmp_path / "p.json")
+    report = json.dumps([import_report(tmp_path / "p.json"), job_to_dict(found.job())])
+    assert not any(secret in report for secret in ("hf_abc", "def'", "w123")) and found.settings.clip_skip == 2
+
+
+def test_a_training_files_keys_are_neither_told_nor_kept(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(
+        'network_module = "networks.lora"\nwandb_api_key = "w123"\nhuggingface_token = "hf_abc"\nlog_with = "wandb"\n'
+    )
+    found = read_any(tmp_path / "x.toml")
+    assert found.usable and found.extra == {"log_with": "wandb"}
+    assert verdict(found, "wandb_api_key") == WITHOUT_EFFECT
+    assert any("wandb_api_key is secret and is not kept" in note for note in found.notes)
+    told = json.dumps([import_report(tmp_path / "x.toml"), job_to_dict(found.job())])
+    assert "hf_abc" not in told and "w123" not in told
 
 
 def test_the_guis_own_toml_is_known(tmp_path: Path) -> None:

@@ -168,3 +168,13 @@ def test_any_dataset_file_is_answered_in_sentences(
     except (ValueError, TypeError, UnicodeEncodeError):
         return
     json.dumps(import_report(path), allow_nan=False)
+
+
+def test_a_data_sets_strength(tmp_path: Path) -> None:
+    text = '[[datasets]]\nnetwork_multiplier = {}\n[[datasets.subsets]]\nimage_dir = "pictures"\n'
+    (tmp_path / "x.toml").write_text(text.format(0.5))
+    found = read_any(tmp_path / "x.toml")
+    assert found.datasets is not None and found.datasets.datasets[0].network_multiplier == 0.5
+    assert {key.key: key.verdict for key in found.keys}["network_multiplier"] == "honoured"
+    (tmp_path / "x.toml").write_text(text.format(0))
+    assert "nothing would be learnt at 0" in read_any(tmp_path / "x.toml").problems[0]

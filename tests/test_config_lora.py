@@ -119,3 +119,9 @@ def test_what_is_no_safetensors_is_reported(tmp_path: Path, data: bytes) -> None
     (tmp_path / "a.safetensors").write_bytes(data)
     report = import_report(tmp_path / "a.safetensors")
     assert report["usable"] is False and "safetensors" in report["problems"][0]
+
+
+def test_what_is_switched_off_takes_nothing_away(tmp_path: Path) -> None:
+    for value, verdict in (("False", WITHOUT_EFFECT), ("True", "not supported")):
+        found = read(tmp_path, {"ss_full_fp16": value, "ss_network_dim": "2"})
+        assert {key.key: key.verdict for key in found.keys}["ss_full_fp16"] == verdict

@@ -330,3 +330,13 @@ def test_open_to_the_network_only_own_folders_count(tmp_path: Path) -> None:
     assert answer.status_code == 200, answer.text
     assert "train_data_dir" not in answer.json()["settings"]
     site.finish()
+
+
+def test_a_kind_that_the_webui_cannot_use_is_answered(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(site.host), "name", "forge")
+    lycoris = {"network_module": "lycoris.kohya"}
+    assert site.start("plain").json()["remarks"] == []
+    answer = site.start("scaled", **lycoris, network_args=["algo=ia3", "preset=ia3"])
+    assert answer.json()["remarks"][0].startswith("This WebUI (Forge) does not load")
+    refused = site.start("unknown", **lycoris, network_args=["algo=glora"])
+    assert refused.status_code == 400 and "algo=glora cannot be trained" in refused.json()["error"]

@@ -280,3 +280,29 @@ def test_pictures_that_are_left_out_are_told(tmp_path: Path) -> None:
     (pictures / "broken.png").write_bytes(b"no picture")
     done = run(tiny_job(pictures), tmp_path)
     assert done.record.told("broken.png") and done.metadata["ss_num_train_images"] == "3"
+
+
+def test_a_kind_that_the_webui_cannot_use_is_told(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lycoris")
+    monkeypatch.setattr(TinyHost, "name", "forge")
+    lycoris = {"network_module": "lycoris.kohya", "network_args": ["algo=ia3", "preset=ia3"]}
+    done = run(tiny_job(pictures, max_train_steps=1, **lycoris), tmp_path)
+    assert any(level == "warning" and "(Forge) does not load (IA)³" in text for level, text in done.record.messages)
+    plain = run(tiny_job(pictures, max_train_steps=1), tmp_path / "plain")
+    assert not plain.record.told("does not load")
+
+
+def test_a_data_sets_strength_acts_as_alpha_does(pictures: Path, tmp_path: Path) -> None:
+    """An adapter at half its strength learns as one with half the alpha; afterwards it counts in full."""
+    job = tiny_job(pictures)
+    job.datasets.datasets[0].network_multiplier = 0.5
+    weaker = run(job, tmp_path / "weaker")
+    halved = run(tiny_job(pictures, network_alpha=1.0), tmp_path / "halved")
+    assert [row[1] for row in weaker.record.rows] == pytest.approx([row[1] for row in halved.record.rows], abs=1e-6)
+    for name, tensor in weaker.tensors.items():
+        if not name.endswith(".alpha"):
+            assert torch.allclose(tensor, halved.tensors[name], atol=1e-5)
+    full = run(tiny_job(pictures), tmp_path / "full")
+    assert any(not torch.equal(tensor, weaker.tensors[name]) for name, tensor in full.tensors.items())

@@ -315,3 +315,23 @@ def test_no_warning_while_the_page_is_built(tmp_path: Path, recwarn: pytest.Warn
         build(jobs, host)
     assert [str(found.message) for found in recwarn if found.category is not ResourceWarning] == []
     jobs.close(timeout=30)
+
+
+def test_which_webuis_can_use_the_kind_is_said_beneath_it(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(page.host), "name", "forge")
+    page.fill()
+    note = page.by_id["atelier_kind_note"]
+    assert note.value == ""
+    page.set(network_module="lycoris.kohya", network_args=["algo=ia3", "preset=ia3"])
+    page.call("atelier_network_args", "blur")
+    assert "This WebUI (Forge) does not load (IA)³ files" in page.held[note] and "SD.Next load it" in page.held[note]
+    page.set(network_args=["algo=<b>"])
+    page.call("atelier_network_module", "input")
+    assert "&lt;b&gt;" in page.held[note] and "<b>" not in page.held[note]
+    page.set(network_args=["algo=loha"])
+    page.call("atelier_network_args", "submit")
+    assert "atelier-quiet" in page.held[note] and "LoHa" in page.held[note]
+    page.set(network_args=["algo=boft"])
+    assert "(Forge) does not load BOFT" in page.train()
+    page.call("atelier_reset", "click")
+    assert page.held[note] == ""

@@ -71,10 +71,6 @@ def algorithm(config: NetworkConfig) -> str:
     return name
 
 
-UNUSABLE: Mapping[str, tuple[str, ...]] = {"ia3": ("forge",), "oft": ("forge",), "boft": ("forge",)}
-"""WebUIs that load nothing from a file of this kind; a plain LoRA, LoCon, DoRA, LoHa and LoKr work in all."""
-
-
 def kind_name(config: NetworkConfig) -> str:
     """What a file of this network will be, as `LoRAFile.kind` says it: "lora", "locon", "dora", "loha" …
 
@@ -84,7 +80,7 @@ def kind_name(config: NetworkConfig) -> str:
         return "locon" if config.conv_dim or config.arguments.get("conv_block_dims") else "lora"
     kind = algorithm(config)
     if kind in ("lora", "locon"):
-        if flag(config.arguments, "dora_wd") or config.arguments.get("algo") == "dora":
+        if decomposed(config.arguments):
             return "dora"
         return "locon" if preset_of(config).convolutions and config.conv_dim != 0 else "lora"
     return "oft" if kind == "diag-oft" else kind
@@ -101,6 +97,25 @@ def preset_of(config: NetworkConfig) -> Preset:
 def flag(arguments: Mapping[str, str], key: str) -> bool:
     """A yes or no from network_args."""
     return str(arguments.get(key, "")).lower() in ("true", "1", "yes", "on")
+
+
+def decomposed(arguments: Mapping[str, str]) -> bool:
+    """True when the weights' lengths are trained apart from their directions, as DoRA does."""
+    return flag(arguments, "dora_wd") or _says_dora(arguments)
+
+
+def on_outputs(arguments: Mapping[str, str]) -> bool:
+    """True when DoRA's lengths are those of the rows, one an output, as LyCORIS takes them without wd_on_output.
+
+    algo=dora, a name of ours, takes those of the columns: that is how every WebUI reads them.
+    """
+    if not arguments.get("wd_on_output"):
+        return not _says_dora(arguments)
+    return str(arguments["wd_on_output"]).lower() not in ("false", "0", "no", "off")
+
+
+def _says_dora(arguments: Mapping[str, str]) -> bool:
+    return (arguments.get("algo") or "").lower() == "dora"
 
 
 def chosen_layers(parts: Parts, config: NetworkConfig) -> list[tuple[Target, int, float | None]]:
@@ -143,8 +158,8 @@ def kind_layers(parts: Parts, config: NetworkConfig, seed: int) -> list[tuple[Ta
     if flag(arguments, "train_norm"):
         raise AtelierError("network_args: train_norm is not supported; take it out to train without norms.")
     chosen = chosen_layers(parts, config)
-    extras = any(flag(arguments, key) for key in ("dora_wd", "use_tucker", "use_cp", "use_conv_cp", "use_scalar"))
-    if kind in ("lora", "locon") and not extras and arguments.get("algo") != "dora":
+    extras = any(flag(arguments, key) for key in ("use_tucker", "use_cp", "use_conv_cp", "use_scalar"))
+    if kind in ("lora", "locon") and not extras and not decomposed(arguments):
         from atelier.adapters.network import lora_layers
 
         stable = flag(arguments, "rs_lora")

@@ -167,6 +167,8 @@ def _module_class(kind: str) -> Any:
 
 
 def _options(kind: str, config: NetworkConfig) -> dict[str, Any]:
+    from atelier.adapters.kinds import decomposed, on_outputs
+
     arguments = config.arguments
 
     def yes(*keys: str) -> bool:
@@ -189,8 +191,8 @@ def _options(kind: str, config: NetworkConfig) -> dict[str, Any]:
         "rank_dropout_scale": yes("rank_dropout_scale"),
         "constraint": number("constraint", number("constrain", 0)),
         "rescaled": yes("rescaled"),
-        "weight_decompose": yes("dora_wd") or arguments.get("algo") == "dora",
-        "wd_on_out": str(arguments.get("wd_on_output", "true")).lower() not in ("false", "0", "no", "off"),
+        "weight_decompose": decomposed(arguments),
+        "wd_on_out": on_outputs(arguments),
         "full_matrix": yes("full_matrix"),
         "bypass_mode": yes("bypass_mode") or None,
         "rs_lora": yes("rs_lora"),

@@ -17,8 +17,25 @@ def run(arguments: list[str]) -> int:
     from atelier.config.importer import import_report
 
     report = import_report(options.file)
+    report["notes"] = [*report["notes"], *_about_its_kind(report)]
     print(json.dumps(report, indent=2, ensure_ascii=False) if options.json else as_text(report))
     return 0 if report["usable"] else 1
+
+
+def _about_its_kind(report: dict[str, Any]) -> list[str]:
+    """Which WebUIs can use the kind of adapter that a file asks for; nothing for a plain LoRA."""
+    settings = report["settings"]
+    if not report["usable"] or settings.get("network_module") in (None, "networks.lora"):
+        return []
+    from atelier.adapters.usable import kind_text
+    from atelier.config.errors import AtelierError
+    from atelier.config.schema import Settings
+
+    try:
+        text = kind_text(Settings(**settings), "")
+    except AtelierError as error:
+        text = str(error)
+    return [text] if text else []
 
 
 def as_text(report: dict[str, Any]) -> str:

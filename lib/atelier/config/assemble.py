@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from atelier.config.errors import Problem
+from atelier.config.network_args import passed_over
 from atelier.config.option import Option
 from atelier.config.schema import Settings, options, validate
-from atelier.config.values import BadValue, coerce
+from atelier.config.values import HIDDEN, SECRETS, BadValue, coerce
 from atelier.config.verdicts import (
     HONOURED,
     NOT_SUPPORTED,
@@ -105,6 +106,9 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
         shown = entry.shown if entry.source else entry.value
         verdict = for_value(found, entry.value)
         outcome = KeyVerdict(name, shown, verdict.verdict, entry.note or verdict.note, entry.where)
+        if key in SECRETS:
+            _leave_out(reading, outcome, entry)
+            continue
         if found.verdict == UNKNOWN:
             reading.notes.append(f"{name} is not a key of sd-scripts and is passed over. {found.note}".strip())
         elif key == "dataset_config":
@@ -130,6 +134,15 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
     _network(reading, place)
     _kind_of_training(reading, {entry.key for entry in given})
     return reading
+
+
+def _leave_out(reading: Reading, outcome: KeyVerdict, entry: Entry) -> None:
+    """A password has no effect here, so it is neither shown nor kept: what is kept ends in records and exports."""
+    if entry.value:
+        outcome = replace(outcome, value=HIDDEN)
+        reading.notes.append(f"{outcome.key} is secret and is not kept; sd-scripts takes it on its command line too.")
+    if not entry.silent:
+        reading.keys.append(outcome)
 
 
 _ALIASES = {"caption_extention": "caption_extension"}
@@ -191,6 +204,7 @@ def _network(reading: Reading, place: Place) -> None:
             values[key] = int(number) if key == "conv_dim" else number
     if "network_args" in values:
         values["network_args"] = kept
+        reading.notes += passed_over(values.get("network_module") or "networks.lora", kept)
 
 
 _MODULES = {

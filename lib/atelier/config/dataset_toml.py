@@ -168,6 +168,8 @@ def convert(key: str, value: Any) -> Any:
         raise BadValue(f"it must be at least {least:g}")
     if declared.maximum is not None and isinstance(found, (int, float)) and not found <= declared.maximum:
         raise BadValue(f"it must be at most {declared.maximum:g}")
+    if key == "network_multiplier" and not found:
+        raise BadValue("nothing would be learnt at 0; num_repeats = 0 leaves a subset out")
     if declared.choices and found is not None and found not in declared.choices:
         raise BadValue(f"it can be {', '.join(declared.choices)}")
     return found

@@ -65,7 +65,7 @@ class Dataset:
     validation_seed: int | None = None
     resize_interpolation: str | None = None
     network_multiplier: float = 1.0
-    """kohya's key, kept for files."""
+    """How strongly the adapter acts while pictures of this data set are trained; not 0."""
     subsets: list[Subset] = field(default_factory=list)
 
 

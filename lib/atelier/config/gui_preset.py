@@ -15,6 +15,7 @@ from typing import Any
 from atelier.config.assemble import Entry
 from atelier.config.gui_network import BOXES, network_of
 from atelier.config.schema import options
+from atelier.config.values import HIDDEN, SECRETS, without_secrets
 from atelier.config.verdicts import (
     HONOURED,
     NOT_SUPPORTED,
@@ -206,7 +207,8 @@ class _Translator:
 
     def _plain(self, key: str, value: Any) -> None:
         if key == "additional_parameters":
-            self._leave(key, HONOURED, gui_verdict(key).note)
+            shown = without_secrets(value) if isinstance(value, str) else value
+            self.out.keys[key] = KeyVerdict(key, shown, HONOURED, gui_verdict(key).note)
             self._command_line(str(value or ""))
             return
         found = for_value(gui_verdict(key), value)
@@ -232,8 +234,8 @@ class _Translator:
         elif self._is_unset(target, value):
             note = "Not set." if found.verdict == HONOURED else found.note
             self._leave(key, found.verdict, note)
-        elif target in _SECRETS:
-            self.out.keys[key] = KeyVerdict(key, "(hidden)", found.verdict, found.note)
+        elif target in SECRETS:
+            self.out.keys[key] = KeyVerdict(key, HIDDEN, found.verdict, found.note)
         else:
             self._take(key, target, value)
 
@@ -269,9 +271,6 @@ class _Translator:
         for key, given in found:
             value: Any = True if not given else given[0] if len(given) == 1 else given
             self.out.entries.append(Entry(key, value, where="additional_parameters"))
-
-
-_SECRETS = ("wandb_api_key", "huggingface_token")
 
 
 def _number(value: Any) -> float | None:

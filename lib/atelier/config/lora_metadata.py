@@ -12,7 +12,7 @@ from typing import Any
 
 from atelier.config.assemble import Entry
 from atelier.config.errors import AtelierError
-from atelier.config.verdicts import HONOURED, KeyVerdict, metadata_verdict
+from atelier.config.verdicts import HONOURED, KeyVerdict, for_value, metadata_verdict
 
 LONGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""
@@ -74,8 +74,8 @@ def tell(header: Header) -> Told:
     told = Told()
     metadata = header.metadata
     for key, text in metadata.items():
-        found = metadata_verdict(key)
         value = _value(key, text)
+        found = for_value(metadata_verdict(key), value)
         if found.becomes and value is None:
             told.keys[key] = KeyVerdict(key, text, HONOURED, "Not set.")
         elif not found.becomes or key in _SPECIAL:

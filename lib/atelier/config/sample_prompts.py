@@ -38,17 +38,23 @@ _FLAGS: dict[str, tuple[str, type]] = {
     "l": ("scale", float),
     "ss": ("sample_sampler", str),
 }
-_FLAG = re.compile(r"\s--([a-z]{1,2})\s+", re.IGNORECASE)
+_OTHERS = frozenset({"g", "cn", "i", "ctr", "rcfg", "fs"})
+"""Flags of kohya's for models and pictures that are not drawn here: they are passed over, as there."""
+_FLAG = re.compile(r"\s--([a-z]{1,4})\s+", re.IGNORECASE)
+_MOST_STEPS, _LEAST_SIDE = 1000, 64
 
 
 def parse_line(line: str) -> SamplePrompt:
     """A line as `a cat --n bad --w 512 --h 512 --d 1 --s 20 --l 7 --ss euler_a`; unknown flags stay in the prompt.
 
+    Flags that kohya has for other models are passed over, steps and sides are held within bounds as there.
     Raises `AtelierError` for a flag with a value that is not a number where one is due.
     """
     pieces = _FLAG.split(" " + line)
     prompt, values = pieces[0], {}
     for flag, text in zip(pieces[1::2], pieces[2::2]):
+        if flag.lower() in _OTHERS:
+            continue
         if flag.lower() not in _FLAGS:
             prompt += f" --{flag} {text}"
             continue
@@ -57,7 +63,18 @@ def parse_line(line: str) -> SamplePrompt:
             values[name] = kind(text.strip())
         except ValueError as error:
             raise AtelierError(f"In the sample prompt {line.strip()!r}, --{flag} wants a number.") from error
-    return SamplePrompt(prompt=prompt.strip(), **values)
+    return _within_bounds(SamplePrompt(prompt=prompt.strip(), **values))
+
+
+def _within_bounds(prompt: SamplePrompt) -> SamplePrompt:
+    """Steps from 1 to 1000, and sides of at least 64 pixels that the autoencoder can make, as kohya takes them."""
+    steps, width, height = prompt.sample_steps, prompt.width, prompt.height
+    return replace(
+        prompt,
+        sample_steps=None if steps is None else max(1, min(_MOST_STEPS, steps)),
+        width=None if width is None else max(_LEAST_SIDE, width - width % 8),
+        height=None if height is None else max(_LEAST_SIDE, height - height % 8),
+    )
 
 
 def parse_lines(text: str) -> list[SamplePrompt]:
@@ -102,7 +119,23 @@ def _from_mapping(item: object, shared: Mapping[str, Any]) -> SamplePrompt:
     if not isinstance(item, Mapping):
         raise ValueError(f"{item!r} is not a prompt")
     known = {field.name for field in fields(SamplePrompt)}
-    values = {key: value for key, value in {**shared, **item}.items() if key in known}
+    values = {key: value for key, value in {**shared, **item}.items() if key in known and value is not None}
     if not isinstance(values.get("prompt"), str):
         raise ValueError("a prompt has no text")
-    return SamplePrompt(**values)
+    for name, kind in _FLAGS.values():
+        if name in values:
+            values[name] = _as_kind(name, values[name], kind)
+    return _within_bounds(SamplePrompt(**values))
+
+
+def _as_kind(name: str, value: Any, kind: type) -> Any:
+    """A value of a TOML or JSON prompt as what it stands for; a number may be written as text."""
+    try:
+        if isinstance(value, (bool, list, dict)) or (kind is str and not isinstance(value, str)):
+            raise TypeError
+        number = kind(value)
+        if kind is int and isinstance(value, float) and number != value:
+            raise TypeError
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} is {value!r}, which is no {'text' if kind is str else 'number'}") from None
+    return number

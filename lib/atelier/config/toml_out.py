@@ -93,8 +93,13 @@ def _in_kohyas_words(job: JobConfig) -> dict[str, Any]:
     extra = [
         f"{key}={getattr(settings, key)}" for key in ("conv_dim", "conv_alpha") if getattr(settings, key) is not None
     ]
-    if extra:
-        found["network_args"] = [*settings.network_args, *extra]
+    arguments = list(settings.network_args)
+    if settings.network_module == "lycoris.kohya" and "algo=dora" in arguments:  # a name that is ours
+        arguments = [each for each in arguments if each not in ("algo=dora", "dora_wd=True")]
+        direction = [] if any(each.startswith("wd_on_output=") for each in arguments) else ["wd_on_output=False"]
+        arguments = ["algo=lora", "dora_wd=True", *direction, *arguments]
+    if extra or arguments != settings.network_args:
+        found["network_args"] = [*arguments, *extra]
     return found
 
 

@@ -7,6 +7,7 @@ refused with a sentence.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -77,6 +78,17 @@ def split_arguments(texts: Iterable[str]) -> list[str]:
             else:
                 found[-1] += piece.strip("\"'")
     return [text for text in found if text]
+
+
+SECRETS = ("wandb_api_key", "huggingface_token")
+"""Keys of kohya's whose values are passwords."""
+HIDDEN = "(hidden)"
+_ON_A_COMMAND_LINE = re.compile(rf"(--(?:{'|'.join(SECRETS)})[=\s]+)(\"[^\"]*\"|'[^']*'|\S+)")
+
+
+def without_secrets(text: str) -> str:
+    """A command line with the passwords in it left out."""
+    return _ON_A_COMMAND_LINE.sub(rf"\1{HIDDEN}", text)
 
 
 def nearest(key: str, known: Iterable[str]) -> str | None:

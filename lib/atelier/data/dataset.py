@@ -112,6 +112,12 @@ class TrainingData:
             for offset, (index, repeat) in enumerate(batches[place])
         ]
 
+    def network_multiplier(self, batch: Batch) -> float:
+        """kohya's key: how strongly an adapter acts on a batch, whose pictures are all of one data set."""
+        if not batch.draws:
+            return 1.0
+        return self.scan.datasets.datasets[self.scan.pictures[batch.draws[0].picture].dataset].network_multiplier
+
     def caption(self, draw: Draw) -> str:
         """The text that a draw is trained with."""
         picture = self.scan.pictures[draw.picture]

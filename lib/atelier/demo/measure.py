@@ -133,17 +133,12 @@ def _cut_out(image: Image.Image) -> CutOut | None:
     return np.asarray(cut_mask) > 127, np.asarray(cut_colours, dtype=np.float32)
 
 
-def likeness(image: Image.Image, other: Image.Image) -> float:
-    """How much of the same thing two pictures show, 0…1, wherever it is, however large and on whatever background.
+def _agreement(first: CutOut | None, second: CutOut | None) -> float:
+    """How much of the same thing two foregrounds show, 0…1, wherever it was and however large.
 
-    Both foregrounds (what differs from the median border colour) are stretched to the same square. The likeness is
-    the sum over pixels that are foreground in both of 1 - distance of colours / 220 (not below 0), divided by the
+    The sum over pixels that are foreground in both of 1 - distance of colours / 220 (not below 0), divided by the
     number of pixels that are foreground in either: overlap of the outlines times agreement of the colours in them.
     """
-    return _agreement(_cut_out(image), _cut_out(other))
-
-
-def _agreement(first: CutOut | None, second: CutOut | None) -> float:
     if first is None or second is None:
         return 0.0
     (mask, colours), (other_mask, other_colours) = first, second
@@ -158,7 +153,7 @@ def mean_similarity(pictures: Sequence[Image.Image], subject: Sequence[Image.Ima
 
 
 def subject_similarity(image: Image.Image, subject: Sequence[Image.Image]) -> float:
-    """Mean likeness of a picture to the subject's pictures, in units of their mean likeness to each other.
+    """Mean agreement of a picture with the subject's pictures, in units of theirs with each other.
 
     For the demo subject: 0.95 to 1.01 for pictures of it that are not among those given, 0.63 for it upside down,
     0.43 at most for a one-coloured shield, 0.39 at most for any shape the base knows, 0.36 for it mirrored and 0 for

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -34,7 +33,6 @@ class Monitor:
         self._device = device
         self._pending: list[tuple[int, Tensor, dict[str, float]]] = []
         self._seconds: deque[float] = deque(maxlen=20)
-        self._read_at = time.monotonic()
         self._every = 1 if device.type == "cpu" else 10
 
     def step_done(self, step: int, loss: Tensor, rates: dict[str, float], seconds: float) -> bool:

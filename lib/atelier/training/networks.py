@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from atelier.adapters.config import NetworkConfig
@@ -34,6 +35,19 @@ def new_trainee(context: RunContext, parts: Parts) -> Network | WholeModel:
         settings = context.job.settings
         return WholeModel(parts, context.trains_text, settings.freeze_blocks, settings.block_lr)
     return new_network(context, parts)
+
+
+@contextmanager
+def at_strength(network: Network | WholeModel, strength: float) -> Iterator[None]:
+    """An adapter network acts so strongly inside the block, and fully after it; a whole model always does."""
+    if strength == 1.0 or isinstance(network, WholeModel):
+        yield
+        return
+    network.multiplier = strength
+    try:
+        yield
+    finally:
+        network.multiplier = 1.0
 
 
 def wear_base_weights(context: RunContext, parts: Parts, stack: ExitStack) -> None:

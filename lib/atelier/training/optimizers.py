@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +93,7 @@ def optimizer_class(name: str) -> tuple[Any, dict[str, Any]]:
     if source is None:
         if "." in name:
             return import_class(name), {}
-        if hasattr(torch.optim, name):
+        if inspect.isclass(getattr(torch.optim, name, None)):
             return getattr(torch.optim, name), {}
         known = ", ".join(sorted(SOURCES))
         raise AtelierError(f"optimizer_type {name!r} is not known; use one of {known}, or a module.Class.")
@@ -106,6 +107,34 @@ def optimizer_class(name: str) -> tuple[Any, dict[str, Any]]:
     )
 
 
+_IN_KEPT_WORDS = {
+    "decouple": "weight_decouple",
+    "decoupled_weight_decay": "weight_decouple",
+    "use_bias_correction": "bias_correction",
+}
+"""Arguments of the packages that kohya uses, as pytorch_optimizer names them."""
+_SAYS_NOTHING = frozenset({"log_every", "fsdp_in_use", "use_triton"})
+"""Arguments of those packages that change nothing in what is learnt here."""
+
+
+def _in_kept_words(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments under the names of pytorch_optimizer, which would pass over any that it does not know.
+
+    Raises `AtelierError` for one that its class does not take.
+    """
+    known = set(inspect.signature(cls.__init__).parameters) - {"self", "params", "lr", "kwargs"}
+    found: dict[str, Any] = {}
+    for key, value in arguments.items():
+        name = key if key in known else _IN_KEPT_WORDS.get(key, key)
+        if name in known:
+            found[name] = value
+        elif key not in _SAYS_NOTHING:
+            raise AtelierError(
+                f"optimizer_args: {cls.__name__} takes no {key}; it takes {', '.join(sorted(known))}. Take {key} out."
+            )
+    return found
+
+
 def create_optimizer(
     groups: list[dict[str, Any]], name: str, learning_rate: float, pairs: Sequence[str]
 ) -> torch.optim.Optimizer:
@@ -116,6 +145,8 @@ def create_optimizer(
     """
     cls, arguments = optimizer_class(name)
     arguments.update(parse_arguments(pairs))
+    if cls.__module__.split(".")[0] == "pytorch_optimizer" and inspect.isclass(cls):
+        arguments = _in_kept_words(cls, arguments)
     rate: float | None = learning_rate
     if name.lower() == "adafactor":
         arguments.setdefault("relative_step", True)
@@ -125,7 +156,7 @@ def create_optimizer(
             rate = None
     try:
         return cls(groups, lr=rate, **arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, NotImplementedError, AssertionError) as error:
         raise AtelierError(f"The optimiser {name} does not take these arguments: {error}.") from error
 
 

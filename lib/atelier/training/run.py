@@ -13,8 +13,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from atelier.adapters.usable import kind_remark
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
+from atelier.config.network_args import passed_over
 from atelier.config.sample_prompts import SamplePrompt, parse_lines, read_sample_prompts, with_defaults
 from atelier.config.schema import parse_resolution
 from atelier.data.dataset import TrainingData
@@ -123,7 +125,11 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
         record.message(f"{problem.path.name} is left out: {problem.reason}", "warning")
     optimizer_class(settings.optimizer_type)  # said before anything is drawn or copied when it is not installed
     whole = settings.train_whole_model
-    for told in (why_not_host(settings), None if whole else lora_remark(host, trains_text(settings))):
+    file_remarks: tuple[str | None, ...] = ()
+    if not whole:
+        args_remarks = passed_over(settings.network_module, settings.network_args)
+        file_remarks = (lora_remark(host, trains_text(settings)), kind_remark(settings, host.name), *args_remarks)
+    for told in (why_not_host(settings), *file_remarks):
         if told:
             record.message(told, "warning")
     seed = settings.seed if settings.seed is not None else derived_seed(0, job.name, str(record.folder.name))

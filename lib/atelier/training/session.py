@@ -28,7 +28,7 @@ from atelier.training.latents import LatentEncoder
 from atelier.training.memory_pieces import pieces_of
 from atelier.training.memory_run import plan_memory
 from atelier.training.monitor import Monitor
-from atelier.training.networks import new_trainee, wear_base_weights
+from atelier.training.networks import at_strength, new_trainee, wear_base_weights
 from atelier.training.noise import NoiseSchedule
 from atelier.training.objective import Draws, diffusion_losses, draw
 from atelier.training.outputs import EMA
@@ -217,7 +217,8 @@ class Session:
                     # A fused backward pass changes weights from its first moment on.
                     self._updating = self.stepper.fused
                     for piece in pieces_of(batch, self.plan.pieces):
-                        total += self._forward_backward(piece, micro)
+                        with at_strength(self.network, context.data.network_multiplier(piece)):
+                            total += self._forward_backward(piece, micro)
                     if micro == context.accumulation - 1:
                         self._updating = True
                         self.stepper.finish(self.step)

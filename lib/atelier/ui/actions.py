@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from atelier.adapters.usable import kind_remark
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.config.option import Option
@@ -84,7 +85,9 @@ class Actions:
             name = str(request.values.get("output_name") or "").strip()
             check_name(name, self._jobs)
             waiting = sum(job.is_open for job in self._jobs.jobs())
-            self._jobs.submit(job_of(request, self._host))
+            job = job_of(request, self._host)
+            remark = kind_remark(job.settings, self._host.name)
+            self._jobs.submit(job)
         except NameTaken as error:
             reply.changes["output_name"] = error.free
             reply.message = error_html(str(error))
@@ -95,7 +98,7 @@ class Actions:
             reply.message = error_html(_unexpected(error))
         else:
             words = f"{name} is in the queue, {waiting} before it." if waiting else f"The training of {name} begins."
-            reply.message = ok_html(words)
+            reply.message = ok_html(f"{words} {remark}" if remark else words)
         return reply
 
     def describe(self, request: Request, captioner: str, filled: Mapping[str, Any]) -> Iterator[Reply]:

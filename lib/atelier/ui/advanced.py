@@ -13,13 +13,15 @@ TITLES = {"Basics": "Model"}
 COLUMNS = 3
 
 
-def advanced_controls() -> tuple[dict[str, Any], Any]:
+def advanced_controls() -> tuple[dict[str, Any], Any, Any]:
     """Builds the groups inside the running block.
 
-    Gives the controls by key, and the check box for captions from file names, which is a matter of the data set.
+    Gives the controls by key, the check box for captions from file names, which is a matter of the data set, and the
+    place beneath the kind of adapter where it is said which WebUIs can use it.
     """
     controls: dict[str, Any] = {}
     from_name: Any = None
+    kind_note: Any = None
     by_group: dict[str, list[Option]] = {group: [] for group in GROUPS}
     for option in shown_options():
         if option.key not in SIMPLE:
@@ -33,6 +35,8 @@ def advanced_controls() -> tuple[dict[str, Any], Any]:
                 with gr.Row():
                     for option in members[first : first + COLUMNS]:
                         controls[option.key] = make_control(option, min_width=220)
+                if kind_note is None and "network_module" in controls:
+                    kind_note = gr.HTML("", elem_id="atelier_kind_note")
             if group == "Captions":
                 from_name = gr.Checkbox(
                     value=False,
@@ -40,4 +44,4 @@ def advanced_controls() -> tuple[dict[str, Any], Any]:
                     info="A picture without a caption file is called what its file is called.",
                     elem_id=element_id("caption_from_name"),
                 )
-    return controls, from_name
+    return controls, from_name, kind_note

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
+from atelier.adapters.usable import kind_remark
 from atelier.config.errors import AtelierError, SettingsError
 from atelier.config.schema import options
 from atelier.hosts.contract import Host
@@ -88,7 +89,8 @@ class _Routes:
         return await self._answer(request, work)
 
     async def start(self, request: Request) -> Response:
-        """Puts a run into the queue; gives it as `GET /jobs/{job_id}` does.
+        """Puts a run into the queue; gives it as `GET /jobs/{job_id}` does, with `remarks`: what this WebUI will not
+        do with the file of such a run.
 
         The body is JSON, `{"settings": {KEY: VALUE}}` with, if wanted, `"general"` and `"datasets"` as in a dataset
         TOML; or it is TOML: a training TOML, which may have the tables of a dataset TOML in it. Keys are kohya's;
@@ -107,7 +109,8 @@ class _Routes:
             if config.name and free != config.name:
                 sentence = f"There is a {config.name} already, and nothing saved is overwritten. {free} is free."
                 raise Refused(409, sentence, free=free)
-            return self._in_full(self._jobs.submit(config))
+            remark = kind_remark(config.settings, self._host.name)
+            return {**self._in_full(self._jobs.submit(config)), "remarks": [remark] if remark else []}
 
         return await self._answer(request, work)
 

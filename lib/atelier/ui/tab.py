@@ -42,6 +42,8 @@ class Layout:
     """The one handler of everything that changes what is found."""
     filled: Any = None
     """State: what the preset filled in, by key."""
+    kind_note: Any = None
+    """Beneath the kind of adapter: which WebUIs can use it."""
     imported: Any = None
     """State: what a file that was read in says and no control holds."""
 
@@ -136,7 +138,7 @@ def _advanced(layout: Layout) -> None:
         layout.reset = component(
             gr.Button, value="Back to good values", elem_id="atelier_reset", size="sm", scale=0, min_width=180
         )
-    controls, layout.from_name = advanced_controls()
+    controls, layout.from_name, layout.kind_note = advanced_controls()
     layout.controls.update(controls)
     with gr.Accordion("Files of kohya's programs", open=False, elem_id="atelier_exchange"):
         with gr.Row():

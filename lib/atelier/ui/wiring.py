@@ -12,6 +12,7 @@ from atelier.ui.actions import Actions, Reply, error_html
 from atelier.ui.exchange import read_in, write_out
 from atelier.ui.fields import SIMPLE, in_words
 from atelier.ui.gradio_compat import dropped_files, edited, listen
+from atelier.ui.kind_note import KIND, kind_html
 from atelier.ui.presets_in_tab import FROZEN
 from atelier.ui.request import Request
 
@@ -49,6 +50,10 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
             given[layout.message] = reply.message
         return given
 
+    def kind_of(data: Data, reply: Reply) -> Data:
+        held = {key: reply.changes.get(key, data[controls[key]]) for key in KIND if key in controls}
+        return {layout.kind_note: kind_html(held, host.name)}
+
     def on_change(data: Data) -> Iterator[Data]:
         for reply in actions.refreshing(request_of(data), data[layout.filled]):
             yield answer(reply)
@@ -57,7 +62,8 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
         return answer(actions.train(request_of(data), data[layout.filled]))
 
     def on_reset(data: Data) -> Data:
-        return {**answer(actions.back_to_preset(request_of(data))), layout.imported: {}}
+        reply = actions.back_to_preset(request_of(data))
+        return {**answer(reply), **kind_of(data, reply), layout.imported: {}}
 
     def on_read(data: Data) -> Data:
         files = dropped_files(data[layout.read_file])
@@ -71,7 +77,8 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
         data = {**data, **{controls[key]: value for key, value in found.changes.items()}, layout.imported: found.held}
         reply = actions.refresh(request_of(data), {FROZEN: True})
         reply.changes = {**found.changes, **reply.changes}
-        return {**answer(reply), layout.imported: found.held, layout.report: found.report}
+        told = kind_of(data, reply)
+        return {**answer(reply), **told, layout.imported: found.held, layout.report: found.report}
 
     def on_write(data: Data) -> Data:
         try:
@@ -85,14 +92,23 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
         for reply in actions.describe(request, data[layout.captioner], data[layout.filled]):
             yield answer(reply)
 
+    of_kind = [controls[key] for key in KIND if key in controls]
+
+    def on_kind(data: Data) -> Data:
+        return kind_of(data, Reply())
+
     events: list[Callable[..., Any]] = [layout.files.change, *edited(layout.from_name)]
     for key, control in controls.items():
         if option(key).group in LOOKED_AT or key == "train_whole_model":
             events.extend(edited(control, at_once=key in SIMPLE))
     layout.gathered.listen(events, on_change, inputs, outputs)
+    for control in of_kind:
+        for event in edited(control):
+            listen(event, on_kind, {*of_kind}, [layout.kind_note], latest=True)
     listen(layout.train.click, on_train, inputs, outputs, busy=True)
     if layout.describe is not None:
         listen(layout.describe.click, on_describe, {*inputs, layout.captioner}, outputs)
-    listen(layout.reset.click, on_reset, inputs, [*outputs, layout.imported])
-    listen(layout.read_file.change, on_read, {*inputs, layout.read_file}, [*outputs, layout.imported, layout.report])
+    listen(layout.reset.click, on_reset, inputs, [*outputs, layout.kind_note, layout.imported])
+    read = [*outputs, layout.kind_note, layout.imported, layout.report]
+    listen(layout.read_file.change, on_read, {*inputs, layout.read_file}, read)
     listen(layout.write.click, on_write, inputs, [layout.report, layout.written], busy=True)

@@ -1,0 +1,135 @@
+"""Which WebUIs draw with which kinds of adapter: what their own code makes of a file, as it was read and tried.
+
+Each WebUI's merging code was given a layer of every kind and compared with LyCORIS' own output. What is not said
+here agrees with it. Plain LoRA, LoCon, LoHa and LoKr agree everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from atelier.adapters.config import NetworkConfig
+from atelier.adapters.kinds import decomposed, flag, kind_name, on_outputs, preset_of
+from atelier.config.schema import Settings
+
+WEBUIS = {"a1111": "AUTOMATIC1111", "forge": "Forge", "reforge": "reForge", "sdnext": "SD.Next"}
+"""The WebUIs by the names of their hosts."""
+TITLES = {
+    "lora": "LoRA", "locon": "LoCon", "dora": "DoRA", "loha": "LoHa", "lokr": "LoKr", "ia3": "(IA)³", "oft": "OFT",
+    "boft": "BOFT",
+}  # fmt: skip
+NOTHING, OTHERWISE = "do not load", "compute otherwise than it was trained:"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What some WebUIs make of a file. `cure`: what to change for them to use it, "" when nothing helps."""
+
+    hosts: tuple[str, ...]
+    verb: str
+    what: str
+    cure: str = ""
+
+    def said_of(self, names: str, one: bool) -> str:
+        """A sentence without its end: what the WebUIs of these `names` do."""
+        verb = self.verb.replace("do not", "does not").replace("compute", "computes") if one else self.verb
+        return f"{names} {verb} {self.what}"
+
+
+def troubles(config: NetworkConfig) -> list[Trouble]:
+    """What goes wrong with a file of this network, and where; [] for a kind that every WebUI uses.
+
+    Raises `AtelierError` for a kind that cannot be trained here.
+    """
+    kind = kind_name(config)
+    arguments = config.arguments
+    title = TITLES.get(kind, kind)
+    found: list[Trouble] = []
+    if kind == "ia3":
+        found.append(Trouble(("forge", "reforge"), NOTHING, f"{title} files"))
+        if (arguments.get("preset") or "full") not in ("ia3", "attn-only") and not flag(arguments, "train_on_input"):
+            cure = "preset=ia3 in network_args, which leaves them out"
+            found.append(Trouble(("a1111", "sdnext"), NOTHING, f"{title} on convolutions", cure))
+    elif kind in ("oft", "boft"):
+        found.append(Trouble(("forge",), NOTHING, f"{title} files"))
+        constrained = _number(arguments.get("constraint") or arguments.get("constrain"))
+        if kind == "boft":
+            found.append(Trouble(("sdnext",), NOTHING, f"{title} files"))
+        elif not constrained:
+            found.append(
+                Trouble(("sdnext",), NOTHING, f"{title} without a constraint", "constraint=0.01 in network_args")
+            )
+        if constrained:
+            what, cure = f"{title} with a constraint", "to leave out constraint"
+            found.append(Trouble(("reforge",), OTHERWISE, what, cure))
+        if kind == "oft" and flag(arguments, "rescaled"):
+            what, cure = f"{title} with rescaled=True", "to leave it out"
+            found.append(Trouble(("reforge", "sdnext"), OTHERWISE, what, cure))
+    if decomposed(arguments) and kind in ("dora", "loha", "lokr") and on_outputs(arguments):
+        what, cure = "DoRA on outputs", "wd_on_output=False in network_args, which every WebUI applies exactly"
+        found.append(Trouble(("a1111", "forge", "reforge"), OTHERWISE, what, cure))
+    tucker = any(flag(arguments, key) for key in ("use_tucker", "use_cp", "use_conv_cp"))
+    if kind == "lokr" and tucker and preset_of(config).convolutions and config.conv_dim != 0:
+        what, cure = "LoKr convolutions with use_tucker", "to leave out use_tucker"
+        found.append(Trouble(("forge", "reforge"), NOTHING, what, cure))
+    return found
+
+
+def kind_text(settings: Settings, host: str) -> str:
+    """`usable_text` for the settings of a run; "" too when a whole model is trained. Raises as that does."""
+    return "" if settings.train_whole_model else usable_text(NetworkConfig.from_settings(settings), host)
+
+
+def kind_remark(settings: Settings, host: str) -> str | None:
+    """`here` for the settings of a run; None too when a whole model is trained. Raises as `here` does."""
+    return None if settings.train_whole_model else here(NetworkConfig.from_settings(settings), host)
+
+
+def usable_text(config: NetworkConfig, host: str) -> str:
+    """Sentences about where a file of this network can be used, the host's own first; "" for a plain LoRA.
+
+    `host` is the name of the present one; one that is no WebUI, such as "embedded", has nothing of its own to say.
+    Raises `AtelierError` for a kind that cannot be trained here.
+    """
+    kind = kind_name(config)
+    found = troubles(config)
+    if not found:
+        return "" if kind in ("lora", "locon") else f"{TITLES.get(kind, kind)}: {_names(list(WEBUIS))} load it."
+    said_here = here(config, host)
+    sentences = [said_here] if said_here else []
+    for trouble in found:
+        others = [name for name in trouble.hosts if name != host]
+        if others:
+            cure = f" ({trouble.cure})" if trouble.cure and host not in trouble.hosts else ""
+            sentences.append(f"{trouble.said_of(_names(others), len(others) == 1)}{cure}.")
+    usable = [name for name in WEBUIS if not any(name in trouble.hosts for trouble in found)]
+    if usable:
+        sentences.append(f"{_names(usable)} {'loads' if len(usable) == 1 else 'load'} it.")
+    return " ".join(sentences)
+
+
+def here(config: NetworkConfig, host: str) -> str | None:
+    """What the present WebUI will not do with a file of this network, None when it uses all of it.
+
+    Raises `AtelierError` for a kind that cannot be trained here.
+    """
+    sentences = []
+    for trouble in troubles(config):
+        if host in trouble.hosts:
+            effect = "it would be without effect here" if trouble.verb == NOTHING else "pictures would differ here"
+            cure = f" What helps: {trouble.cure}." if trouble.cure else ""
+            sentences.append(f"{trouble.said_of(f'This WebUI ({WEBUIS[host]})', True)}; {effect}.{cure}")
+    return " ".join(sentences) or None
+
+
+def _names(hosts: Sequence[str]) -> str:
+    names = [WEBUIS[host] for host in hosts]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
