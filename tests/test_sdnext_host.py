@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -138,6 +140,19 @@ def test_a_restart_of_the_server_waits_for_what_runs(sdnext: Any) -> None:  # no
     sdnext.shared.demo = object()
     sdnext.shared.restart_server(restart="again")
     assert seen == [True, True, "again"]
+
+
+def test_the_panel_s_questions_are_not_in_the_log(sdnext: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    SDNextHost()  # another release: nothing to leave them out of
+    validate = ModuleType("modules.api.validate")
+    validate.log_exclude_prefix = ["/assets"]  # type: ignore[attr-defined]
+    api = ModuleType("modules.api")
+    api.validate = validate  # type: ignore[attr-defined]
+    for module in (api, validate):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    SDNextHost()
+    SDNextHost()
+    assert validate.log_exclude_prefix == ["/assets", "/atelier/v1/jobs"]  # type: ignore[attr-defined]
 
 
 def test_it_is_recognised(sdnext: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

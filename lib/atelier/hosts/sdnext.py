@@ -14,6 +14,7 @@ from torch import Tensor
 
 from atelier.config.errors import AtelierError
 from atelier.hosts.contract import Folders, ModelInfo, SampleRequest
+from atelier.hosts.sdnext_log import keep_out_of_log
 from atelier.hosts.sdnext_offload import Offload
 from atelier.hosts.sdnext_queue import Queue, others_wait
 from atelier.hosts.sdnext_refusals import components, family_of, refusal_of
@@ -43,6 +44,7 @@ class SDNextHost:
         self._offload = Offload()
         self._lent: weakref.ref[Borrowed] | None = None
         self._remarks: list[str] = []
+        keep_out_of_log()
 
     @property
     def version(self) -> str:
