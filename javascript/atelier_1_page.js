@@ -65,7 +65,15 @@ window.atelier = window.atelier || {};
         box.dispatchEvent(new Event("change", { bubbles: true }));
     };
 
+    // SD.Next's ModernUI draws on another page than the others, whose tab it hides: the button that opens it, else null.
+    const modernPage = () => atelier.find("#control_nav");
+
     const openTxt2img = () => {
+        const modern = modernPage();
+        if (modern) {
+            modern.click();
+            return;
+        }
         if (typeof window.switch_to_txt2img === "function") {
             window.switch_to_txt2img();
             return;
@@ -123,7 +131,7 @@ window.atelier = window.atelier || {};
     // Puts a LoRA and its trigger into the prompt, in place of other saves of the same run, and goes there.
     // `run` is the output name of that run.
     atelier.tryIt = (name, trigger, run) => {
-        const box = atelier.find("#txt2img_prompt textarea");
+        const box = atelier.find(modernPage() ? "#control_prompt textarea" : "#txt2img_prompt textarea");
         if (!box) throw new Error(`The prompt was not found on this page; write <lora:${name}:1> into it.`);
         const stem = (run || name).replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
         const older = new RegExp(`\\s*<lora:${stem}(-\\d{6}|-step\\d{8})?(:[^<>]*)?>`, "g");

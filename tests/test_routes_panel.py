@@ -155,6 +155,17 @@ def test_from_nothing_to_done(page: Any, site: Site) -> None:
     assert page.evaluate("window.tab") == "txt2img"
 
 
+def test_try_it_in_modernui_goes_to_its_own_page(page: Any, site: Site) -> None:
+    page.evaluate(
+        "() => { document.body.insertAdjacentHTML('beforeend', '<div id=control_prompt><textarea></textarea></div>"
+        "<button id=control_nav onclick=\\'window.tab = 1\\'>Images</button>'); }"
+    )
+    page.evaluate("atelier.tryIt('cat', 'zwx cat', 'cat')")
+    assert page.locator("#control_prompt textarea").input_value() == "zwx cat <lora:cat:1>"
+    assert "cat:1" not in page.locator("#txt2img_prompt textarea").input_value()
+    assert page.evaluate("window.tab") == 1
+
+
 def test_a_reload_finds_the_run_again(page: Any, site: Site) -> None:
     site.jobs.submit(job_named("cat"))
     site.train.step(6)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from torch import nn
 
 from atelier.config.errors import AtelierError
 from atelier.hosts import detect
-from atelier.hosts.contract import BaseGone, lora_remark
+from atelier.hosts.contract import BaseGone, before_end, lora_remark
 from atelier.hosts.sdnext import SDNextHost
 from atelier.hosts.sdnext_queue import Queue
 from atelier.hosts.webui.borrowed import modules_of
@@ -126,6 +128,31 @@ def test_the_text_encoder_s_part_of_a_lora_is_asked_for(sdnext: Any) -> None:  #
     assert lora_remark(host, text_encoder=False) is None
     sdnext.shared.opts.lora_apply_te = True
     assert lora_remark(host, text_encoder=True) is None
+
+
+def test_a_restart_of_the_server_waits_for_what_runs(sdnext: Any) -> None:  # noqa: F811
+    seen: list[object] = []
+    sdnext.shared.restart_server = lambda restart=True: seen.append(restart)
+    before_end(SDNextHost(), lambda seconds: seen.append(0 < seconds < 10))
+    sdnext.shared.demo = None
+    sdnext.shared.restart_server()
+    assert seen == [True], "without a page SD.Next goes on, and so must the run"
+    sdnext.shared.demo = object()
+    sdnext.shared.restart_server(restart="again")
+    assert seen == [True, True, "again"]
+
+
+def test_the_panel_s_questions_are_not_in_the_log(sdnext: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    SDNextHost()  # another release: nothing to leave them out of
+    validate = ModuleType("modules.api.validate")
+    validate.log_exclude_prefix = ["/assets"]  # type: ignore[attr-defined]
+    api = ModuleType("modules.api")
+    api.validate = validate  # type: ignore[attr-defined]
+    for module in (api, validate):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    SDNextHost()
+    SDNextHost()
+    assert validate.log_exclude_prefix == ["/assets", "/atelier/v1/jobs"]  # type: ignore[attr-defined]
 
 
 def test_it_is_recognised(sdnext: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,19 @@ from webui_hosts import WebUI
 from webui_own import SCRIPT
 from webui_probe import probed
 
-from atelier.adapters.kinds import UNUSABLE
+from atelier.adapters.config import NetworkConfig
+from atelier.adapters.usable import troubles
+from atelier.config.schema import Settings
 
 pytestmark = [pytest.mark.webui, pytest.mark.browser]
 
 KINDS: dict[str, dict[str, Any]] = {
     "lora": {},
     "locon": {"network_args": ["conv_dim=4", "conv_alpha=2"]},
-    "dora": {"network_module": "lycoris.kohya", "network_args": ["algo=lora", "dora_wd=True", "conv_dim=4"]},
+    "dora": {"network_module": "lycoris.kohya", "network_args": ["algo=dora", "conv_dim=4"]},
     "loha": {"network_module": "lycoris.kohya", "network_args": ["algo=loha", "conv_dim=4"]},
     "lokr": {"network_module": "lycoris.kohya", "network_args": ["algo=lokr", "factor=8", "conv_dim=4"]},
-    "ia3": {"network_module": "lycoris.kohya", "network_args": ["algo=ia3"]},
+    "ia3": {"network_module": "lycoris.kohya", "network_args": ["algo=ia3", "preset=ia3"]},
     "oft": {"network_module": "lycoris.kohya", "network_args": ["algo=diag-oft"]},
     "boft": {"network_module": "lycoris.kohya", "network_dim": 16, "network_args": ["algo=boft"]},
 }
@@ -56,8 +59,10 @@ def test_a_file_of_the_kind_acts_as_it_does_here(
     with capsys.disabled():
         print(f"\n{webui.kind.name}, {kind}:", dict(worn))
     assert worn["unet_changed"] > 1e-3 < worn["text_changed"]
-    if webui.kind.name in UNUSABLE.get(kind, ()):
-        assert np.array_equal(before, after)
+    network = NetworkConfig.from_settings(replace(Settings(), **{**LEARNING, **KINDS[kind]}))
+    if any(webui.kind.name in trouble.hosts for trouble in troubles(network)):
+        # The tab says so: what it draws is not what was trained.
+        assert worn["unet"]["difference"] > 0.05 * worn["unet_changed"]
         return
     assert worn["layers"] == worn["our_layers"] or worn["left"] == []
     for part in ("unet", "text"):

@@ -53,7 +53,9 @@ class Kind:
     card_writes_trigger: bool = True
     """A click on a card writes the trigger word too; else it is a tag on the card, to be clicked."""
     reload_page: str = "#settings_restart_gradio"
-    """The button that builds the page anew; the WebUI goes on."""
+    """The button that builds the page anew."""
+    reload_ends_process: bool = False
+    """That button starts the WebUI again, model and all; else the WebUI and its runs go on."""
     model_code: str = "from modules import sd_models\nmodel = sd_models.model_data.sd_model"
     """Python that finds the loaded model, for the probe."""
     roots_code: str = "roots = [model]"
@@ -68,6 +70,7 @@ KINDS = (
         lora_cards="#{tab}lora_extra_page .card",
         card_writes_trigger=False,
         reload_page="#restart_submit",
+        reload_ends_process=True,
         model_code="from modules import shared\nmodel = shared.sd_model if shared.sd_loaded else None",
         roots_code="roots = [model.unet, model.vae, model.text_encoder]",
     ),

@@ -6,6 +6,7 @@ parameters are the host's own tensors, and gives everything back when it ends, o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +142,16 @@ def chosen_model(host: Host) -> ModelInfo | None:
     if load is not None:
         load()
     return host.loaded_model()
+
+
+def before_end(host: Host, end: Callable[[float], None]) -> None:
+    """Has `end(seconds)` called before the host ends its process otherwise than by Python's own end (`atexit`).
+
+    Hosts that do so offer `before_end`, and say how long they wait for what is going on to be kept.
+    """
+    tell = getattr(host, "before_end", None)
+    if tell is not None:
+        tell(end)
 
 
 def remarks(host: Host) -> list[str]:

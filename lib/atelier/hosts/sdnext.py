@@ -14,9 +14,11 @@ from torch import Tensor
 
 from atelier.config.errors import AtelierError
 from atelier.hosts.contract import Folders, ModelInfo, SampleRequest
+from atelier.hosts.sdnext_log import keep_out_of_log
 from atelier.hosts.sdnext_offload import Offload
 from atelier.hosts.sdnext_queue import Queue, others_wait
 from atelier.hosts.sdnext_refusals import components, family_of, refusal_of
+from atelier.hosts.sdnext_restart import before_restart
 from atelier.hosts.webui.drawing import last_picture_kept, txt2img_arguments, usual_request
 from atelier.hosts.webui.lease import WebUILease
 from atelier.hosts.webui.memory import DeviceMemory
@@ -42,6 +44,7 @@ class SDNextHost:
         self._offload = Offload()
         self._lent: weakref.ref[Borrowed] | None = None
         self._remarks: list[str] = []
+        keep_out_of_log()
 
     @property
     def version(self) -> str:
@@ -93,6 +96,10 @@ class SDNextHost:
                 sd_models.reload_model_weights()
         if self._pipe() is None:
             raise AtelierError("SD.Next could not load the chosen checkpoint; its console says why.")
+
+    def before_end(self, end: Callable[[float], None]) -> None:
+        """Has `end(seconds)` called before "Restart server" replaces the process."""
+        before_restart(end)
 
     # -- the loan -------------------------------------------------------------------------------------------------
 

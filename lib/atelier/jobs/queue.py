@@ -16,7 +16,7 @@ from collections.abc import Callable
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.config.names import check_output_name, free_name
-from atelier.hosts.contract import Host
+from atelier.hosts.contract import Host, before_end
 from atelier.jobs.control import Control
 from atelier.jobs.files import read_json, write_json
 from atelier.jobs.housekeeping import tidy
@@ -371,6 +371,7 @@ def current(host: Host, train: Train | None = None) -> Jobs:
         if host.name not in _CURRENT:
             _CURRENT[host.name] = jobs = Jobs(host, train)
             atexit.register(jobs.close, 30.0)
+            before_end(host, jobs.close)
         return _CURRENT[host.name]
 
 

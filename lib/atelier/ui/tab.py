@@ -55,7 +55,7 @@ def build(jobs: Jobs, host: Host, paths: bool = True) -> dict[str, Any]:
     the network without a login.
     """
     layout = Layout()
-    with gr.Column(elem_id="atelier_tab"):
+    with gr.Column(elem_id="atelier_tab", elem_classes=[f"atelier-in-{host.name}"]):
         with gr.Row(elem_id="atelier_top"):
             with gr.Column(scale=5, min_width=320):
                 _four_fields(layout, captioners(host))
