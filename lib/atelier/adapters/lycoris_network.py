@@ -122,7 +122,8 @@ def lycoris_layers(
                 )
             except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
                 raise AtelierError(
-                    f"LyCORIS refuses {kind} for {target.name}: {error}. Change network_args, or take a larger network_dim."
+                    f"LyCORIS refuses {kind} for {target.name}: {error}. Change network_args, or take a larger "
+                    "network_dim."
                 ) from error
             layer, device = LycorisLayer(target.module, inner), target.module.weight.device
             # Nothing is moved that is there already: fake tensors, which memory is predicted with, cannot be.
