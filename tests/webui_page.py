@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from webui_hosts import WebUI
+from webui_hosts import WebUI, wait
 
 TAB = "Train LoRA"
 """The title of our tab."""
@@ -88,3 +88,4 @@ def reload_page(page: Any, webui: WebUI) -> None:
     page.evaluate(f"() => document.querySelector('{webui.kind.reload_page}').click()")
     page.wait_for_function("() => !window.atelierOldPage && document.readyState === 'complete'")
     built(page)
+    wait(webui.is_up, "its routes, which some add after the page")
