@@ -65,7 +65,9 @@ def test_a_file_of_the_kind_acts_as_it_does_here(
         assert worn["unet"]["difference"] > 0.05 * worn["unet_changed"]
         return
     assert worn["layers"] == worn["our_layers"] or worn["left"] == []
-    for part in ("unet", "text"):
-        assert worn[part]["difference"] <= 1e-4 * max(worn[part]["scale"], 1.0), part
+    # A text encoder that the WebUI keeps in half precision takes the change in half precision.
+    within = {"unet": 1e-4, "text": 1e-4 if worn["text_dtypes"] == ["torch.float32"] else 1e-3}
+    for part, bound in within.items():
+        assert worn[part]["difference"] <= bound * max(worn[part]["scale"], 1.0), part
     assert not np.array_equal(before, after)
     assert np.array_equal(webui.draw(steps=2), before)

@@ -58,6 +58,11 @@ def model_and_roots():
     return model, roots
 
 
+def text_dtypes(roots):
+    own_text = [m for root in roots for m in root.modules() if type(m).__name__.endswith(("TextModel", "CLIP"))]
+    return sorted({{str(value.dtype) for module in own_text for value in module.parameters()}})
+
+
 def same():
     from atelier.hosts.detect import detect
 
@@ -85,9 +90,7 @@ def same():
             found[name]["tensors"] = len(lent)
             found[name]["shared"] = sum(value.untyped_storage().data_ptr() in own for value in lent)
         found["family"], found["prediction_type"] = parts.family.name, parts.prediction_type
-        own_text = [m for root in roots for m in root.modules() if type(m).__name__.endswith(("TextModel", "CLIP"))]
-        found["text_dtypes"] = sorted({{str(value.dtype) for module in own_text for value in module.parameters()}})
-        return found
+        return {{**found, "text_dtypes": text_dtypes(roots)}}
 
 
 def with_lora(model, networks, name):
@@ -141,6 +144,7 @@ def worn(name: str):
     return {{
         **found,
         "kind": file.kind,
+        "text_dtypes": text_dtypes(roots),
         "our_report": report,
         "our_layers": layers,
         "unet": largest(theirs, ours),
