@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from webui_families import loaded
 from webui_hosts import WebUI
 from webui_own import SCRIPT
 from webui_probe import probed
@@ -50,12 +52,14 @@ def test_a_file_of_the_kind_acts_as_it_does_here(
     looked_into: WebUI, kind: str, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     webui, name = looked_into, f"{kind}{uuid.uuid4().hex[:6]}"
-    before = webui.draw(steps=2)
-    settings = {**LEARNING, **KINDS[kind]}
-    webui.until(webui.train(name, pictures, **settings))
-    worn = webui.ask(f"/atelier-test-worn?name={name}")
-    assert worn.status == 200, worn
-    after = webui.draw(f"a red circle <lora:{name}:1>", steps=2)
+    # A1111 divides by the norms of a DoRA's columns: a checkpoint for tests may have layers of zeros, real ones do not.
+    with loaded(webui, "sd1") if kind == "dora" else nullcontext():
+        before = webui.draw(steps=2)
+        webui.until(webui.train(name, pictures, **{**LEARNING, **KINDS[kind]}))
+        worn = webui.ask(f"/atelier-test-worn?name={name}")
+        assert worn.status == 200, worn
+        after = webui.draw(f"a red circle <lora:{name}:1>", steps=2)
+        again = webui.draw(steps=2)
     with capsys.disabled():
         print(f"\n{webui.kind.name}, {kind}:", dict(worn))
     assert worn["unet_changed"] > 1e-3 < worn["text_changed"]
@@ -70,4 +74,4 @@ def test_a_file_of_the_kind_acts_as_it_does_here(
     for part, bound in within.items():
         assert worn[part]["difference"] <= bound * max(worn[part]["scale"], 1.0), part
     assert not np.array_equal(before, after)
-    assert np.array_equal(webui.draw(steps=2), before)
+    assert np.array_equal(again, before)
