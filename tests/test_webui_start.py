@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from webui_hosts import WebUI, wait
+from webui_hosts import WebUI, kind_of, wait
 from webui_page import TAB, fill, open_page, open_tab
 
 pytestmark = [pytest.mark.webui, pytest.mark.slow]
@@ -93,13 +94,13 @@ def test_killed_and_resumed(command: list[str], folder: Path, pictures: Path, tm
 
 
 def test_a_login_is_asked_for(command: list[str], folder: Path, tmp_path: Path) -> None:
-    flags = ("--gradio-auth", "anna:geheim", "--api-auth", "prog:secret")
-    with started(command, folder, tmp_path / "log.txt", *flags) as (webui, _):
+    kind = kind_of(folder)
+    with started(command, folder, tmp_path / "log.txt", *kind.login) as (webui, _):
         assert webui.ask("/atelier/v1/jobs").status == 401
         assert webui.ask("/atelier/v1/jobs", {"settings": {}}).status == 401
-        wrong = base64.b64encode(b"prog:wrong").decode()
+        wrong = base64.b64encode(kind.api_login.partition(":")[0].encode() + b":wrong").decode()
         assert webui.ask("/atelier/v1/jobs", Authorization=f"Basic {wrong}").status == 401
-        right = base64.b64encode(b"prog:secret").decode()
+        right = base64.b64encode(kind.api_login.encode()).decode()
         assert webui.ask("/atelier/v1/jobs", Authorization=f"Basic {right}").status == 200
         form = b"username=anna&password=geheim"
         import urllib.request
@@ -131,7 +132,11 @@ def test_another_data_folder(command: list[str], folder: Path, pictures: Path, t
     data = tmp_path / "data folder"
     (data / "models").mkdir(parents=True)
     (data / "extensions").symlink_to(folder / "extensions", target_is_directory=True)
-    (data / "models" / "Stable-diffusion").symlink_to(folder / "models" / "Stable-diffusion", target_is_directory=True)
+    for part in kind_of(folder).data:
+        if (folder / part).is_dir():
+            (data / part).symlink_to(folder / part, target_is_directory=True)
+        else:
+            shutil.copyfile(folder / part, data / part)
     with started(command, folder, tmp_path / "log.txt", "--data-dir", str(data)) as (webui, _):
         model_is_loaded(webui)
         webui.until(webui.train("elsewhere", pictures, max_train_steps=2))

@@ -56,6 +56,12 @@ class Kind:
     """The button that builds the page anew."""
     reload_ends_process: bool = False
     """That button starts the WebUI again, model and all; else the WebUI and its runs go on."""
+    login: tuple[str, ...] = ("--gradio-auth", "anna:geheim", "--api-auth", "prog:secret")
+    """Flags that put a login before the page, where anna may go, and before the API."""
+    api_login: str = "prog:secret"
+    """Name and password for the API after those flags."""
+    data: tuple[str, ...] = ("models/Stable-diffusion",)
+    """What a new data folder needs of the usual one to load a checkpoint."""
     model_code: str = "from modules import sd_models\nmodel = sd_models.model_data.sd_model"
     """Python that finds the loaded model, for the probe."""
     roots_code: str = "roots = [model]"
@@ -71,6 +77,9 @@ KINDS = (
         card_writes_trigger=False,
         reload_page="#restart_submit",
         reload_ends_process=True,
+        login=("--auth", "anna:geheim"),
+        api_login="anna:geheim",
+        data=("models/Stable-diffusion", "models/Diffusers", "config.json"),
         model_code="from modules import shared\nmodel = shared.sd_model if shared.sd_loaded else None",
         roots_code="roots = [model.unet, model.vae, model.text_encoder]",
     ),
