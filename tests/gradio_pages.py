@@ -7,16 +7,21 @@ from typing import Any
 import gradio as gr
 
 
-def handler_of(blocks: gr.Blocks, component: Any, event: str) -> Any:
+def handler_of(blocks: gr.Blocks, component: Any, event: str, onto: Any = None) -> Any:
     """What runs on a component's event: has `fn`, `inputs`, `outputs` and `inputs_as_dict`.
 
     Where a text box tells only when it is left, which is so without `trigger_mode`, that stands for its change.
-    An event that only tells another component is followed to that one's handler.
+    An event that only tells another component is followed to that one's handler. Of several handlers, the one that
+    writes into `onto`.
     """
     found = _handlers(blocks, component._id, event)
     if not found and event == "change" and isinstance(component, gr.Textbox):
         found = _handlers(blocks, component._id, "blur")
-    (handler,) = found
+    (handler,) = [known for one in found if onto in (known := _followed(blocks, one)).outputs or onto is None]
+    return handler
+
+
+def _followed(blocks: gr.Blocks, handler: Any) -> Any:
     if handler.fn is None and handler.outputs:
         return next(known for known in _handlers(blocks, handler.outputs[0]._id, "change") if known.fn is not None)
     return handler

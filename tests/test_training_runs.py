@@ -161,7 +161,7 @@ def test_names_kinds_and_what_lies_beside(pictures: Path, tmp_path: Path) -> Non
     """Four pictures, two a batch: an epoch is two steps."""
     job = tiny_job(
         pictures, max_train_steps=6, save_every_n_steps=3, save_every_n_epochs=1, output_name="Meine Katze (ß)",
-        trigger="zwx", sample_every_n_steps=2, sample_prompts="a cat --s 1 --w 32 --h 32",
+        trigger="zwx", sample_every_n_steps=2, sample_prompts="a cat --s 1 --w 64 --h 64",
     )  # fmt: skip
     done = run(job, tmp_path)
     saved = [(path.stem, step, epoch, kind) for path, step, epoch, kind in done.record.saves]
@@ -177,7 +177,7 @@ def test_names_kinds_and_what_lies_beside(pictures: Path, tmp_path: Path) -> Non
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         assert about["activation text"] == "zwx" and about["sd version"] == "SD1"
         with Image.open(path.with_suffix(".png")) as preview:
-            assert preview.size == (32, 32)
+            assert preview.size == (64, 64)
 
 
 def test_metadata_tells_what_was_done(one: Run) -> None:
@@ -220,7 +220,7 @@ def test_save_and_sample_when_asked(pictures: Path, tmp_path: Path) -> None:
             control.save_now()
             control.sample_now()
 
-    done = run(tiny_job(pictures, sample_prompts="a cat --s 1 --w 32 --h 32"), tmp_path, at)
+    done = run(tiny_job(pictures, sample_prompts="a cat --s 1 --w 64 --h 64"), tmp_path, at)
     assert [(path.stem, kind) for path, _, _, kind in done.record.saves] == [
         ("tiny-step00000002", "asked"), ("tiny", "final"),
     ]  # fmt: skip
@@ -232,10 +232,10 @@ def test_save_and_sample_when_asked(pictures: Path, tmp_path: Path) -> None:
 
 def test_previews_at_the_start_and_every_few_steps(pictures: Path, one: Run, tmp_path: Path) -> None:
     """Drawing changes nothing of what is learnt; with the same seed the first picture is the untrained model's."""
-    prompts = "a cat --s 2 --w 32 --h 32 --d 5\n# a comment\na dog --n red --s 1 --w 48 --h 32 --l 1"
+    prompts = "a cat --s 2 --w 64 --h 64 --d 5\n# a comment\na dog --n red --s 1 --w 96 --h 64 --l 1"
     job = tiny_job(pictures, sample_prompts=prompts, sample_every_n_steps=2, sample_at_first=True)
     done = run(job, tmp_path)
-    drawn = [("a cat", (32, 32)), ("a dog", (48, 32))]
+    drawn = [("a cat", (64, 64)), ("a dog", (96, 64))]
     assert [(step, index, prompt, picture.size) for step, index, prompt, picture in done.record.pictures] == [
         (step, index, *what) for step in (0, 2, 4) for index, what in enumerate(drawn)
     ]
@@ -250,8 +250,14 @@ def test_previews_every_epoch_from_the_trigger(pictures: Path, tmp_path: Path) -
     assert drawn == [(2, "a photo of zwx"), (4, "a photo of zwx")]
 
 
-def test_a_preview_that_cannot_be_drawn_is_told(pictures: Path, one: Run, tmp_path: Path) -> None:
-    job = tiny_job(pictures, sample_prompts="a cat --w 33 --h 32", sample_every_n_steps=2)
+def test_a_preview_that_cannot_be_drawn_is_told(
+    pictures: Path, one: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel for this size")
+
+    monkeypatch.setattr("atelier.training.previews.sample", fails)
+    job = tiny_job(pictures, sample_prompts="a cat --w 64 --h 64", sample_every_n_steps=2)
     done = run(job, tmp_path)
     assert done.record.pictures == [] and done.record.told("could not be drawn")
     assert_same(done.tensors, one.tensors)

@@ -116,7 +116,7 @@ def test_a_host_without_an_interrogator_has_no_button(tmp_path: Path) -> None:
 def test_a_whole_model_gets_its_own_good_values(folder: Path, host: DescribingHost, jobs: Jobs) -> None:
     with gr.Blocks() as page:
         controls = build(jobs, host)
-    handler = handler_of(page, controls["train_whole_model"], "input")
+    handler = handler_of(page, controls["train_whole_model"], "input", onto=controls["learning_rate"])
     held = {block: getattr(block, "value", None) for block in handler.inputs}
     held[next(block for block in page.blocks.values() if getattr(block, "elem_id", None) == "atelier_files")] = None
     held |= {controls["train_data_dir"]: str(folder), controls["trigger"]: "zwx"}
