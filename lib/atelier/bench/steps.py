@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -54,6 +55,13 @@ class Figures:
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
+
+
+def measured_apart(case: Case, pairs: int, threads: int) -> Figures:
+    """`measure` in a process of its own, so that its memory is this case's alone. Raises what the process raises."""
+    # Forked, a process would begin with what this one has.
+    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (threads,)) as pool:
+        return pool.apply(measure, (case, pairs))
 
 
 def measure(case: Case, pairs: int) -> Figures:
@@ -106,26 +114,25 @@ def begun_session(host: Host, case: Case, pairs: int, folder: Path) -> Iterator[
 
 def in_turn(session: Session, case: Case, pairs: int) -> tuple[list[float], list[float]]:
     """Seconds of `pairs` steps of ours and of the bare loop, in turn. Only ours pay for the turns with the host."""
-    bare = _Bare(session, case)
+    bare = BareLoop(session, case)
 
     def floor_step() -> float:
         with session.lease.turn():
-            return _timed(bare.step)
+            return timed(bare.step)
 
     for _ in range(PICTURES):  # every picture's latents are then cached
         session.take_step()
     floor_step()
-    both = [(floor_step(), _timed(session.take_step)) for _ in range(pairs)]
+    both = [(floor_step(), timed(session.take_step)) for _ in range(pairs)]
     return [ours for _, ours in both], [floor for floor, _ in both]
 
 
-class _Bare:
+class BareLoop:
     """Forward, mean squared error, backward, AdamW, zero_grad, and nothing else."""
 
     def __init__(self, session: Session, case: Case) -> None:
-        self._session = session
-        self._parameters = session.parameters
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=1e-4)
+        self.unet = session.parts.unet
+        self._optimizer = torch.optim.AdamW(session.parameters, lr=1e-4)
         side = case.shape.side // 8
         self._latents = torch.randn(1, 4, side, side)
         self._noise = torch.randn_like(self._latents)
@@ -139,9 +146,10 @@ class _Bare:
             self._added = {"text_embeds": self._text.pooled, "time_ids": ids}
 
     def step(self) -> None:
+        """One step, on the same latents each time."""
         autocast = torch.autocast("cpu", dtype=self._dtype) if self._dtype else nullcontext()
         with autocast:
-            found = self._session.parts.unet(
+            found = self.unet(
                 self._latents,
                 self._timesteps,
                 encoder_hidden_states=self._text.hidden,
@@ -154,7 +162,8 @@ class _Bare:
         self._optimizer.zero_grad(set_to_none=True)
 
 
-def _timed(work) -> float:  # type: ignore[no-untyped-def]
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of the clock that `work` takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

@@ -7,62 +7,107 @@ import json
 import shlex
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atelier.bench.steps import Case
 
 
-def run(arguments: list[str]) -> int:
-    """Prints a table, and writes --json. Gives 0."""
+def options(arguments: list[str]) -> argparse.Namespace:
+    """What was asked for."""
     parser = argparse.ArgumentParser(prog="run.py bench", description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="write every figure there")
-    parser.add_argument("--models", default="demo,sd15", help="of demo, sd15, sdxl (default: %(default)s)")
-    parser.add_argument("--precisions", default="no,bf16", help="of no, bf16 (default: %(default)s)")
-    parser.add_argument("--ranks", default="8", help="as in 8,64 (default: %(default)s)")
-    parser.add_argument("--checkpointing", choices=("off", "on", "both"), default="off")
+    parser.add_argument("--models", default="demo,sd15,sdxl", help="of demo, sd15, sdxl (default: %(default)s)")
+    parser.add_argument("--precisions", help="of no, bf16, as in no,bf16")
+    parser.add_argument("--ranks", help="as in 8,64")
+    parser.add_argument("--checkpointing", choices=("off", "on", "both"), help="gradient checkpointing")
     parser.add_argument("--pairs", type=int, default=0, help="pairs of steps (default: 30 for demo, 4 for the others)")
     parser.add_argument("--threads", type=int, default=0, help="processor threads (default: torch's own choice)")
-    parser.add_argument("--against", metavar="COMMAND", help="time this command in turn with our own training command")
+    parser.add_argument("--against", metavar="COMMAND", help="time this command in turn with our own training")
+    parser.add_argument("--choices", action="store_true", help="the bare loop with and without what torch offers")
     parser.add_argument("--memory", action="store_true", help="print the predicted memory of a LoRA step on a GPU")
     parser.add_argument("--soak", action="store_true", help="does memory stay flat over many steps and many runs?")
     parser.add_argument("--steps", type=int, default=2000, help="of the soak's long run (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=200, help="of the soak's short runs (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
 
+
+def run(arguments: list[str]) -> int:
+    """Prints a table, and writes --json. Gives 0; 1 when the soak finds that something grew."""
     import torch
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if options.soak:
-        return _soak(options.steps, options.runs, options.json)
-    if options.memory:
-        return _memory(options.json)
+    asked = options(arguments)
 
-    from atelier.bench.models import SHAPES
-    from atelier.bench.steps import Case, Figures, measure
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    if asked.soak:
+        return _soak(asked.steps, asked.runs, asked.json)
+    if asked.memory:
+        return _memory(asked.json)
+
+    if asked.choices:
+        return _choices(asked)
+
+    from atelier.bench.steps import Figures, measured_apart
 
     results: list[Figures] = []
     print(_HEAD)
-    for name in options.models.split(","):
-        shape = SHAPES[name.strip()]
-        pairs = options.pairs or (30 if name == "demo" else 4)
-        for precision in options.precisions.split(","):
-            for checkpointing in {"off": [False], "on": [True], "both": [False, True]}[options.checkpointing]:
-                for rank in options.ranks.split(","):
-                    figures = measure(Case(shape, precision.strip(), checkpointing, int(rank)), pairs)
-                    results.append(figures)
-                    print(_row(figures), flush=True)
+    for case in cases(asked):
+        figures = measured_apart(case, asked.pairs or _pairs(case), torch.get_num_threads())
+        results.append(figures)
+        print(_row(figures), flush=True)
     report: dict[str, Any] = {
         "step_ratio": statistics.median([figures.step_ratio for figures in results]),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "cases": [figures.to_dict() for figures in results],
     }
-    if options.against:
-        report["against"] = against(shlex.split(options.against))
-        print(f"against: {report['against']}")
+    if asked.against:
+        report["against"] = found = against(shlex.split(asked.against))
+        print(f"ours {found['our_seconds']:.1f} s, theirs {found['their_seconds']:.1f} s, ratio {found['ratio']:.3f}")
     print(f"step_ratio (median of the cases): {report['step_ratio']:.3f}")
-    _write(options.json, report)
+    _write(asked.json, report)
+    return 0
+
+
+def cases(asked: argparse.Namespace) -> list[Case]:
+    """Every combination that was asked for; else all of them on the small model, and some on the others."""
+    from atelier.bench.models import SHAPES
+    from atelier.bench.steps import Case
+
+    wishes = asked.precisions or asked.ranks or asked.checkpointing
+    precisions = (asked.precisions or "no,bf16").split(",")
+    checkpointing = {"off": [False], "on": [True], "both": [False, True]}[asked.checkpointing or "both"]
+    every = list(product(precisions, checkpointing, (int(rank) for rank in (asked.ranks or "8,64").split(","))))
+    some = [("no", False, 8), ("bf16", False, 8), ("bf16", True, 64)]
+    return [
+        Case(SHAPES[name], *settings)
+        for name in asked.models.split(",")
+        for settings in (every if wishes or name == "demo" else some)
+    ]
+
+
+def _pairs(case: Case) -> int:
+    return 30 if case.shape.name == "demo" else 4
+
+
+def _choices(asked: argparse.Namespace) -> int:
+    """What a choice brings is seen without savers, at one rank."""
+    from atelier.bench.choices import WAYS, measure_choice
+
+    print(_CHOICES_HEAD)
+    found = []
+    for case in cases(asked):
+        if case.rank == 8 and not case.gradient_checkpointing:
+            for way in WAYS:
+                found.append(measure_choice(way, case, asked.pairs or _pairs(case)))
+                print(found[-1], flush=True)
+    _write(asked.json, [each.to_dict() for each in found])
     return 0
 
 
@@ -99,6 +144,7 @@ def _write(target: str | None, figures: Any) -> None:
         Path(target).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
+_CHOICES_HEAD = "model  precision choice                           | plain s   with s  ratio | once s"
 _HEAD = "model  precision checkpointing rank |  bare s   ours s  ratio | first step s  save s  peak MB | parts of ours"
 
 
@@ -112,11 +158,34 @@ def _row(figures: Any) -> str:
     )
 
 
-def against(command: list[str], runs: int = 3) -> dict[str, Any]:
-    """Whole-process seconds of another command, over `runs` runs."""
-    seconds = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        seconds.append(time.perf_counter() - started)
-    return {"command": command, "median_seconds": statistics.median(seconds), "seconds": seconds}
+def against(command: list[str], runs: int = 3, steps: int = 50) -> dict[str, Any]:
+    """Whole processes, from start to end, in turn: a LoRA of `steps` steps on the demo base, and another command.
+
+    Raises `CalledProcessError` when either fails: a command that ends early is not fast.
+    """
+    from atelier.hosts.embedded.host import DEMO_BASE
+
+    with tempfile.TemporaryDirectory(prefix="atelier-bench-") as folder:
+        asked = Path(folder) / "ours.toml"
+        pictures = (DEMO_BASE.parent / "subject").as_posix()
+        asked.write_text(
+            f'pretrained_model_name_or_path = "{DEMO_BASE.as_posix()}"\ntrain_data_dir = "{pictures}"\n'
+            f'output_name = "bench"\nmax_train_steps = {steps}\nresolution = "64,64"\nnetwork_dim = 8\nseed = 0\n',
+            encoding="utf-8",
+        )
+        run = Path(__file__).resolve().parents[3] / "run.py"
+        ours = [sys.executable, str(run), "train", str(asked), "--data-dir", str(Path(folder) / "data")]
+        both = [(_process_seconds(ours), _process_seconds(command)) for _ in range(runs)]
+    return {
+        "command": command,
+        "our_command": f"run.py train, {steps} steps on the demo base",
+        "our_seconds": statistics.median([our for our, _ in both]),
+        "their_seconds": statistics.median([their for _, their in both]),
+        "ratio": statistics.median([our / their for our, their in both]),
+    }
+
+
+def _process_seconds(command: list[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started

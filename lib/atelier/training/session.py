@@ -210,9 +210,12 @@ class Session:
         total = torch.zeros((), device=self.device)
         with self.stepper.begin(self.step):
             for micro in range(context.accumulation):
-                batch = self.batches.get(self.step * context.accumulation + micro)
+                with self.watch.part("data"):
+                    batch = self.batches.get(self.step * context.accumulation + micro)
                 asked = time.monotonic()
-                with self.lease.turn():
+                with ExitStack() as turn:
+                    with self.watch.part("host turn"):
+                        turn.enter_context(self.lease.turn())
                     waited += time.monotonic() - asked
                     # A fused backward pass changes weights from its first moment on.
                     self._updating = self.stepper.fused
@@ -221,9 +224,12 @@ class Session:
                             total += self._forward_backward(piece, micro)
                     if micro == context.accumulation - 1:
                         self._updating = True
-                        self.stepper.finish(self.step)
+                        with self.watch.part("optimiser"):
+                            self.stepper.finish(self.step)
                         self.step += 1
                         self._updating = False
+                    with self.watch.part("host turn"):
+                        turn.close()
         self.loss = total if self.alone else self.accelerator.reduce(total, "sum")
         return waited
 

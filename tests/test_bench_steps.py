@@ -1,0 +1,64 @@
+"""`run.py bench`: which cases, what a report holds, and that what is compared is really run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from atelier.bench import choices
+from atelier.cli import bench_command, main
+
+SMALL = ["bench", "--models", "demo", "--precisions", "no", "--ranks", "8", "--checkpointing", "off", "--pairs", "2"]
+
+
+def test_cases_without_and_with_wishes() -> None:
+    options = bench_command.options(["--models", "demo,sdxl"])
+    cases = {(c.shape.name, c.precision, c.gradient_checkpointing, c.rank) for c in bench_command.cases(options)}
+    assert len({case for case in cases if case[0] == "demo"}) == 8
+    for place, values in ((1, {"no", "bf16"}), (2, {False, True}), (3, {8, 64})):
+        assert {case[place] for case in cases if case[0] == "sdxl"} == values
+    asked = bench_command.cases(bench_command.options(["--models", "sd15", "--ranks", "4", "--checkpointing", "on"]))
+    assert [(case.precision, case.gradient_checkpointing, case.rank) for case in asked] == [
+        ("no", True, 4), ("bf16", True, 4),
+    ]  # fmt: skip
+
+
+def test_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--json", str(tmp_path / "report.json")]) == 0
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    (case,) = report["cases"]
+    assert report["step_ratio"] == case["step_ratio"] and 0.5 < case["step_ratio"] < 3
+    assert case["bare_seconds"] > 0 and case["save_seconds"] > 0
+    assert case["first_step_seconds"] > case["step_seconds"] > 0
+    assert {"data", "text", "forward", "backward", "optimiser", "host turn"} <= set(case["parts_seconds"])
+    assert case["peak_memory_bytes"] > 100 * 2**20
+    assert f"{case['step_ratio']:.3f}" in capsys.readouterr().out
+
+
+def test_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The last one is torch.compile, which takes a compiler and a minute.
+    monkeypatch.setattr(choices, "WAYS", choices.WAYS[:-1])
+    assert main([*SMALL, "--choices", "--json", str(tmp_path / "choices.json")]) == 0
+    rows = json.loads((tmp_path / "choices.json").read_text(encoding="utf-8"))
+    assert len(rows) == 3 and all(row["ratio"] > 0 and row["once"] >= 0 for row in rows)
+
+
+@pytest.mark.parametrize(("seconds", "pays"), [(0.5, 20.0), (1.5, None)])
+def test_when_a_choice_pays(seconds: float, pays: float | None) -> None:
+    choice = choices.Choice("a choice", "demo", "no", plain_seconds=1.0, seconds=seconds, once=10.0)
+    assert choice.pays_after == pays
+    assert ("pays after 20 steps" if pays else "never pays") in str(choice)
+
+
+def test_another_command_in_turn(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    theirs = [sys.executable, "-c", f"open({str(mark)!r}, 'a').write('x')"]
+    found = bench_command.against(theirs, runs=2, steps=1)
+    assert mark.read_text(encoding="utf-8") == "xx"
+    assert found["ratio"] == pytest.approx(found["our_seconds"] / found["their_seconds"], rel=0.5)
+    with pytest.raises(subprocess.CalledProcessError):
+        bench_command.against([sys.executable, "-c", "raise SystemExit(3)"], runs=1, steps=1)
