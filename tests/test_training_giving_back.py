@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from process_memory import status
 from training_fakes import MemoryRecord, TinyHost, run, tiny_job, tiny_parts, write_pictures
 
 from atelier.jobs.control import Control
+from atelier.training.giving_back import give_back_memory
 from atelier.training.run import train
 from atelier.training.session import Session
 
@@ -87,3 +91,14 @@ def test_a_paused_run_holds_nothing_of_the_host_s_model(
     outcome = train(job, host, record, control)
     assert held == [None] * 4
     assert outcome.state == "stopped" and outcome.path is not None and outcome.path.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' C libraries give memory back by themselves")
+def test_freed_memory_between_what_is_in_use_is_given_back() -> None:
+    before, freed, kept = status("VmRSS"), [], []
+    for _ in range(1000):
+        freed.append(torch.ones(100_000))
+        kept.append(torch.ones(50))
+    del freed
+    give_back_memory()
+    assert status("VmRSS") - before < 100 * 2**20

@@ -63,6 +63,8 @@ CLASSES = [
     )
 ]
 """Class prompts: none of those that are measured."""
+HOURS = 4 * 3600.0
+"""Seconds: the longest that a run may take without a GPU."""
 LEARNING: dict[str, Any] = {
     "train_whole_model": True,
     "train_text_encoder": True,
@@ -86,7 +88,7 @@ def train(webui: WebUI, kind: str, steps: int) -> dict[str, Any]:
     began = time.monotonic()
     subject = ROOT / "assets" / "demo" / "subject"
     run = webui.train(name, subject, max_train_steps=steps, load_when_done=True, **LEARNING, **classes)
-    webui.until(run)
+    webui.until(run, seconds=HOURS)
     seconds = time.monotonic() - began
     loaded = webui.checkpoint()
     assert name in loaded["filename"], f"the WebUI has {loaded['filename']} loaded, not the run's checkpoint"

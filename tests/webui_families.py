@@ -32,7 +32,7 @@ CONFIGS = {
     "sd2": f"{LDM}/v2-inference.yaml",
     "sdxl": f"{SGM}/configs/inference/sd_xl_base.yaml",
 }
-"""The configurations in A1111's folder that the small ones are made from."""
+"""The configurations in A1111's and reForge's folders."""
 V_SCALING = "sgm.modules.diffusionmodules.denoiser_scaling.VScaling"
 
 
@@ -95,26 +95,32 @@ def _fill(module: nn.Module, draws: torch.Generator) -> None:
                 parameter.add_(1)
 
 
-def small_yaml(base: str, folder: Path) -> str:
-    """What an A1111 needs beside a small checkpoint: one of its own configurations with the small one's sizes."""
+def whole_yaml(base: str, folder: Path, small: bool) -> str:
+    """One of the WebUI's own configurations for what the base predicts; `small`: with the small checkpoint's sizes."""
     family, _, v = base.partition("-")
     whole = yaml.safe_load((folder / CONFIGS[family]).read_text(encoding="utf-8"))
     model = whole["model"]["params"]
+    if family == "sdxl" and v:
+        model["denoiser_config"]["params"]["scaling_config"]["target"] = V_SCALING
+    elif family == "sd2":
+        model["parameterization"] = "v" if v else "eps"
+    if small:
+        _make_small(family, model)
+    return yaml.safe_dump(whole)
+
+
+def _make_small(family: str, model: dict[str, Any]) -> None:
     model["first_stage_config"]["params"]["ddconfig"]["ch"] = 32
     if family == "sdxl":
         model["network_config"]["params"].update(
             model_channels=64, transformer_depth=[1, 1, 2], context_dim=768 + NARROW, adm_in_channels=NARROW + 6 * 256
         )
         model["conditioner_config"]["params"]["emb_models"][1]["params"]["arch"] = ARCH
-        if v:
-            model["denoiser_config"]["params"]["scaling_config"]["target"] = V_SCALING
-        return yaml.safe_dump(whole)
+        return
     model["unet_config"]["params"]["model_channels"] = 64
     if family == "sd2":
         model["unet_config"]["params"]["context_dim"] = NARROW
         model["cond_stage_config"]["params"]["arch"] = ARCH
-        model["parameterization"] = "v" if v else "eps"
-    return yaml.safe_dump(whole)
 
 
 def prediction_yaml(base: str) -> str:
@@ -138,7 +144,8 @@ def loaded(webui: WebUI, base: str) -> Iterator[str]:
     webui.ask("/sdapi/v1/options", {"live_previews_enable": False})
     path = webui.folder / "models" / "Stable-diffusion" / f"atelier-random-{base}.safetensors"
     try:
-        beside = prediction_yaml(base) if known else small_yaml(base, webui.folder)
+        one_line = webui.kind.name == "forge"
+        beside = prediction_yaml(base) if one_line else whole_yaml(base, webui.folder, small=not known)
         path.with_suffix(".yaml").write_text(beside, encoding="utf-8")
         save_checkpoint(path, random_parts(base, known))
         assert webui.ask("/sdapi/v1/refresh-checkpoints", {}).status == 200

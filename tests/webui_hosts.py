@@ -187,8 +187,8 @@ class WebUI:
         events = self.ask(f"/atelier/v1/jobs/{run}/events")["events"]
         return [event["name"] for event in events if event["kind"] == "saved"]
 
-    def until(self, run: str, state: str | tuple[str, ...] = "done", step: int = 0) -> Answer:
-        """Waits until a run is in `state` and has made `step` steps; fails when it ends otherwise."""
+    def until(self, run: str, state: str | tuple[str, ...] = "done", step: int = 0, seconds: float = LONG) -> Answer:
+        """Waits until a run is in `state` and has made `step` steps; fails when it ends otherwise, or later."""
         states = (state,) if isinstance(state, str) else state
 
         def look() -> Answer | None:
@@ -198,7 +198,7 @@ class WebUI:
             assert job["state"] not in ("failed", "done", "stopped", "interrupted"), job
             return None
 
-        return wait(look, f"run {run} in {states} at step {step}")
+        return wait(look, f"run {run} in {states} at step {step}", seconds)
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SCRIPT = """
+import logging
 import sys
 import torch
 from modules import call_queue, script_callbacks
@@ -105,12 +106,33 @@ def with_lora(model, networks, name):
         _, left = networks.load_lora(left, networks.model_lora_keys_clip(clip.cond_stage_model))
         unet.refresh_loras()
         clip.patcher.refresh_loras()
+    elif hasattr(networks, "load_lora_for_models"):
+        left = put_on_and_left(model)
     loaded = networks.loaded_networks
     return {{
         "loaded": len(loaded),
         "layers": sum(len(one.modules) for one in loaded),
         "left": None if left is None else sorted(left)[:5],
     }}
+
+
+def put_on_and_left(model):
+    # reForge puts a LoRA into the weights when it next computes, and says in its log which keys it has no use for.
+    from ldm_patched.modules import lora, lora_convert, model_management
+
+    objects, said = model.forge_objects, []
+    file = sys.modules["networks"].loaded_networks[0].network_on_disk.filename
+    keys = lora.model_lora_keys_unet(objects.unet.model, {{}})
+    keys = lora.model_lora_keys_clip(objects.clip.cond_stage_model, keys)
+    listener = logging.Handler()
+    listener.emit = lambda record: said.append(record.getMessage())
+    logging.getLogger().addHandler(listener)
+    try:
+        lora.load_lora(lora_convert.convert_lora(sys.modules["networks"].load_lora_state_dict(file)), keys)
+    finally:
+        logging.getLogger().removeHandler(listener)
+    model_management.load_models_gpu([objects.unet, objects.clip.patcher], force_full_load=True)
+    return [line for line in said if "not loaded" in line]
 
 
 def worn(name: str):

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 import traceback
 
 import torch
 
 
 def give_back_memory() -> None:
-    """Collects what nothing uses any more, and returns the device's cached memory to it."""
+    """Collects what nothing uses any more, and returns the device's cached memory to it, and the processor's."""
     # Modules, hooks and optimisers hold one another: without the collector a whole model would stay for minutes.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        # glibc keeps what is freed between two blocks in use: after a run on the processor that can be gigabytes.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:  # other C libraries give memory back by themselves
+            trim(ctypes.c_size_t(0))
 
 
 def forget_frames(error: BaseException) -> None:
