@@ -125,10 +125,11 @@ class StableDiffusion:
 
 
 class ReForgeModel(StableDiffusion):
-    """reForge's model: the same objects under another memory management, and A1111's flags."""
+    """reForge's model: the same objects under another memory management, and A1111's flags, wrong for SD2."""
 
     def __init__(self, parts: Parts, path: Path, text_dtype: torch.dtype = torch.float32) -> None:
         super().__init__(parts, path, text_dtype)
+        self.is_sd1, self.is_sd2 = not self.is_sdxl, False
         objects = self.forge_objects_original
         del objects.unet.model.storage_dtype, objects.unet.model.predictor
         objects.unet.model.model_type = SimpleNamespace(name="EPS")

@@ -21,9 +21,12 @@ LOW_BITS = 'set "Diffusion in Low Bits" to Automatic at the top of the page, let
 
 
 def family_of(model: Any) -> str | None:
-    """The name of the family that Forge says its model is of, None for those we cannot train."""
+    """The name of the family of a model of Forge's or reForge's, None for those we cannot train."""
     if type(model).__name__ in NOT_YET or getattr(model, "is_sd3", False):
         return None
+    clip = getattr(model.forge_objects, "clip", None)
+    if hasattr(getattr(clip, "cond_stage_model", None), "clip_h"):
+        return "sd2"  # reForge calls it an SD1
     for name, flag in (("sdxl", "is_sdxl"), ("sd2", "is_sd2"), ("sd1", "is_sd1")):
         if getattr(model, flag, False):
             return name
