@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from webui_families import loaded
-from webui_hosts import WebUI
+from webui_hosts import WebUI, wait
 from webui_own import SCRIPT
 from webui_probe import probed
 
@@ -51,6 +51,14 @@ def looked_into(webui: WebUI) -> Iterator[WebUI]:
         yield webui
 
 
+def trained_or_skipped(webui: WebUI, run: str) -> None:
+    """Waits for the end of a run. Skips a kind that this WebUI's torch has no LyCORIS for, as the run says."""
+    ended = wait(lambda: job if (job := webui.job(run))["state"] in ("done", "failed") else None, "the run to end")
+    if "The installed lycoris-lora cannot compute" in ended["message"]:
+        pytest.skip(ended["message"])
+    assert ended["state"] == "done", ended
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_of_the_kind_acts_as_it_does_here(
     looked_into: WebUI, kind: str, pictures: Path, capsys: pytest.CaptureFixture[str]
@@ -58,7 +66,7 @@ def test_a_file_of_the_kind_acts_as_it_does_here(
     webui, name = looked_into, f"{kind}{uuid.uuid4().hex[:6]}"
     with loaded(webui, "sd1") if kind in ON_ANOTHER_BASE else nullcontext():
         before = webui.draw(steps=2)
-        webui.until(webui.train(name, pictures, **{**LEARNING, **KINDS[kind]}))
+        trained_or_skipped(webui, webui.train(name, pictures, **{**LEARNING, **KINDS[kind]}))
         worn = webui.ask(f"/atelier-test-worn?name={name}")
         assert worn.status == 200, worn
         after = webui.draw(f"a red circle <lora:{name}:1>", steps=2)

@@ -133,10 +133,21 @@ def in_turn(queue: AbstractContextManager[object]) -> Iterator[None]:
     """
     with queue:
         yield
-        waiting = bool(getattr(queue, "_pending_threads", ()))
+        waiting = hasattr(queue, "_pending_threads") and is_awaited(queue)
     lock = getattr(queue, "_lock", None)
     if waiting and lock is not None:
         let_in(lock, LET_IN)
+
+
+def is_awaited(queue: object) -> bool:
+    """True when somebody waits for a queue; also when it does not tell."""
+    return bool(getattr(queue, "_pending_threads", True))
+
+
+def is_taken(queue: object) -> bool:
+    """True when somebody has a queue; also when it does not tell."""
+    locked = getattr(getattr(queue, "_lock", None), "locked", None)
+    return locked is None or bool(locked())
 
 
 def let_in(lock: Lock, seconds: float) -> None:
