@@ -130,6 +130,12 @@ class ReForgeModel(StableDiffusion):
     def __init__(self, parts: Parts, path: Path, text_dtype: torch.dtype = torch.float32) -> None:
         super().__init__(parts, path, text_dtype)
         self.is_sd1, self.is_sd2 = not self.is_sdxl, False
+        if self.is_sdxl:  # the projection lies beside the text encoder, turned about
+            holder = self.forge_objects_original.clip.cond_stage_model.clip_g
+            weight = holder.transformer.text_projection.weight
+            del holder.transformer.text_projection
+            with torch.inference_mode():
+                holder.text_projection = nn.Parameter(weight.T.contiguous(), requires_grad=False)
         objects = self.forge_objects_original
         del objects.unet.model.storage_dtype, objects.unet.model.predictor
         objects.unet.model.model_type = SimpleNamespace(name="EPS")

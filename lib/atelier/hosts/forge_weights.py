@@ -41,7 +41,18 @@ def text_modules(objects: Any, family: str) -> list[nn.Module]:
 def all_tensors(objects: Any, family: str) -> list[Tensor]:
     """Every tensor that can be lent, in a fixed order."""
     modules = [module for _, module in image_modules(objects)] + text_modules(objects, family)
-    return [parameter for module in modules for parameter in module.parameters()]
+    found = [parameter for module in modules for parameter in module.parameters()]
+    projection = projection_beside(objects, family)
+    return found if projection is None else [*found, projection]
+
+
+def projection_beside(objects: Any, family: str) -> Tensor | None:
+    """SDXL's projection of the pooled state [in, out] where it lies beside the text encoder, as in reForge."""
+    if family != "sdxl":
+        return None
+    holder = getattr(objects.clip.cond_stage_model, ENCODERS[family][1])
+    found = getattr(holder, "text_projection", None)
+    return found if isinstance(found, Tensor) and not hasattr(holder.transformer, "text_projection") else None
 
 
 def read_weights(
@@ -53,6 +64,9 @@ def read_weights(
     }
     shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
     encoders = [text_tensors(module) for module in text_modules(objects, family.name)]
+    beside = projection_beside(objects, family.name)
+    if beside is not None:
+        encoders[1][PROJECTION] = beside.detach().T
     if family.name == "sdxl":  # from its width follows that of the size conditions
         shapes["conditioner.embedders.1.model.text_projection"] = tuple(encoders[1][PROJECTION].shape)
 
