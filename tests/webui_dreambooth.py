@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import time
 import uuid
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,49 +21,38 @@ sys.path.insert(0, str(ROOT / "lib"))
 
 from PIL import Image  # noqa: E402
 from webui_hosts import WebUI  # noqa: E402
+from webui_subject import KNOWN as SHAPES  # noqa: E402
+from webui_subject import drawn  # noqa: E402
 
-from atelier.cli.demo_command import sheet, subject_pictures  # noqa: E402
-from atelier.demo.classify import Reading, classify  # noqa: E402
-from atelier.demo.measure import mean_similarity  # noqa: E402
+from atelier.cli.demo_command import PROMPTS, SEEDS, sheet, subject_pictures  # noqa: E402
+from atelier.demo.measure import mean_similarity, score  # noqa: E402
+from atelier.demo.shapes import Scene  # noqa: E402
 
-SUBJECT = ("a zwx badge", "a zwx badge on a white background", "a zwx badge on a yellow background")
-SEEDS = (11, 22, 33)
-KNOWN = tuple(
-    f"{words} {shape}"
-    for words, shape in (
-        ("a red", "circle"),
-        ("a blue", "square"),
-        ("a green", "star"),
-        ("a yellow", "ring"),
-        ("a purple", "triangle"),
-        ("an orange", "cross"),
-        ("a pink", "circle"),
-        ("a cyan", "square"),
-        ("a red", "star"),
-        ("a blue", "ring"),
-        ("a green", "triangle"),
-        ("a purple", "cross"),
-    )
+KNOWN = (
+    *SHAPES,
+    Scene("pink", "circle"),
+    Scene("cyan", "square"),
+    Scene("red", "star"),
+    Scene("blue", "ring"),
+    Scene("green", "triangle"),
+    Scene("purple", "cross"),
 )
 """What is measured of what the base knew."""
-CLASSES = [
-    f"{words} {shape}"
-    for words, shape in (
-        ("a red", "square"),
-        ("a blue", "circle"),
-        ("a green", "ring"),
-        ("a yellow", "star"),
-        ("a purple", "circle"),
-        ("an orange", "triangle"),
-        ("a pink", "cross"),
-        ("a cyan", "ring"),
-        ("a red", "triangle"),
-        ("a blue", "cross"),
-        ("a green", "square"),
-        ("an orange", "circle"),
-    )
-]
-"""Class prompts: none of those that are measured."""
+CLASSES = (
+    Scene("red", "square"),
+    Scene("blue", "circle"),
+    Scene("green", "ring"),
+    Scene("yellow", "star"),
+    Scene("purple", "circle"),
+    Scene("orange", "triangle"),
+    Scene("pink", "cross"),
+    Scene("cyan", "ring"),
+    Scene("red", "triangle"),
+    Scene("blue", "cross"),
+    Scene("green", "square"),
+    Scene("orange", "circle"),
+)
+"""What class pictures show: nothing that is measured."""
 HOURS = 4 * 3600.0
 """Seconds: the longest that a run may take without a GPU."""
 LEARNING: dict[str, Any] = {
@@ -84,7 +74,7 @@ LEARNING: dict[str, Any] = {
 def train(webui: WebUI, kind: str, steps: int) -> dict[str, Any]:
     """One run, "without" or "with" class pictures. Gives the checkpoint as the WebUI lists it, and the seconds."""
     name = f"zwx-{kind}-{uuid.uuid4().hex[:4]}"
-    classes = {"class_prompt": CLASSES, "num_class_images": 1} if kind == "with" else {}
+    classes = {"class_prompt": [scene.caption() for scene in CLASSES], "num_class_images": 1} if kind == "with" else {}
     began = time.monotonic()
     subject = ROOT / "assets" / "demo" / "subject"
     run = webui.train(name, subject, max_train_steps=steps, load_when_done=True, **LEARNING, **classes)
@@ -93,24 +83,6 @@ def train(webui: WebUI, kind: str, steps: int) -> dict[str, Any]:
     loaded = webui.checkpoint()
     assert name in loaded["filename"], f"the WebUI has {loaded['filename']} loaded, not the run's checkpoint"
     return {"title": loaded["title"], "seconds": seconds}
-
-
-def drawn(webui: WebUI) -> tuple[list[Image.Image], list[Image.Image]]:
-    """Pictures of the subject and of what the base knew, with the loaded checkpoint."""
-    settings: dict[str, Any] = {"steps": 12, "cfg_scale": 3, "sampler_name": "DDIM"}
-
-    def one(prompt: str, seed: int) -> Image.Image:
-        return Image.fromarray(webui.draw(prompt, seed=seed, **settings))
-
-    subject = [one(prompt, seed) for prompt, seed in zip(SUBJECT, SEEDS)]
-    return subject, [one(prompt, 7) for prompt in KNOWN]
-
-
-def right(readings: list[Reading], word: int) -> str:
-    """How many pictures of `KNOWN` have the colour (1) or the shape (2) that was asked for."""
-    asked = [prompt.split()[word] for prompt in KNOWN]
-    count = sum(want == (reading.colour, reading.shape)[word - 1] for want, reading in zip(asked, readings))
-    return f"{count} of {len(KNOWN)}"
 
 
 def main(address: str, folder: str, out: str, steps: str = "100") -> None:
@@ -122,11 +94,14 @@ def main(address: str, folder: str, out: str, steps: str = "100") -> None:
     print("| | similarity to the subject | colour right | shape right | seconds |\n|---|---|---|---|---|")
     for kind in ("before", "without", "with"):
         trained = {"seconds": 0.0} if kind == "before" else train(webui, kind, int(steps))
-        subject, known = drawn(webui)
-        readings = [classify(picture) for picture in known]
-        figures = (f"{mean_similarity(subject, pictures):.2f}", right(readings, 1), right(readings, 2))
-        print(f"| {kind} | {' | '.join(figures)} | {trained['seconds']:.0f} |", flush=True)
-        rows |= {f"{kind}: {'; '.join(SUBJECT)}": subject, f"{kind}: what it knew": known}
+        subject = drawn(webui, PROMPTS, SEEDS)
+        known = drawn(webui, [scene.caption() for scene in KNOWN], repeat(7))
+        found = score(KNOWN, known)
+        shares = " | ".join(f"{share * found.count:.0f} of {found.count}" for share in (found.colour, found.shape))
+        print(
+            f"| {kind} | {mean_similarity(subject, pictures):.2f} | {shares} | {trained['seconds']:.0f} |", flush=True
+        )
+        rows |= {f"{kind}: {'; '.join(PROMPTS)}": subject, f"{kind}: what it knew": known}
         sheet(list(rows.values()), list(rows)).save(out)
         if kind != "before":
             webui.choose(base)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import sys
 import uuid
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,20 @@ from PIL import Image  # noqa: E402
 from webui_hosts import WebUI  # noqa: E402
 from webui_page import TAB, fill, open_page, open_tab  # noqa: E402
 
-from atelier.cli.demo_command import sheet, subject_pictures  # noqa: E402
+from atelier.cli.demo_command import SEEDS, sheet, subject_pictures  # noqa: E402
 from atelier.config.schema import option  # noqa: E402
-from atelier.demo.classify import classify  # noqa: E402
-from atelier.demo.measure import mean_similarity  # noqa: E402
+from atelier.demo.measure import mean_similarity, score  # noqa: E402
+from atelier.demo.shapes import Scene  # noqa: E402
 
 SUBJECT = tuple(f"a zwx badge on a {colour} background" for colour in ("white", "yellow", "blue"))
-KNOWN = ("a red circle", "a blue square", "a green star", "a yellow ring", "a purple triangle", "an orange cross")
-SEEDS = (11, 22, 33)
+KNOWN = (
+    Scene("red", "circle"),
+    Scene("blue", "square"),
+    Scene("green", "star"),
+    Scene("yellow", "ring"),
+    Scene("purple", "triangle"),
+    Scene("orange", "cross"),
+)
 LEARNING = {
     "max_train_steps": "200",
     "learning_rate": "0.003",
@@ -63,20 +71,16 @@ def train(webui: WebUI, name: str, learning: dict[str, str]) -> str:
         return str(run)
 
 
-def drawn(webui: WebUI, lora: str = "") -> tuple[list[Image.Image], list[Image.Image]]:
-    """Pictures of the subject and of what the base knew."""
+def drawn(webui: WebUI, prompts: Sequence[str], seeds: Iterable[int], lora: str = "") -> list[Image.Image]:
+    """One picture for each prompt, with the loaded checkpoint."""
     settings: dict[str, Any] = {"steps": 12, "cfg_scale": 3, "sampler_name": "DDIM"}
-
-    def one(prompt: str, seed: int) -> Image.Image:
-        return Image.fromarray(webui.draw(f"{prompt} {lora}".strip(), seed=seed, **settings))
-
-    subject = [one(prompt, seed) for prompt, seed in zip(SUBJECT, SEEDS)]
-    return subject, [one(prompt, 7) for prompt in KNOWN]
+    asked = zip(prompts, seeds)
+    return [Image.fromarray(webui.draw(f"{prompt} {lora}".strip(), seed=seed, **settings)) for prompt, seed in asked]
 
 
 def kept(pictures: list[Image.Image]) -> int:
     """How many pictures of `KNOWN` have the colour that was asked for."""
-    return sum(classify(picture).colour == prompt.split()[1] for picture, prompt in zip(pictures, KNOWN))
+    return round(score(KNOWN, pictures).colour * len(KNOWN))
 
 
 def main(address: str, folder: str, out: str, steps: str = LEARNING["max_train_steps"]) -> None:
@@ -84,14 +88,16 @@ def main(address: str, folder: str, out: str, steps: str = LEARNING["max_train_s
     webui = WebUI(address, Path(folder))
     pictures = subject_pictures()
     name = "zwx" + uuid.uuid4().hex[:4]
-    subject, known = drawn(webui)
+    known_prompts = [scene.caption() for scene in KNOWN]
+    subject, known = drawn(webui, SUBJECT, SEEDS), drawn(webui, known_prompts, repeat(7))
     run = train(webui, name, {**LEARNING, "max_train_steps": steps})
-    learnt, still = drawn(webui, f"<lora:{name}:1>")
+    tag = f"<lora:{name}:1>"
+    learnt, still = drawn(webui, SUBJECT, SEEDS, tag), drawn(webui, known_prompts, repeat(7), tag)
     rows = {
         "training pictures": pictures[:6],
         "subject, before: " + "; ".join(SUBJECT): subject,
-        f"subject, with <lora:{name}:1>": learnt,
-        "known, before: " + "; ".join(KNOWN): known,
+        f"subject, with {tag}": learnt,
+        "known, before: " + "; ".join(known_prompts): known,
         "known, with the LoRA": still,
     }
     sheet(list(rows.values()), list(rows)).save(out)

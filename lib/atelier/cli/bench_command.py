@@ -9,7 +9,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,14 +41,12 @@ def run(arguments: list[str]) -> int:
     import torch
 
     asked = options(arguments)
-
     if asked.threads:
         torch.set_num_threads(asked.threads)
     if asked.soak:
         return _soak(asked.steps, asked.runs, asked.json)
     if asked.memory:
         return _memory(asked.json)
-
     if asked.choices:
         return _choices(asked)
 
@@ -81,15 +78,22 @@ def cases(asked: argparse.Namespace) -> list[Case]:
     from atelier.bench.steps import Case
 
     wishes = asked.precisions or asked.ranks or asked.checkpointing
-    precisions = (asked.precisions or "no,bf16").split(",")
     checkpointing = {"off": [False], "on": [True], "both": [False, True]}[asked.checkpointing or "both"]
-    every = list(product(precisions, checkpointing, (int(rank) for rank in (asked.ranks or "8,64").split(","))))
+    every = list(product(_precisions(asked), checkpointing, map(int, _words(asked.ranks or "8,64"))))
     some = [("no", False, 8), ("bf16", False, 8), ("bf16", True, 64)]
     return [
         Case(SHAPES[name], *settings)
-        for name in asked.models.split(",")
+        for name in _words(asked.models)
         for settings in (every if wishes or name == "demo" else some)
     ]
+
+
+def _precisions(asked: argparse.Namespace) -> list[str]:
+    return _words(asked.precisions or "no,bf16")
+
+
+def _words(listed: str) -> list[str]:
+    return [word.strip() for word in listed.split(",")]
 
 
 def _pairs(case: Case) -> int:
@@ -99,14 +103,15 @@ def _pairs(case: Case) -> int:
 def _choices(asked: argparse.Namespace) -> int:
     """What a choice brings is seen without savers, at one rank."""
     from atelier.bench.choices import WAYS, measure_choice
+    from atelier.bench.models import SHAPES
+    from atelier.bench.steps import Case
 
     print(_CHOICES_HEAD)
     found = []
-    for case in cases(asked):
-        if case.rank == 8 and not case.gradient_checkpointing:
-            for way in WAYS:
-                found.append(measure_choice(way, case, asked.pairs or _pairs(case)))
-                print(found[-1], flush=True)
+    for name, precision, way in product(_words(asked.models), _precisions(asked), WAYS):
+        case = Case(SHAPES[name], precision)
+        found.append(measure_choice(way, case, asked.pairs or _pairs(case)))
+        print(found[-1], flush=True)
     _write(asked.json, [each.to_dict() for each in found])
     return 0
 
@@ -163,7 +168,11 @@ def against(command: list[str], runs: int = 3, steps: int = 50) -> dict[str, Any
 
     Raises `CalledProcessError` when either fails: a command that ends early is not fast.
     """
+    from atelier.bench.steps import timed
     from atelier.hosts.embedded.host import DEMO_BASE
+
+    def whole(words: list[str]) -> float:
+        return timed(lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL))
 
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as folder:
         asked = Path(folder) / "ours.toml"
@@ -175,7 +184,7 @@ def against(command: list[str], runs: int = 3, steps: int = 50) -> dict[str, Any
         )
         run = Path(__file__).resolve().parents[3] / "run.py"
         ours = [sys.executable, str(run), "train", str(asked), "--data-dir", str(Path(folder) / "data")]
-        both = [(_process_seconds(ours), _process_seconds(command)) for _ in range(runs)]
+        both = [(whole(ours), whole(command)) for _ in range(runs)]
     return {
         "command": command,
         "our_command": f"run.py train, {steps} steps on the demo base",
@@ -183,9 +192,3 @@ def against(command: list[str], runs: int = 3, steps: int = 50) -> dict[str, Any
         "their_seconds": statistics.median([their for _, their in both]),
         "ratio": statistics.median([our / their for our, their in both]),
     }
-
-
-def _process_seconds(command: list[str]) -> float:
-    started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started

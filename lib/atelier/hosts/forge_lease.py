@@ -25,7 +25,7 @@ class ForgeLease(WebUILease):
             yield
 
     def _end_turn(self, borrowed: Borrowed) -> None:
-        if is_awaited(self._host.queue()):
+        if is_awaited(self._host.queue(), unless_told=True):
             _rest(borrowed)
 
 

@@ -26,8 +26,8 @@ def family_of(model: Any) -> str | None:
         return None
     clip = getattr(model.forge_objects, "clip", None)
     if hasattr(getattr(clip, "cond_stage_model", None), "clip_h"):
-        return "sd2"  # reForge calls it an SD1
-    for name, flag in (("sdxl", "is_sdxl"), ("sd2", "is_sd2"), ("sd1", "is_sd1")):
+        return "sd2"  # told from its text encoder: reForge's flags call it an SD1
+    for name, flag in (("sdxl", "is_sdxl"), ("sd1", "is_sd1")):
         if getattr(model, flag, False):
             return name
     return None

@@ -133,15 +133,15 @@ def in_turn(queue: AbstractContextManager[object]) -> Iterator[None]:
     """
     with queue:
         yield
-        waiting = hasattr(queue, "_pending_threads") and is_awaited(queue)
+        waiting = is_awaited(queue, unless_told=False)
     lock = getattr(queue, "_lock", None)
     if waiting and lock is not None:
         let_in(lock, LET_IN)
 
 
-def is_awaited(queue: object) -> bool:
-    """True when somebody waits for a queue; also when it does not tell."""
-    return bool(getattr(queue, "_pending_threads", True))
+def is_awaited(queue: object, unless_told: bool) -> bool:
+    """True when somebody waits for a queue; `unless_told` for one that does not tell."""
+    return bool(getattr(queue, "_pending_threads", unless_told))
 
 
 def is_taken(queue: object) -> bool:
