@@ -69,6 +69,8 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 
 def model_is_loaded(webui: WebUI, **headers: str) -> None:
+    if webui.kind.loads_when_drawing:
+        webui.draw(steps=1)
     wait(lambda: webui.ask("/atelier/v1/model", **headers).get("loaded"), "the model")
 
 
