@@ -50,3 +50,13 @@ def test_both_parts_decide(
     monkeypatch.setattr(sys, "argv", ["run.py", "test"])
     assert starter.main() == status
     assert [command[0] for command in started] == ["test", "a1111"]
+
+
+def test_the_whole_runs_in_processes_and_one_file_does_not() -> None:
+    from atelier.cli.test_command import MOST_PROCESSES, ROOT, words
+
+    whole = words(["-x"])
+    assert whole[:1] == ["-n"] and 1 <= int(whole[1]) <= MOST_PROCESSES and str(ROOT / "tests") in whole
+    assert words(["tests/test_run.py", "tests/test_style.py"])[0] == "-n"
+    for given in (["tests/test_run.py"], ["-n", "1"], ["--webui=http://127.0.0.1:7860"]):
+        assert "--dist" not in words(given)
