@@ -223,6 +223,9 @@ class Gpu:
     def get_torch_device(self) -> torch.device:
         return torch.device("cuda", 0)
 
+    def soft_empty_cache(self) -> None:
+        self.emptied = True
+
     def load_models_gpu(self, patchers: list[Any], hard_memory_preservation: int) -> None:
         self.asked.append((patchers, hard_memory_preservation))
         self.current_loaded_models = [Loaded(patcher) for patcher in patchers]
@@ -253,3 +256,24 @@ def test_on_a_gpu_the_model_is_asked_for_whole_with_room_beside_it(
     patchers, room = gpu.asked[0]
     assert patchers[0] is model.forge_objects.unet and len(patchers) == 3 and room == 5 * 1024**3
     assert gpu.current_loaded_models[0].done == ["unloaded", "loaded whole"]
+
+
+def test_the_unet_rests_where_forge_keeps_it_while_it_does_not_draw(
+    forge: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    model = forge.load()
+    model.forge_objects.vae.patcher = SimpleNamespace(model=torch.nn.Module())
+    host, gpu = ForgeHost(), Gpu()
+    monkeypatch.setattr(host, "_manager", lambda: gpu)
+    model.forge_objects.unet.offload_device = torch.device("cuda")
+    assert not host.can_rest_unet  # all models stay on the GPU: there is no other place for it
+    model.forge_objects.unet.offload_device = torch.device("cpu")
+    assert host.can_rest_unet
+    host.bring()
+    unet = gpu.current_loaded_models[0]
+    unet.done.clear()
+    next(unet.model.patcher.model.modules()).prev_parameters_manual_cast = False
+    host.bring_without_unet()
+    assert unet.done == ["unloaded"] and gpu.emptied
+    patchers, _ = gpu.asked[-1]
+    assert len(patchers) == 2 and model.forge_objects.unet not in patchers

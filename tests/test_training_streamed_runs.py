@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,9 @@ from training_fakes import (
 from atelier.config.schema import Settings
 from atelier.hosts.contract import SampleRequest
 from atelier.hosts.embedded.host import EmbeddedHost
+from atelier.hosts.webui.borrowed import Borrowed, modules_of
+from atelier.hosts.webui.lease import WebUILease
+from atelier.models.build import Weights
 from atelier.training.memory_plan import make_memory_plan
 from atelier.training.memory_prediction import Prediction, predict
 from atelier.training.memory_request import Request, released, request_for
@@ -68,6 +72,59 @@ class Elsewhere(TinyHost):
         return True
 
 
+class Lent(Elsewhere):
+    """The same, lent as WebUIs lend their base: with views of the lease's own, pointed anew when something moved."""
+
+    def lease(self, parts: frozenset[str]) -> Any:
+        return WebUILease(_Desk(self), parts)
+
+
+class _Desk:
+    """What a lease asks of a WebUI. Its picture between two turns has the UNet fetched."""
+
+    def __init__(self, host: Lent) -> None:
+        self._host = host
+        self.can_rest_unet = host.can_rest_unet
+        self.queue = lambda: host.queue
+        self.loaded_model = host.loaded_model
+        self.clean = lambda: None
+        self.bring: Callable[[], object] = host.bring_unet
+        self.give_back = host.bring_unet
+        self.bring_without_unet = host.send_unet_to_rest
+
+    def borrow(self, parts: frozenset[str]) -> Borrowed:
+        lent = self._host.parts
+
+        def read() -> Weights:
+            modules = modules_of(lent)
+            tensors = {
+                name: {key: p.data for key, p in module.named_parameters(remove_duplicate=False)}
+                for name, module in modules.items()
+            }
+            configs = {
+                name: dict(module.config) if isinstance(module.config, dict) else module.config.to_dict()
+                for name, module in modules.items()
+            }
+            return Weights(tensors, configs)
+
+        return Borrowed(
+            lent.family, read, lambda: list(lent.parameters()), lent.tokenizers, lent.prediction_type,
+            lent.zero_terminal_snr,
+        )  # fmt: skip
+
+
+class Small(Lent):
+    """Its device cannot hold the whole base."""
+
+    def lease(self, parts: frozenset[str]) -> Any:
+        def bring() -> None:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+        desk = _Desk(self)
+        desk.bring = bring
+        return WebUILease(desk, parts)
+
+
 def streamed_record(folder: Path, fp8: bool) -> MemoryRecord:
     """Of a run that was planned with streaming."""
     record = MemoryRecord(folder)
@@ -75,18 +132,20 @@ def streamed_record(folder: Path, fp8: bool) -> MemoryRecord:
     return record
 
 
-def test_a_streamed_run_has_the_same_bits(pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [Elsewhere, Lent])
+def test_a_streamed_run_has_the_same_bits(kind: type[Elsewhere], pictures: Path, tmp_path: Path) -> None:
     plain = run(tiny_job(pictures), tmp_path / "plain")
-    host = Elsewhere(tmp_path / "streamed")
+    host = kind(tmp_path / "streamed")
     done = run(tiny_job(pictures), tmp_path / "streamed", host=host, record=streamed_record(tmp_path / "record", False))
     assert done.record.values == plain.record.values
     assert_same(done.tensors, plain.tensors)
     assert host.moves == ["rest", "back"]
 
 
-def test_the_host_draws_between_streamed_steps(pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [Elsewhere, Lent])
+def test_the_host_draws_between_streamed_steps(kind: type[Elsewhere], pictures: Path, tmp_path: Path) -> None:
     plain = run(tiny_job(pictures), tmp_path / "plain")
-    host = Elsewhere(tmp_path / "streamed")
+    host = kind(tmp_path / "streamed")
     request = SampleRequest("zwx", width=64, height=64, steps=1, seed=1, sampler="DDIM")
     wanted = host.sample(request)
 
@@ -99,6 +158,22 @@ def test_the_host_draws_between_streamed_steps(pictures: Path, tmp_path: Path) -
     done = run(tiny_job(pictures), tmp_path / "streamed", draw, host, record)
     assert_same(done.tensors, plain.tensors)
     assert host.moves == ["rest", "back", "rest", "back"]
+
+
+def test_a_device_too_small_for_the_base_streams_from_the_start(pictures: Path, tmp_path: Path) -> None:
+    plain = run(tiny_job(pictures), tmp_path / "plain")
+    done = run(tiny_job(pictures), tmp_path / "streamed", host=Small(tmp_path / "streamed"))
+    assert_same(done.tensors, plain.tensors)
+    assert done.record.told("the UNet now rests in the processor's memory")
+
+
+def test_a_run_is_no_longer_streamed_where_the_unet_cannot_rest(pictures: Path, tmp_path: Path) -> None:
+    host = Lent(tmp_path / "streamed")
+    host.can_rest_unet = False
+    plain = run(tiny_job(pictures), tmp_path / "plain")
+    done = run(tiny_job(pictures), tmp_path / "streamed", host=host, record=streamed_record(tmp_path / "record", False))
+    assert_same(done.tensors, plain.tensors)
+    assert host.moves == []
 
 
 @pytest.mark.skipif(FP8 is None, reason="this torch has no float8")
@@ -171,8 +246,9 @@ def test_a_lease_follows_the_unet_to_rest_and_back(tmp_path: Path) -> None:
     host = Elsewhere(tmp_path)
     with WatchedLease(host, frozenset(("unet",))) as parts:
         lease = host.leases[-1]
+        lease.rest_unet()
         with lease.turn():
-            lease.rest_unet()
+            pass
         ours = next(parts.unet.parameters())
         assert ours.data_ptr() == next(host.parts.unet.parameters()).data_ptr()
         host.bring_unet()

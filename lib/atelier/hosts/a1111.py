@@ -61,6 +61,8 @@ class A1111Host:
 
     def loaded_model(self) -> ModelInfo | None:
         """The model loaded now, or None. Never loads one."""
+        from modules import devices
+
         model = self._model()
         checkpoint = getattr(model, "sd_checkpoint_info", None)
         if model is None or checkpoint is None:
@@ -76,7 +78,7 @@ class A1111Host:
             identity=f"{path}:{path.stat().st_mtime_ns if path.exists() else 0}:{model.sd_model_hash}",
             prediction_type=VELOCITY if v_prediction else EPSILON,
             dtype=str(parameter.dtype).removeprefix("torch."),
-            device=str(parameter.device),
+            device=str(devices.device if getattr(model, "lowvram", False) else parameter.device),
             refusal=refusal_of(model),
         )
 
@@ -125,16 +127,29 @@ class A1111Host:
             bool(getattr(model, "ztsnr", False)),
         )
 
+    @property
+    def can_rest_unet(self) -> bool:
+        """With medvram and lowvram the WebUI fetches its UNet from the processor whenever it draws."""
+        return bool(getattr(self._model(), "lowvram", False))
+
     def bring(self) -> None:
         """medvram and lowvram keep parts on the processor: the whole model goes to the device for the turn."""
+        if self.can_rest_unet:
+            self._bring(unet=True)
+
+    def bring_without_unet(self) -> None:
+        """As `bring`, but the UNet rests on the processor. Called inside the queue."""
+        self._bring(unet=False)
+
+    def _bring(self, unet: bool) -> None:
         from modules import devices, lowvram
 
         model = self._model()
-        if getattr(model, "lowvram", False):
-            lowvram.send_everything_to_cpu()
-            for module in (model.model, model.first_stage_model, text_module(model)):
-                module.to(devices.device)
-            self._moved = True
+        lowvram.send_everything_to_cpu()
+        self._moved = True
+        model.model.to(devices.device if unet else devices.cpu)
+        for module in (model.first_stage_model, text_module(model)):
+            module.to(devices.device)
 
     def give_back(self) -> None:
         """Undoes `bring`: everything goes to the processor, from where the WebUI's hooks fetch it."""

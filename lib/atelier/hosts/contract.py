@@ -81,7 +81,8 @@ class Memory(Protocol):
 class Lease(AbstractContextManager[Any], Protocol):
     """The loan of the base. Entering gives a `models.family.Parts`; leaving gives everything back.
 
-    `turn` is entered around every use of the parts.
+    `turn` is entered around every use of the parts. Leases of hosts that can keep their UNet in the processor's memory
+    have `can_rest_unet`, and `rest_unet()`, before entering or later: from the next turn on it rests there.
     """
 
     def turn(self) -> AbstractContextManager[None]:
@@ -152,6 +153,11 @@ def before_end(host: Host, end: Callable[[float], None]) -> None:
     tell = getattr(host, "before_end", None)
     if tell is not None:
         tell(end)
+
+
+def can_rest_unet(lender: Host | Lease) -> bool:
+    """True when the host's UNet can rest in the processor's memory while its model is lent."""
+    return bool(getattr(lender, "can_rest_unet", False))
 
 
 def remarks(host: Host) -> list[str]:

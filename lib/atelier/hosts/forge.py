@@ -120,6 +120,27 @@ class ForgeHost(A1111Host):
         with torch.inference_mode():
             self._load(patchers)
 
+    @property
+    def can_rest_unet(self) -> bool:
+        """Forge loads its UNet whenever it draws; told to keep all models on the GPU, it has no other place for it."""
+        model = self._model()
+        if model is None:
+            return False
+        return bool(torch.device(model.forge_objects.unet.offload_device).type == "cpu" != self.device().type)
+
+    def bring_without_unet(self) -> None:
+        """Has Forge put the UNet into the processor's memory, and the rest on the GPU. Called inside the queue."""
+        objects = self._model().forge_objects
+        manager = self._manager()
+        with torch.inference_mode():
+            loaded = [one for one in manager.current_loaded_models if one.model.is_clone(objects.unet)]
+            for one in loaded:
+                manager.current_loaded_models.remove(one)
+                one.model_unload()
+            if loaded:
+                manager.soft_empty_cache()
+            self._load([objects.clip.patcher, objects.vae.patcher])
+
     def _load(self, patchers: list[Any]) -> None:
         manager = self._manager()
         manager.load_models_gpu(patchers, hard_memory_preservation=self._room)

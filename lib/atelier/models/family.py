@@ -26,10 +26,13 @@ class Parts:
     prediction_type: str = "epsilon"
     """"epsilon" or "v_prediction"."""
     zero_terminal_snr: bool = False
+    computes_on: torch.device | None = None
+    """Where the UNet computes, if it rests elsewhere."""
 
     @property
     def device(self) -> torch.device:
-        return next(self.unet.parameters()).device
+        """Where the UNet computes."""
+        return self.computes_on or next(self.unet.parameters()).device
 
     @property
     def modules(self) -> list[nn.Module]:

@@ -135,7 +135,7 @@ class _Step:
         weights = live.now
         fused = self._fused()
         gradients = max(p.numel() * p.element_size() for p in parameters) if fused else trained
-        Plan("no", request.gradient_checkpointing).apply(parts)
+        Plan("no", request.gradient_checkpointing).apply(parts, torch.device("cpu"))
         held = base  # by the host, before it keeps its UNet elsewhere
         if request.streamed:
             rest = bytes_of(parts.unet.parameters()) - (trained if request.whole_model else 0)

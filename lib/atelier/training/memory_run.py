@@ -13,7 +13,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from atelier.config.job import JobConfig
-from atelier.hosts.contract import Host, Lease
+from atelier.hosts.contract import Host, Lease, can_rest_unet
 from atelier.models.family import Parts
 from atelier.models.size import bytes_of, numbers_of
 from atelier.models.view import build_empty
@@ -45,10 +45,11 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
         return
     savers.planned = True
     savers.gradient_checkpointing |= context.job.settings.gradient_checkpointing
-    request = replace(_request_of_parts(context, parts), can_stream=hasattr(lease, "rest_unet"))
+    request = replace(_request_of_parts(context, parts), can_stream=can_rest_unet(lease))
     savers.can_rest, savers.can_stream, savers.fp8 = can_rest(request), can_stream(request), request.fp8
     savers.largest_batch = largest_cut(request)
     if savers.recall(context.record.folder):
+        savers.streamed &= can_rest_unet(lease)  # the WebUI may have been started with other flags since
         return
     try:
         plan = _plan_on(context.host, lease, parts, request, fresh and process_count() == 1)
@@ -83,7 +84,7 @@ def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -
     configs = configs_of_file(info.family, info.path)
     device = torch.device(info.device)
     request = _request(job, info.family, configs, largest(sizes), device, info.dtype, info.dtype)
-    request = replace(request, can_stream=bool(getattr(host, "can_rest_unet", False)))
+    request = replace(request, can_stream=can_rest_unet(host))
     plan = make_memory_plan(request, host.memory.free(), remembering(host.folders.cache))
     return plan.sentences()
 

@@ -40,14 +40,12 @@ class Plan:
         """What matrix products run in, None for float32."""
         return autocast_dtype(self.precision)
 
-    def apply(self, parts: Parts, lease: Any = None) -> None:
+    def apply(self, parts: Parts, device: torch.device) -> None:
         """Sets the borrowed modules up. They are views of our own: the host's modules are not touched.
 
-        Called inside a turn. `lease` brings the host's UNet to rest where blocks are streamed.
+        Called inside a turn, in which a UNet that is streamed to `device` rests.
         """
-        if self.streamed and hasattr(lease, "rest_unet"):
-            device = parts.device
-            lease.rest_unet()
+        if self.streamed:
             Streamed(parts.unet, device, self.fp8).begin()
         if not self.gradient_checkpointing:
             return

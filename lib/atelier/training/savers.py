@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 FILE = "savers.json"
 """In the folder of a run's record."""
 
@@ -77,12 +75,3 @@ class Savers:
 
 
 _KEPT = ("text_and_vae_off", "gradient_checkpointing", "pieces", "optimizer", "streamed", "fp8")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for the ways in which torch says that a device's memory is full."""
-    kinds: tuple[type[BaseException], ...] = (torch.cuda.OutOfMemoryError, MemoryError)
-    if isinstance(error, kinds):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from atelier.config.errors import AtelierError
 from atelier.data.batch import Batch
-from atelier.hosts.contract import BaseGone, Lease
+from atelier.hosts.contract import BaseGone, Lease, can_rest_unet
 from atelier.models.family import Parts, SizeConditions, TextStates
 from atelier.training.checkpoint_outputs import outputs_for
 from atelier.training.context import RunContext, loss_options, noise_options
@@ -119,9 +119,13 @@ class Session:
         if context.whole_model:
             lease = OwnedLease(context.host, lease, torch.bfloat16 if settings.full_bf16 else torch.float32)
         self.lease = lease
+        if context.savers.streamed and can_rest_unet(lease):
+            lease.rest_unet()  # type: ignore[attr-defined]
         self.parts: Parts = stack.enter_context(lease)
         self.device = self.parts.device
         plan_memory(context, self.parts, lease, fresh=state is None)
+        if context.savers.streamed and can_rest_unet(lease):
+            lease.rest_unet()  # type: ignore[attr-defined]
         self.plan = make_plan(settings, self.parts, context.savers)
         self.accelerator = stack.enter_context(borrowed_accelerator(self.device, self.plan.precision))
         # Asked once: when the session ends, the accelerator's global state is another's again.
@@ -133,7 +137,7 @@ class Session:
             self.network = new_trainee(context, self.parts)
             self.network.to(device=self.device, dtype=torch.bfloat16 if settings.full_bf16 else None).train()
             stack.enter_context(self.network.attached())
-            self.plan.apply(self.parts, lease)
+            self.plan.apply(self.parts, self.device)
             with self.plan.awake(self.device, self.parts.vae, *self.parts.text_encoders):
                 pass  # from here on they rest where the plan says so
         self.stepper = Stepper(context, self.network, self.plan, self.accelerator)

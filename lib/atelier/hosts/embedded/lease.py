@@ -32,7 +32,10 @@ class EmbeddedLease(AbstractContextManager[Parts]):
         self._source: LoadedModel | None = None
         self._lent: list[dict[str, torch.Tensor]] = []
         """The views' own tensors, by module and name."""
-        self._rests = False
+        self.unet_rests = False
+        """It is in the processor's memory during turns."""
+
+    can_rest_unet = True
 
     def __enter__(self) -> Parts:
         with self._host.queue:
@@ -56,7 +59,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
             self._views = None
             self._lent = []
             self._source = None
-            if self._rests:
+            if self.unet_rests:
                 self._host.bring_unet()
 
     @contextmanager
@@ -71,23 +74,17 @@ class EmbeddedLease(AbstractContextManager[Parts]):
                     f"The model in training is not loaded any more: the page now has "
                     f"{model.title if model else 'none'}. Training goes on when it is chosen again."
                 )
-            if self._rests:
-                self.rest_unet()
-            elif model is not self._source:
+            moved = self.unet_rests and self._host.send_unet_to_rest()
+            if moved or model is not self._source:
                 self._point_at(model)
             yield
 
     def rest_unet(self) -> None:
-        """Keeps the host's UNet, and the view over it, in the processor's memory during turns, from now on.
+        """Keeps the host's UNet, and the view over it, in the processor's memory during turns, from the next one on.
 
-        Called inside a turn. The host brings it back when it draws, and when the lease ends.
+        The host brings it back when it draws, and when the lease ends.
         """
-        model = self._host.current
-        if model is None:
-            return
-        self._rests = True
-        if self._host.send_unet_to_rest() or model is not self._source:
-            self._point_at(model)
+        self.unet_rests = True
 
     def let_go(self) -> None:
         """Empties the views. Called by the host, inside its queue, before it loads another checkpoint."""

@@ -33,6 +33,11 @@ class Borrowed:
         self.parts: Parts = parts_from_weights(
             family, read_weights(), tokenizers, prediction_type, zero_terminal_snr
         )
+        # Kept, as whoever computes with a module may put other parameters in its place for a while.
+        self._views = {
+            part: dict(module.named_parameters(remove_duplicate=False))
+            for part, module in modules_of(self.parts).items()
+        }
 
     def follow(self) -> bool:
         """Points the views at the host's tensors again if any has moved. True when one had."""
@@ -45,8 +50,8 @@ class Borrowed:
 
     def let_go(self) -> None:
         """Empties the views, so that they keep no memory of the host alive."""
-        for module in modules_of(self.parts).values():
-            for parameter in module.parameters():
+        for views in self._views.values():
+            for parameter in views.values():
                 parameter.data = torch.empty(0, dtype=parameter.dtype, device=parameter.device)
 
     def rest(self) -> None:
@@ -62,7 +67,7 @@ class Borrowed:
 
         for part, module in modules_of(self.parts).items():
             given: Mapping[str, Tensor] = names_of_module(module, weights.tensors[part])
-            for name, parameter in module.named_parameters(remove_duplicate=False):
+            for name, parameter in self._views[part].items():
                 parameter.data = alias(given[name])
             device = next(module.parameters()).device
             for buffer in module.buffers():

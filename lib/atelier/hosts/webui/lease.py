@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from atelier.config.errors import AtelierError
-from atelier.hosts.contract import BaseGone, ModelInfo
+from atelier.hosts.contract import BaseGone, ModelInfo, can_rest_unet
 
 if TYPE_CHECKING:
     from atelier.hosts.webui.borrowed import Borrowed
@@ -25,7 +25,10 @@ PLAIN = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class Base(Protocol):
-    """What a lease asks of its host. All but `loaded_model` are called inside the host's queue."""
+    """What a lease asks of its host. All but `loaded_model` are called inside the host's queue.
+
+    Hosts that have their UNet fetched whenever they draw offer `can_rest_unet` and `bring_without_unet()`.
+    """
 
     def queue(self) -> AbstractContextManager[object]: ...
 
@@ -52,6 +55,17 @@ class WebUILease(AbstractContextManager["Parts"]):
         self._borrowed: Borrowed | None = None
         self._identity = ""
         self._on_exit = on_exit
+        self.unet_rests = False
+        """It is in the processor's memory during turns; what computes with it fetches it."""
+
+    @property
+    def can_rest_unet(self) -> bool:
+        """True when the host can keep its UNet in the processor's memory."""
+        return can_rest_unet(self._host)  # type: ignore[arg-type]
+
+    def rest_unet(self) -> None:
+        """Keeps the UNet in the processor's memory: from the start, or from the next turn on."""
+        self.unet_rests = True
 
     def __enter__(self) -> Parts:
         with in_turn(self._host.queue()):
@@ -61,15 +75,18 @@ class WebUILease(AbstractContextManager["Parts"]):
             if info.refusal:
                 raise AtelierError(info.refusal)
             self._identity = info.identity
-            self._host.bring()
             try:
+                self._bring()
                 self._host.clean()
                 with torch.inference_mode(False):
                     self._borrowed = self._host.borrow(self._wanted)
             except BaseException:
                 self._host.give_back()
                 raise
-            return self._borrowed.parts
+            parts = self._borrowed.parts
+            if self.unet_rests and parts.vae is not None:
+                parts.computes_on = next(parts.vae.parameters()).device
+            return parts
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -94,7 +111,7 @@ class WebUILease(AbstractContextManager["Parts"]):
             raise AtelierError("The loan of the model has ended.")
         with in_turn(self._host.queue()):
             self._check()
-            self._host.bring()
+            self._bring()
             self._host.clean()
             borrowed.follow()
             with torch.inference_mode(False), torch.enable_grad():
@@ -107,6 +124,12 @@ class WebUILease(AbstractContextManager["Parts"]):
                 except RuntimeError as error:
                     self._check(error)
                     raise
+
+    def _bring(self) -> None:
+        if self.unet_rests:
+            self._host.bring_without_unet()  # type: ignore[attr-defined]
+        else:
+            self._host.bring()
 
     def _end_turn(self, borrowed: Borrowed) -> None:
         """For hosts that have something back before others may use the base. Called inside the queue."""
