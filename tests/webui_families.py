@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,25 +138,37 @@ def prediction_yaml(base: str) -> str:
 @contextmanager
 def loaded(webui: WebUI, base: str) -> Iterator[str]:
     """The WebUI has a random checkpoint of this base loaded, whose title this gives; afterwards its own again."""
-    known = webui.kind.name != "a1111"
     before = webui.checkpoint()["title"]
     # A live preview is made by a small decoder of the family, which not every WebUI has lying beside it.
-    previews = webui.ask("/sdapi/v1/options")["live_previews_enable"]
-    webui.ask("/sdapi/v1/options", {"live_previews_enable": False})
-    path = webui.folder / "models" / "Stable-diffusion" / f"atelier-random-{base}.safetensors"
+    options = {key: value for key, value in webui.ask("/sdapi/v1/options").items() if key == "live_previews_enable"}
+    webui.ask("/sdapi/v1/options", dict.fromkeys(options, False))
+    path = written(webui, base)
     try:
-        one_line = webui.kind.name == "forge"
-        beside = prediction_yaml(base) if one_line else whole_yaml(base, webui.folder, small=not known)
-        path.with_suffix(".yaml").write_text(beside, encoding="utf-8")
-        save_checkpoint(path, random_parts(base, known))
         assert webui.ask("/sdapi/v1/refresh-checkpoints", {}).status == 200
         models = webui.ask("/sdapi/v1/sd-models")["answer"]
-        title = next(model["title"] for model in models if Path(model["filename"]) == path)
+        title = next(model["title"] for model in models if path.stem in model["title"])
         webui.choose(title)
         yield title
     finally:
-        webui.ask("/sdapi/v1/options", {"live_previews_enable": previews})
+        webui.ask("/sdapi/v1/options", options)
         webui.choose(before)
+        if path.is_dir():
+            shutil.rmtree(path)
         path.unlink(missing_ok=True)
         path.with_suffix(".yaml").unlink(missing_ok=True)
         webui.ask("/sdapi/v1/refresh-checkpoints", {})
+
+
+def written(webui: WebUI, base: str) -> Path:
+    """A checkpoint of random weights among the WebUI's models, with the configuration that it needs beside it."""
+    if webui.kind.takes_folders:
+        path = webui.folder / "models" / "Diffusers" / f"atelier-random-{base}"
+        save_checkpoint(path, random_parts(base, known=False))
+        return path
+    known = webui.kind.name != "a1111"
+    path = webui.folder / "models" / "Stable-diffusion" / f"atelier-random-{base}.safetensors"
+    one_line = webui.kind.name == "forge"
+    beside = prediction_yaml(base) if one_line else whole_yaml(base, webui.folder, small=not known)
+    path.with_suffix(".yaml").write_text(beside, encoding="utf-8")
+    save_checkpoint(path, random_parts(base, known))
+    return path

@@ -62,6 +62,8 @@ class Kind:
     """Name and password for the API after those flags."""
     data: tuple[str, ...] = ("models/Stable-diffusion",)
     """What a new data folder needs of the usual one to load a checkpoint."""
+    takes_folders: bool = False
+    """It takes a model of any size, as a folder of diffusers."""
     model_code: str = "from modules import sd_models\nmodel = sd_models.model_data.sd_model"
     """Python that finds the loaded model, for the probe."""
     roots_code: str = "roots = [model]"
@@ -81,7 +83,11 @@ KINDS = (
         api_login="anna:geheim",
         data=("models/Stable-diffusion", "models/Diffusers", "config.json"),
         model_code="from modules import shared\nmodel = shared.sd_model if shared.sd_loaded else None",
-        roots_code="roots = [model.unet, model.vae, model.text_encoder]",
+        roots_code=(
+            "parts = (getattr(model, name, None) for name in ('unet', 'vae', 'text_encoder', 'text_encoder_2'))\n"
+            "roots = [part for part in parts if part is not None]"
+        ),
+        takes_folders=True,
     ),
     Kind(
         "forge",

@@ -9,6 +9,8 @@ import torch
 from modules import call_queue, script_callbacks
 
 PROMPT = "a zwx badge on a white background"
+UNETS = ("UNetModel", "IntegratedUNet2DConditionModel", "UNet2DConditionModel")
+SIDE = 1024
 
 
 def part_of(roots, *beginnings):
@@ -28,14 +30,23 @@ def inputs():
 
 
 def own_conditions(model):
-    said = model.get_learned_conditioning([PROMPT])
-    both = (said["crossattn"], said["vector"]) if isinstance(said, dict) else (said, None)
+    if hasattr(model, "encode_prompt"):
+        said = model.encode_prompt(PROMPT, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
+        both = (said[0], said[2] if len(said) > 2 else None)
+    else:
+        said = model.get_learned_conditioning([PROMPT])
+        both = (said["crossattn"], said["vector"]) if isinstance(said, dict) else (said, None)
     # Computed in inference mode by some: copies are plain tensors.
     return [None if one is None else one.detach().clone().float() for one in both]
 
 
 def own_prediction(unet, hidden, vector):
     latents, _, timesteps = inputs()
+    if type(unet).__name__ == "UNet2DConditionModel":
+        ids = torch.tensor([[SIDE, SIDE, 0, 0, SIDE, SIDE]] * 2)
+        more = None if vector is None else {{"text_embeds": vector.expand(2, -1), "time_ids": ids}}
+        said = unet(latents, timesteps, hidden.expand(2, -1, -1), added_cond_kwargs=more, return_dict=False)
+        return said[0].detach().clone()
     more = {{}} if vector is None else {{"y": vector.expand(2, -1)}}
     return unet(latents, timesteps, context=hidden.expand(2, -1, -1), **more).detach().clone()
 
@@ -48,7 +59,7 @@ def lent_prediction(parts, hidden, vector):
     if vector is not None:
         width = parts.unet.config.projection_class_embeddings_input_dim - 6 * parts.unet.config.addition_time_embed_dim
         pooled = vector[:, :width].expand(2, -1)
-    side, zero = torch.full((2, 2), 1024), torch.zeros(2, 2, dtype=torch.long)
+    side, zero = torch.full((2, 2), SIDE), torch.zeros(2, 2, dtype=torch.long)
     text = TextStates(hidden.expand(2, -1, -1), pooled)
     return parts.family.predict(parts, latents, timesteps, text, SizeConditions(side, zero, side))
 
@@ -69,7 +80,7 @@ def same():
 
     host = detect()
     model, roots = model_and_roots()
-    unet = part_of(roots, "UNetModel", "IntegratedUNet2DConditionModel")
+    unet = part_of(roots, *UNETS)
     vae = part_of(roots, "AutoencoderKL", "AutoencodingEngine", "IntegratedAutoencoderKL")
     own = {{value.untyped_storage().data_ptr() for root in roots for value in root.parameters()}}
     lease = host.lease(frozenset(("unet", "text_encoder", "vae")))
@@ -94,8 +105,30 @@ def same():
         return {{**found, "text_dtypes": text_dtypes(roots)}}
 
 
-def with_lora(model, networks, name):
+def in_pipeline(name):
+    # SD.Next's own way with a LoRA; it notes what is worn to take it out again.
+    from modules.lora import lora_common, lora_load, networks
+
+    lora_load.network_load([name], [1.0], [[1.0] * 3], [None], activate=False)
+    networks.network_activate()
+    lora_common.previously_loaded_networks = lora_common.loaded_networks.copy()
+    return {{"loaded": len(lora_common.loaded_networks), "layers": len(networks.applied_layers), "left": None}}
+
+
+def file_of(name):
+    if "modules.lora.lora_load" in sys.modules:
+        from modules.lora import lora_load as networks
+    else:
+        networks = sys.modules["networks"]
+    networks.list_available_networks()
+    return networks.available_networks[name].filename
+
+
+def with_lora(model, name):
     # How many layers the WebUI takes from the file, or what it leaves.
+    if hasattr(model, "encode_prompt"):
+        return in_pipeline(name)
+    networks = sys.modules["networks"]
     networks.load_networks([name], [1.0], [1.0], [None])
     left = None
     if hasattr(model, "forge_objects") and hasattr(networks, "load_lora"):
@@ -142,9 +175,7 @@ def worn(name: str):
 
     host = detect()
     model, roots = model_and_roots()
-    networks = sys.modules["networks"]
-    networks.list_available_networks()
-    file = read_lora(networks.available_networks[name].filename)
+    file = read_lora(file_of(name))
     lease = host.lease(frozenset(("unet", "text_encoder")))
     with lease as parts:
         with lease.turn(), torch.no_grad():
@@ -157,8 +188,8 @@ def worn(name: str):
                 report = ready[0].report()
                 layers = len(ready[0].network.layers)
         with call_queue.queue_lock, torch.no_grad():
-            found = with_lora(model, networks, name)
-            unet = part_of(roots, "UNetModel", "IntegratedUNet2DConditionModel")
+            found = with_lora(model, name)
+            unet = part_of(roots, *UNETS)
             theirs = own_prediction(unet, hidden, vector)
             their_hidden, _ = own_conditions(model)
         with lease.turn(), torch.no_grad():
