@@ -144,7 +144,7 @@ def loaded(webui: WebUI, base: str) -> Iterator[str]:
     webui.ask("/sdapi/v1/options", dict.fromkeys(options, False))
     path = written(webui, base)
     try:
-        assert webui.ask("/sdapi/v1/refresh-checkpoints", {}).status == 200
+        assert webui.ask("/sdapi/v1/refresh-checkpoints", {}).status in (200, 204)
         models = webui.ask("/sdapi/v1/sd-models")["answer"]
         title = next(model["title"] for model in models if path.stem in model["title"])
         webui.choose(title)
