@@ -27,6 +27,8 @@ BASES = ("sd1", "sd2", "sd2-v", "sdxl", "sdxl-v")
 """Families, with -v for those that predict v."""
 NARROW, ARCH = 512, "ViT-B-32"
 """The width of OpenCLIP's small text encoder, and what OpenCLIP calls it."""
+WIDER = 832
+"""SD.Next takes pooled states only from encoders wider than SD1's."""
 LDM, SGM = "repositories/stable-diffusion-stability-ai/configs/stable-diffusion", "repositories/generative-models"
 CONFIGS = {
     "sd1": "configs/v1-inference.yaml",
@@ -37,8 +39,10 @@ CONFIGS = {
 V_SCALING = "sgm.modules.diffusionmodules.denoiser_scaling.VScaling"
 
 
-def configs(family: str, known: bool) -> dict[str, dict[str, Any]]:
+def configs(family: str, known: bool, width: int) -> dict[str, dict[str, Any]]:
     """The released configurations made small. `known`: only as far as a WebUI goes by the tensors' shapes.
+
+    `width`: that of the text encoder that SD1 lacks, if it is made small.
 
     Such a one knows a family by the UNet's first width, its width of text and the depths of its transformers, and
     expects the released text encoders and VAE; that the UNet does not grow wider makes it small.
@@ -58,19 +62,19 @@ def configs(family: str, known: bool) -> dict[str, dict[str, Any]]:
         if family != "sd1":
             narrow = found["text_encoder" if family == "sd2" else "text_encoder_2"]
             narrow.update(
-                hidden_size=NARROW, intermediate_size=4 * NARROW, num_attention_heads=NARROW // 64,
-                num_hidden_layers=11 if family == "sd2" else 12, projection_dim=NARROW,
+                hidden_size=width, intermediate_size=4 * width, num_attention_heads=width // 64,
+                num_hidden_layers=11 if family == "sd2" else 12, projection_dim=width,
             )  # fmt: skip
-        unet["cross_attention_dim"] = {"sd1": 768, "sd2": NARROW, "sdxl": 768 + NARROW}[family]
+        unet["cross_attention_dim"] = {"sd1": 768, "sd2": width, "sdxl": 768 + width}[family]
         if family == "sdxl":
-            unet["projection_class_embeddings_input_dim"] = NARROW + 6 * unet["addition_time_embed_dim"]
+            unet["projection_class_embeddings_input_dim"] = width + 6 * unet["addition_time_embed_dim"]
     return found
 
 
-def random_parts(base: str, known: bool) -> Parts:
+def random_parts(base: str, known: bool, width: int = NARROW) -> Parts:
     """A model of random weights in half precision."""
     family, _, v = base.partition("-")
-    made = configs(family, known)
+    made = configs(family, known, width)
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(made["unet"])
         vae = AutoencoderKL.from_config(made["vae"])
@@ -163,7 +167,7 @@ def written(webui: WebUI, base: str) -> Path:
     """A checkpoint of random weights among the WebUI's models, with the configuration that it needs beside it."""
     if webui.kind.takes_folders:
         path = webui.folder / "models" / "Diffusers" / f"atelier-random-{base}"
-        save_checkpoint(path, random_parts(base, known=False))
+        save_checkpoint(path, random_parts(base, known=False, width=WIDER))
         return path
     known = webui.kind.name != "a1111"
     path = webui.folder / "models" / "Stable-diffusion" / f"atelier-random-{base}.safetensors"
