@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from atelier.config.errors import AtelierError
+from atelier.config.packages import release
 from atelier.training.optimizers import create_optimizer
 
 
@@ -50,3 +51,12 @@ def test_an_argument_that_would_be_passed_over_is_refused() -> None:
 def test_what_cannot_be_used_is_named(name: str, arguments: list[str], words: str) -> None:
     with pytest.raises(AtelierError, match=words):
         made(name, *arguments)
+
+
+def test_many_small_weights_are_stepped_in_one_kernel_unless_told_how() -> None:
+    def fused(name: str, *arguments: str, one_kernel: bool = True) -> bool:
+        groups = [{"params": [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)], "lr": 0.1}]
+        return bool(create_optimizer(groups, name, 0.1, arguments, one_kernel).param_groups[0].get("fused"))
+
+    assert fused("AdamW") == (release(torch.__version__) >= (2, 4))
+    assert not fused("AdamW", one_kernel=False) and not fused("AdamW", "foreach=True") and not fused("SGDNesterov")

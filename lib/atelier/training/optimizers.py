@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from atelier.config.errors import AtelierError
+from atelier.config.packages import release
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,27 @@ def _in_kept_words(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+_ONE_KERNEL = (torch.optim.Adam, torch.optim.AdamW)
+_ON_PROCESSORS = release(torch.__version__) >= (2, 4)
+"""Whether this torch has these kernels for processors too."""
+
+
+def _has_one_kernel(cls: Any, arguments: dict[str, Any], groups: list[dict[str, Any]]) -> bool:
+    """True when torch can step all weights in one kernel, and `optimizer_args` do not say how it is to be done."""
+    if cls not in _ONE_KERNEL or {"fused", "foreach", "capturable", "differentiable"} & arguments.keys():
+        return False
+    weights = [weight for group in groups for weight in group["params"]]
+    kinds = {"cuda", "cpu"} if _ON_PROCESSORS else {"cuda"}
+    return all(weight.device.type in kinds and weight.is_floating_point() for weight in weights)
+
+
 def create_optimizer(
-    groups: list[dict[str, Any]], name: str, learning_rate: float, pairs: Sequence[str]
+    groups: list[dict[str, Any]], name: str, learning_rate: float, pairs: Sequence[str], one_kernel: bool = False
 ) -> torch.optim.Optimizer:
     """An optimiser over parameter groups, each {"params": …, "lr": …}; `pairs` are kohya's optimizer_args.
 
+    `one_kernel`: may take all weights in one kernel of torch's (`fused`), which an adapter's hundreds of small ones
+    want: several times as fast, and the same but for rounding.
     Adafactor with relative steps takes no rate of its own: kohya's default for it is relative_step=True.
     Raises `AtelierError` when the library refuses the arguments.
     """
@@ -154,6 +171,8 @@ def create_optimizer(
             arguments.setdefault("warmup_init", True)
             groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
             rate = None
+    if one_kernel and _has_one_kernel(cls, arguments, groups):
+        arguments["fused"] = True
     try:
         return cls(groups, lr=rate, **arguments)
     except (TypeError, ValueError, NotImplementedError, AssertionError) as error:

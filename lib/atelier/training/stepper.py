@@ -39,7 +39,11 @@ class Stepper:
         rounds = context.whole_model and settings.full_bf16 and accelerator.scaler is None
         if rounds:
             check_each_for_itself(name, "full_bf16")
-        self.optimizer = create_optimizer(groups, name, settings.learning_rate, settings.optimizer_args)
+        # Not for weights in turn bf16 and float32; with scaled losses accelerate would miss a skipped step.
+        one_kernel = not rounds and accelerator.scaler is None
+        self.optimizer = create_optimizer(
+            groups, name, settings.learning_rate, settings.optimizer_args, one_kernel=one_kernel
+        )
         self.scheduler = create_scheduler(self.optimizer, schedule_options(settings), context.calendar.total_steps)
         # Before anything is restored: accelerate reloads the optimiser's state, in the precision of the weights.
         self._prepared = accelerator.prepare_optimizer(self.optimizer)
