@@ -38,6 +38,24 @@ def card(webui: WebUI, page: Any, tab: str, name: str) -> Any:
     return page.locator(f"{cards}[data-name='{name}'], {cards}:has(:text-is('{name}'))").first
 
 
+COUNT = """() => {
+    window.presses = 0;
+    for (const name of ["refreshLoras", "refreshCheckpoints"]) {
+        const usual = atelier[name];
+        atelier[name] = () => { window.presses += 1; return usual(); };
+    }
+}"""
+
+
+def test_an_idle_page_presses_no_button(page: Any) -> None:
+    """The WebUI's lists are renewed for new files only, not again and again."""
+    page.evaluate(COUNT)
+    for _ in range(5):
+        with page.expect_response(lambda answer: answer.url.endswith("/atelier/v1/jobs")):
+            pass
+    assert page.evaluate("window.presses") == 0
+
+
 def test_the_journey(webui: WebUI, page: Any, pictures: Path, name: str) -> None:
     open_tab(page, TAB)
     fill(page, "train_data_dir", str(pictures))

@@ -55,10 +55,13 @@ def tools_section(host: Host) -> None:
         return {report: said, **renewed()}
 
     outputs = [report, *chosen]
-    listen(merge_button.click, on_merge, {lora, merge_base, weight, merge_name}, outputs, busy=True)
-    listen(extract_button.click, on_extract, {tuned, extract_base, rank, extract_name}, outputs, busy=True)
+    merged = listen(merge_button.click, on_merge, {lora, merge_base, weight, merge_name}, outputs, busy=True)
+    extracted = listen(extract_button.click, on_extract, {tuned, extract_base, rank, extract_name}, outputs, busy=True)
+    for done in (merged, extracted):
+        # Not when the report changes: Gradio 4 says that of text whenever anything on the page is drawn anew, as it is
+        # by what this presses, and so on without end.
+        listen(done.then, None, None, None, js=SHOW_NEW_FILES, queue=False)
     listen(refresh.click, lambda: renewed(), None, chosen)
-    listen(report.change, None, None, None, js=SHOW_NEW_FILES, queue=False)
 
 
 def _choice(label: str, choices: list[str], element: str) -> Any:
