@@ -244,13 +244,19 @@ class Loaded:
         self.done.append("loaded whole")
 
 
-def test_on_a_gpu_the_model_is_asked_for_whole_with_room_beside_it(
-    forge: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
-) -> None:
+def on_a_gpu(forge: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ForgeHost, Gpu]:  # noqa: F811
+    """A loaded model, the host, and the memory manager that it asks."""
     model = forge.load()
     model.forge_objects.vae.patcher = SimpleNamespace(model=torch.nn.Module())
     host, gpu = ForgeHost(), Gpu()
     monkeypatch.setattr(host, "_manager", lambda: gpu)
+    return model, host, gpu
+
+
+def test_on_a_gpu_the_model_is_asked_for_whole_with_room_beside_it(
+    forge: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    model, host, gpu = on_a_gpu(forge, monkeypatch)
     host.memory.ask(5 * 1024**3)
     host.bring()
     patchers, room = gpu.asked[0]
@@ -261,10 +267,7 @@ def test_on_a_gpu_the_model_is_asked_for_whole_with_room_beside_it(
 def test_the_unet_rests_where_forge_keeps_it_while_it_does_not_draw(
     forge: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:
-    model = forge.load()
-    model.forge_objects.vae.patcher = SimpleNamespace(model=torch.nn.Module())
-    host, gpu = ForgeHost(), Gpu()
-    monkeypatch.setattr(host, "_manager", lambda: gpu)
+    model, host, gpu = on_a_gpu(forge, monkeypatch)
     model.forge_objects.unet.offload_device = torch.device("cuda")
     assert not host.can_rest_unet  # all models stay on the GPU: there is no other place for it
     model.forge_objects.unet.offload_device = torch.device("cpu")

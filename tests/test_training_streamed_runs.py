@@ -167,6 +167,16 @@ def test_a_device_too_small_for_the_base_streams_from_the_start(pictures: Path, 
     assert done.record.told("the UNet now rests in the processor's memory")
 
 
+def test_a_streamed_run_goes_on_after_a_restart_with_the_savers_it_had(pictures: Path, tmp_path: Path) -> None:
+    """Its UNet rests from the first moment: the whole base would not fit, which would cost it the others."""
+    record = streamed_record(tmp_path / "record", False)
+    kept = {**ON, "pieces": 2, "fp8": False}
+    (record.folder / FILE).write_text(json.dumps(kept), encoding="utf-8")
+    done = run(tiny_job(pictures), tmp_path / "streamed", host=Small(tmp_path / "streamed"), record=record)
+    assert not done.record.told("Out of memory")
+    assert json.loads((record.folder / FILE).read_text(encoding="utf-8")) == kept
+
+
 def test_a_run_is_no_longer_streamed_where_the_unet_cannot_rest(pictures: Path, tmp_path: Path) -> None:
     host = Lent(tmp_path / "streamed")
     host.can_rest_unet = False

@@ -42,10 +42,9 @@ V_SCALING = "sgm.modules.diffusionmodules.denoiser_scaling.VScaling"
 def configs(family: str, known: bool, width: int) -> dict[str, dict[str, Any]]:
     """The released configurations made small. `known`: only as far as a WebUI goes by the tensors' shapes.
 
-    `width`: that of the text encoder that SD1 lacks, if it is made small.
-
     Such a one knows a family by the UNet's first width, its width of text and the depths of its transformers, and
     expects the released text encoders and VAE; that the UNet does not grow wider makes it small.
+    `width`: that of the text encoder that SD1 lacks, where it is made small.
     """
     found = {part: released_config(family, part) for part in ("unet", "vae", "text_encoder")}
     if family == "sdxl":
@@ -150,7 +149,7 @@ def loaded(webui: WebUI, base: str) -> Iterator[str]:
     try:
         assert webui.ask("/sdapi/v1/refresh-checkpoints", {}).status in (200, 204)
         models = webui.ask("/sdapi/v1/sd-models")["answer"]
-        title = next(model["title"] for model in models if path.stem in model["title"])
+        title = next(model["title"] for model in models if Path(model["filename"]).name == path.name)
         webui.choose(title)
         yield title
     finally:

@@ -78,7 +78,7 @@ class A1111Host:
             identity=f"{path}:{path.stat().st_mtime_ns if path.exists() else 0}:{model.sd_model_hash}",
             prediction_type=VELOCITY if v_prediction else EPSILON,
             dtype=str(parameter.dtype).removeprefix("torch."),
-            device=str(devices.device if getattr(model, "lowvram", False) else parameter.device),
+            device=str(devices.device if fetches_parts(model) else parameter.device),
             refusal=refusal_of(model),
         )
 
@@ -130,11 +130,11 @@ class A1111Host:
     @property
     def can_rest_unet(self) -> bool:
         """With medvram and lowvram the WebUI fetches its UNet from the processor whenever it draws."""
-        return bool(getattr(self._model(), "lowvram", False))
+        return fetches_parts(self._model())
 
     def bring(self) -> None:
         """medvram and lowvram keep parts on the processor: the whole model goes to the device for the turn."""
-        if self.can_rest_unet:
+        if fetches_parts(self._model()):
             self._bring(unet=True)
 
     def bring_without_unet(self) -> None:
@@ -270,7 +270,7 @@ def refusal_of(model: Any) -> str | None:
     if family_of(model) is None:
         return "This checkpoint is of no family that can be trained yet: choose one of SD 1, 2 or XL."
     unet = model.model.diffusion_model
-    if not getattr(model, "lowvram", False) and next(unet.parameters()).device.type != devices.device.type:
+    if not fetches_parts(model) and next(unet.parameters()).device.type != devices.device.type:
         return (
             "The checkpoint is unloaded: load it again with Settings, Actions, "
             '"Load SD checkpoint to VRAM from RAM", or by choosing it at the top of the page.'
@@ -286,6 +286,11 @@ def refusal_of(model: Any) -> str | None:
             "Compatibility, then train."
         )
     return None
+
+
+def fetches_parts(model: Any) -> bool:
+    """True with medvram and lowvram: the model is on the processor, and its parts are fetched as they compute."""
+    return bool(getattr(model, "lowvram", False))
 
 
 def text_module(model: Any) -> nn.Module:

@@ -160,6 +160,12 @@ def can_rest_unet(lender: Host | Lease) -> bool:
     return bool(getattr(lender, "can_rest_unet", False))
 
 
+def rest_unet(lease: Lease) -> None:
+    """Keeps the UNet in the processor's memory from the start, or from the next turn on, if the host can do that."""
+    if can_rest_unet(lease):
+        lease.rest_unet()  # type: ignore[attr-defined]
+
+
 def remarks(host: Host) -> list[str]:
     """What the host has to say about the loan since it was asked last: sentences for the person. Often none."""
     ask = getattr(host, "remarks", None)

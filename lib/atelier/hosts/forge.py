@@ -133,7 +133,7 @@ class ForgeHost(A1111Host):
         objects = self._model().forge_objects
         manager = self._manager()
         with torch.inference_mode():
-            loaded = [one for one in manager.current_loaded_models if one.model.is_clone(objects.unet)]
+            loaded = self._loaded(objects.unet)
             for one in loaded:
                 manager.current_loaded_models.remove(one)
                 one.model_unload()
@@ -141,14 +141,17 @@ class ForgeHost(A1111Host):
                 manager.soft_empty_cache()
             self._load([objects.clip.patcher, objects.vae.patcher])
 
+    def _loaded(self, patcher: Any) -> list[Any]:
+        """What the memory management has on the GPU of a patcher's model."""
+        return [one for one in self._manager().current_loaded_models if one.model.is_clone(patcher)]
+
     def _load(self, patchers: list[Any]) -> None:
         manager = self._manager()
         manager.load_models_gpu(patchers, hard_memory_preservation=self._room)
         for patcher in patchers:
             # "GPU Weights" lets Forge keep layers on the processor and fetch them one by one: a view cannot.
             if any(hasattr(module, "prev_parameters_manual_cast") for module in patcher.model.modules()):
-                loaded = next((one for one in manager.current_loaded_models if one.model.is_clone(patcher)), None)
-                if loaded is not None:
+                for loaded in self._loaded(patcher)[:1]:
                     loaded.model_unload()
                     loaded.model_load()
 

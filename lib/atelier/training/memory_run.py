@@ -46,10 +46,11 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
     savers.planned = True
     savers.gradient_checkpointing |= context.job.settings.gradient_checkpointing
     request = replace(_request_of_parts(context, parts), can_stream=can_rest_unet(lease))
-    savers.can_rest, savers.can_stream, savers.fp8 = can_rest(request), can_stream(request), request.fp8
+    savers.can_rest, savers.can_stream = can_rest(request), can_stream(request)
     savers.largest_batch = largest_cut(request)
-    if savers.recall(context.record.folder):
-        savers.streamed &= can_rest_unet(lease)  # the WebUI may have been started with other flags since
+    savers.fp8 |= request.fp8
+    if savers.known:
+        savers.streamed &= request.can_stream  # the WebUI may have been started with other flags since
         return
     try:
         plan = _plan_on(context.host, lease, parts, request, fresh and process_count() == 1)

@@ -23,7 +23,6 @@ from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.data.scan import scan
 from atelier.hosts.contract import BaseGone, Host, ModelInfo, can_rest_unet, lora_remark, remarks
-from atelier.models.out_of_memory import is_out_of_memory
 from atelier.training.class_drawing import with_class_pictures
 from atelier.training.context import (
     RunContext,
@@ -42,6 +41,7 @@ from atelier.training.processes import process_count
 from atelier.training.randomness import derived_seed
 from atelier.training.rates import LOWER, TRIES, can_be_lowered
 from atelier.training.rhythm import Calendar, Rhythm
+from atelier.training.savers import is_out_of_memory
 from atelier.training.saving import check_writable, output_folder
 from atelier.training.session import Ending, Session
 from atelier.training.state import State, read_newest, write_state
@@ -76,8 +76,9 @@ def train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) ->
 def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -> Outcome:
     record.status("preparing", "Looking at the pictures.")
     context = prepare(job, host, record, control)
-    # Known before the plan is made: a device can be too small to take the whole base for a first look.
+    # Before anything is borrowed: a device can be too small to take the whole base for a first look.
     context.savers.can_stream = can_rest_unet(host) and not context.whole_model
+    context.savers.recall(record.folder)
     states = record.folder / "state"
     state = read_newest(states)
     if state is not None:

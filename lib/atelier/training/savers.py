@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 FILE = "savers.json"
 """In the folder of a run's record."""
 
@@ -33,6 +35,8 @@ class Savers:
     """If they are streamed, they are kept on the device as float8 instead."""
     can_stream: bool = False
     planned: bool = False
+    known: bool = False
+    """They lie in the run's folder, and are not to be planned."""
 
     def take_next(self) -> bool:
         """Turns on the next saver that can be applied in mid-run; False when there is none left."""
@@ -61,6 +65,7 @@ class Savers:
         """
         kept = {key: getattr(self, key) for key in _KEPT}
         (folder / FILE).write_text(json.dumps(kept), encoding="utf-8")
+        self.known = True
 
     def recall(self, folder: Path) -> bool:
         """Takes what `keep` wrote; False when there is nothing of the kind."""
@@ -71,7 +76,17 @@ class Savers:
             return False
         for key, value in values.items():
             setattr(self, key, value)
+        self.known = True
         return True
 
 
 _KEPT = ("text_and_vae_off", "gradient_checkpointing", "pieces", "optimizer", "streamed", "fp8")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for the ways in which torch says that a device's memory is full."""
+    kinds: tuple[type[BaseException], ...] = (torch.cuda.OutOfMemoryError, MemoryError)
+    if isinstance(error, kinds):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)

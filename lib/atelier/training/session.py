@@ -18,7 +18,7 @@ from torch import Tensor
 
 from atelier.config.errors import AtelierError
 from atelier.data.batch import Batch
-from atelier.hosts.contract import BaseGone, Lease, can_rest_unet
+from atelier.hosts.contract import BaseGone, Lease, rest_unet
 from atelier.models.family import Parts, SizeConditions, TextStates
 from atelier.training.checkpoint_outputs import outputs_for
 from atelier.training.context import RunContext, loss_options, noise_options
@@ -119,13 +119,13 @@ class Session:
         if context.whole_model:
             lease = OwnedLease(context.host, lease, torch.bfloat16 if settings.full_bf16 else torch.float32)
         self.lease = lease
-        if context.savers.streamed and can_rest_unet(lease):
-            lease.rest_unet()  # type: ignore[attr-defined]
+        if context.savers.streamed:
+            rest_unet(lease)
         self.parts: Parts = stack.enter_context(lease)
         self.device = self.parts.device
         plan_memory(context, self.parts, lease, fresh=state is None)
-        if context.savers.streamed and can_rest_unet(lease):
-            lease.rest_unet()  # type: ignore[attr-defined]
+        if context.savers.streamed:
+            rest_unet(lease)
         self.plan = make_plan(settings, self.parts, context.savers)
         self.accelerator = stack.enter_context(borrowed_accelerator(self.device, self.plan.precision))
         # Asked once: when the session ends, the accelerator's global state is another's again.

@@ -32,8 +32,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
         self._source: LoadedModel | None = None
         self._lent: list[dict[str, torch.Tensor]] = []
         """The views' own tensors, by module and name."""
-        self.unet_rests = False
-        """It is in the processor's memory during turns."""
+        self._rests = False
 
     can_rest_unet = True
 
@@ -59,7 +58,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
             self._views = None
             self._lent = []
             self._source = None
-            if self.unet_rests:
+            if self._rests:
                 self._host.bring_unet()
 
     @contextmanager
@@ -74,7 +73,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
                     f"The model in training is not loaded any more: the page now has "
                     f"{model.title if model else 'none'}. Training goes on when it is chosen again."
                 )
-            moved = self.unet_rests and self._host.send_unet_to_rest()
+            moved = self._rests and self._host.send_unet_to_rest()
             if moved or model is not self._source:
                 self._point_at(model)
             yield
@@ -84,7 +83,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
 
         The host brings it back when it draws, and when the lease ends.
         """
-        self.unet_rests = True
+        self._rests = True
 
     def let_go(self) -> None:
         """Empties the views. Called by the host, inside its queue, before it loads another checkpoint."""

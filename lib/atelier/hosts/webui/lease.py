@@ -55,8 +55,8 @@ class WebUILease(AbstractContextManager["Parts"]):
         self._borrowed: Borrowed | None = None
         self._identity = ""
         self._on_exit = on_exit
-        self.unet_rests = False
-        """It is in the processor's memory during turns; what computes with it fetches it."""
+        self._rests = False
+        """The UNet is in the processor's memory during turns; what computes with it fetches it."""
 
     @property
     def can_rest_unet(self) -> bool:
@@ -65,7 +65,7 @@ class WebUILease(AbstractContextManager["Parts"]):
 
     def rest_unet(self) -> None:
         """Keeps the UNet in the processor's memory: from the start, or from the next turn on."""
-        self.unet_rests = True
+        self._rests = True
 
     def __enter__(self) -> Parts:
         with in_turn(self._host.queue()):
@@ -84,7 +84,7 @@ class WebUILease(AbstractContextManager["Parts"]):
                 self._host.give_back()
                 raise
             parts = self._borrowed.parts
-            if self.unet_rests and parts.vae is not None:
+            if self._rests and parts.vae is not None:
                 parts.computes_on = next(parts.vae.parameters()).device
             return parts
 
@@ -126,7 +126,7 @@ class WebUILease(AbstractContextManager["Parts"]):
                     raise
 
     def _bring(self) -> None:
-        if self.unet_rests:
+        if self._rests:
             self._host.bring_without_unet()  # type: ignore[attr-defined]
         else:
             self._host.bring()
