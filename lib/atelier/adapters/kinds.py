@@ -1,4 +1,4 @@
-"""The kinds of adapter beside the plain LoRA: which there are, and which layers LyCORIS' presets choose.
+"""The kinds of adapter beside the plain LoRA: which there are, and their layers.
 
 network_module "lycoris.kohya" takes its kind from network_args: algo=lora, locon, loha, lokr, ia3, diag-oft, boft,
 with dora_wd=True for DoRA.
@@ -8,51 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-
-from torch import nn
 
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.names import all_layers
-from atelier.adapters.targets import TEXT_BLOCKS, UNET, UNET_CONVOLUTIONS, UNET_TRANSFORMERS, Target, layers_within
+from atelier.adapters.presets import preset_of
+from atelier.adapters.targets import TEXT_PARTS, UNET, Target
 from atelier.config.errors import AtelierError
 from atelier.models.family import Parts
 
 LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")
 ALGORITHMS = ("lora", "locon", "loha", "lokr", "ia3", "diag-oft", "boft")
 _SYNONYMS = {"oft": "diag-oft", "diag_oft": "diag-oft", "dora": "locon"}
-_ATTENTION = frozenset({"CrossAttention", "SelfAttention", "Attention"})
-_TEXT_ATTENTION = TEXT_BLOCKS - {"CLIPMLP"}
-_ENDS = ("conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2")
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Which layers: those within modules of these classes, and those whose path ends like this."""
-
-    unet_classes: frozenset[str] = frozenset()
-    unet_paths: tuple[str, ...] = ()
-    text_classes: frozenset[str] = frozenset()
-    text_paths: tuple[str, ...] = ()
-    convolutions: bool = True
-    """False leaves out convolutions with windows of more than one pixel."""
-
-
-_FULL = UNET_TRANSFORMERS | UNET_CONVOLUTIONS
-PRESETS: Mapping[str, Preset] = {
-    "full": Preset(_FULL, _ENDS, TEXT_BLOCKS),
-    "full-lin": Preset(UNET_TRANSFORMERS | {"ResnetBlock2D"}, _ENDS[2:], TEXT_BLOCKS, convolutions=False),
-    "attn-mlp": Preset(UNET_TRANSFORMERS, (), TEXT_BLOCKS, convolutions=False),
-    "attn-only": Preset(_ATTENTION, (), _TEXT_ATTENTION, convolutions=False),
-    "unet-only": Preset(_FULL, _ENDS),
-    "unet-transformer-only": Preset(UNET_TRANSFORMERS, convolutions=False),
-    "unet-convblock-only": Preset(UNET_CONVOLUTIONS, _ENDS[:2]),
-    "ia3": Preset(
-        frozenset(), ("to_k", "to_v", "ff.net.2"), frozenset(), ("k_proj", "v_proj", "mlp.fc2"), convolutions=False
-    ),
-}
-"""LyCORIS' own presets by name, as far as they concern these models; network_args preset=NAME."""
 FROM_INPUT = ("ff.net.2", "mlp.fc2")
 """Layers whose inputs the preset ia3 scales, not their outputs."""
 
@@ -86,14 +53,6 @@ def kind_name(config: NetworkConfig) -> str:
     return "oft" if kind == "diag-oft" else kind
 
 
-def preset_of(config: NetworkConfig) -> Preset:
-    """The preset named in network_args, "full" without one. Raises `AtelierError` for an unknown name."""
-    name = config.arguments.get("preset") or "full"
-    if name not in PRESETS:
-        raise AtelierError(f"network_args: preset={name} is not known; use one of {', '.join(PRESETS)}.")
-    return PRESETS[name]
-
-
 def flag(arguments: Mapping[str, str], key: str) -> bool:
     """A yes or no from network_args."""
     return str(arguments.get(key, "")).lower() in ("true", "1", "yes", "on")
@@ -123,19 +82,14 @@ def chosen_layers(parts: Parts, config: NetworkConfig) -> list[tuple[Target, int
     preset = preset_of(config)
     conv_dim = config.dim if config.conv_dim is None else config.conv_dim
     conv_alpha = config.alpha if config.conv_alpha is None else config.conv_alpha
-    within: set[tuple[str, str]] = set()
-    roots: list[tuple[str, nn.Module]] = [(UNET, parts.unet)]
-    roots += [(part, encoder) for part, encoder in zip(("text_encoder", "text_encoder_2"), parts.text_encoders)]
-    for part, root in roots:
-        classes = preset.unet_classes if part == UNET else preset.text_classes
-        within |= {(part, path) for path, _ in layers_within(root, classes)}
+    within = set(preset.within(UNET, parts.unet))
+    for part, encoder in zip(TEXT_PARTS, parts.text_encoders):
+        within |= set(preset.within(part, encoder))
     chosen: list[tuple[Target, int, float | None]] = []
     for target in all_layers(parts):
         if not (config.unet if target.part == UNET else config.text_encoders):
             continue
-        endings = preset.unet_paths if target.part == UNET else preset.text_paths
-        named = any(target.path == ending or target.path.endswith("." + ending) for ending in endings)
-        if not named and (target.part, target.path) not in within:
+        if (target.part, target.path) not in within and not preset.names(target.part, target.path):
             continue
         if config.dims is not None:
             if target.name in config.dims:

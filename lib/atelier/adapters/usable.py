@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atelier.adapters.config import NetworkConfig
-from atelier.adapters.kinds import decomposed, flag, kind_name, on_outputs, preset_of
+from atelier.adapters.kinds import decomposed, flag, kind_name, on_outputs
+from atelier.adapters.presets import preset_of
 from atelier.config.schema import Settings
 
 WEBUIS = {"a1111": "AUTOMATIC1111", "forge": "Forge", "reforge": "reForge", "sdnext": "SD.Next"}
