@@ -5,17 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from adapters_models import sd1_parts
+import torch
+from adapters_models import predict, sd1_parts
 
+from atelier.adapters.apply import LoraUse, applied
 from atelier.adapters.config import NetworkConfig
-from atelier.adapters.kinds import chosen_layers
+from atelier.adapters.kinds import algorithm, chosen_layers
+from atelier.adapters.kohya_file import read_lora, save_lora
+from atelier.adapters.network import build
+from atelier.adapters.usable import troubles
 from atelier.config.errors import AtelierError
 
 
 def chosen(preset: str) -> set[str]:
     """kohya's names of the layers that a preset chooses."""
     config = NetworkConfig(dim=2, module="lycoris.kohya", arguments={"algo": "lora", "preset": preset})
-    return {target.name for target, _, _ in chosen_layers(sd1_parts(), config)}
+    return {target.name for _, ranks in chosen_layers(sd1_parts(), config) for target, _, _ in ranks}
 
 
 def by_file(folder: Path, text: str) -> set[str]:
@@ -79,6 +84,89 @@ def test_what_is_excluded_is_left_out_with_all_that_is_in_it(tmp_path: Path) -> 
     assert {"proj_in", "fc1"} <= {name.rpartition("_1_")[2].rpartition("mlp_")[2] for name in shell}
 
 
+def groups(folder: Path, text: str, algo: str = "lora") -> dict[tuple[str, int, float | None], set[str]]:
+    """Names of layers by what they are trained as: kind, dim and alpha."""
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    config = NetworkConfig(
+        dim=2, alpha=1, conv_dim=3, module="lycoris.kohya", arguments={"algo": algo, "preset": str(path)}
+    )
+    found: dict[tuple[str, int, float | None], set[str]] = {}
+    for alike, ranks in chosen_layers(sd1_parts(), config):
+        for target, dim, alpha in ranks:
+            found.setdefault((algorithm(alike), dim, alpha), set()).add(target.name)
+    return found
+
+
+def test_layers_within_a_class_are_trained_as_the_map_says_the_innermost_class_first(tmp_path: Path) -> None:
+    found = groups(
+        tmp_path,
+        """
+        [module_algo_map.Transformer2DModel]
+        algo = "lokr"
+        factor = 4
+        [module_algo_map.CrossAttention]
+        algo = "loha"
+        dim = 5
+        alpha = 0.5
+        """,
+    )
+    attention = {name for name in chosen("attn-only") if name.startswith("lora_unet")}
+    assert found["loha", 5, 0.5] == attention
+    assert found["lokr", 2, 1] == {
+        name for name in chosen("attn-mlp") if name.startswith("lora_unet") and name not in attention
+    }
+    assert set().union(*found.values()) == chosen("full")
+
+
+def test_layers_chosen_by_path_are_trained_as_the_map_of_paths_says(tmp_path: Path) -> None:
+    found = groups(
+        tmp_path,
+        """
+        use_fnmatch = true
+        unet_target_module = []
+        text_encoder_target_module = []
+        unet_target_name = ["*.attn2.to_k", "*.attn2.to_q"]
+        [name_algo_map."*.to_k"]
+        algo = "lokr"
+        """,
+    )
+    assert {kind for kind, _, _ in found} == {"lokr", "lora"}
+    assert all(name.endswith("to_k") for name in found["lokr", 2, 1])
+    assert all(name.endswith("to_q") for name in found["lora", 2, 1])
+
+
+def test_a_file_of_several_kinds_is_worn_as_it_was_trained(tmp_path: Path) -> None:
+    pytest.importorskip("lycoris")
+    preset = tmp_path / "mine.toml"
+    preset.write_text("[module_algo_map.CrossAttention]\nalgo = 'loha'\n[module_algo_map.CLIPMLP]\nalgo = 'lokr'\n")
+    parts = sd1_parts()
+    before = predict(parts)
+    config = NetworkConfig(dim=2, module="lycoris.kohya", arguments={"algo": "lora", "preset": str(preset)})
+    network = build(parts, config, 1)
+    draw = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=draw) * 0.1)
+    with network.attached():
+        trained = predict(parts)
+    assert not torch.allclose(trained, before, atol=1e-3)
+    file = read_lora(save_lora(tmp_path / "mixed.safetensors", network.state_tensors(), {}))
+    for layer, kind in (("attn1_to_q", "hada_w1_a"), ("mlp_fc1", "lokr_w1"), ("ff_net_2", "lora_down.weight")):
+        layers = {key.partition(".")[0] for key in file.tensors if key.partition(".")[0].endswith(layer)}
+        assert layers and all(f"{name}.{kind}" in file.tensors for name in layers)
+    with torch.no_grad(), applied(parts, [LoraUse(file)]):
+        assert torch.allclose(predict(parts), trained, atol=1e-4)
+
+
+def test_what_webuis_make_of_the_kinds_in_a_map_is_said(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.toml"
+    preset.write_text("[module_algo_map.CrossAttention]\nalgo = 'diag-oft'\n")
+    arguments = {"algo": "lokr", "preset": str(preset)}
+    said = [trouble.what for trouble in troubles(NetworkConfig(module="lycoris.kohya", arguments=arguments))]
+    assert "OFT files" in said
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -86,7 +174,10 @@ def test_what_is_excluded_is_left_out_with_all_that_is_in_it(tmp_path: Path) -> 
         ("unet_target_module = 'CrossAttention'", "unet_target_module has to be a list of texts"),
         ("exclude_name = [1]", "exclude_name has to be a list of texts"),
         ("unet_target_name = ['*.to_k']", "set use_fnmatch = true"),
-        ("module_algo_map = {FeedForward = {algo = 'lokr'}}", "module_algo_map is not supported"),
+        ("module_algo_map = {FeedForward = 'lokr'}", "module_algo_map has to be a table of tables"),
+        ("name_algo_map = ['mid_block']", "name_algo_map has to be a table of tables"),
+        ("name_algo_map = {'*.to_k' = {algo = 'lokr'}}", "set use_fnmatch = true"),
+        ("module_algo_map = {FeedForward = {dim = 'four'}}", "dim is 'four', which is not a number"),
         ("unet_target_modul = []", "unet_target_modul is not known"),
         ("enable_conv = ", "no TOML file"),
     ],

@@ -71,6 +71,23 @@ class NetworkConfig:
         """The same with the ranks of a file (dim_from_weights)."""
         return replace(self, dims=dict(dims))
 
+    def overridden(self, override: Mapping[str, str]) -> NetworkConfig:
+        """The same for layers that a preset asks something else for: dim and alpha, or network_args.
+
+        Raises `AtelierError` for a dim or alpha that is no number.
+        """
+        arguments = {**self.arguments, **override}
+        dim, alpha = arguments.pop("dim", None), arguments.pop("alpha", None)
+        if not override:
+            return self
+        changed = replace(self, arguments=arguments)
+        if dim is not None:
+            rank = _number("dim", dim, int) or self.dim
+            changed = replace(changed, dim=rank, conv_dim=rank)
+        if alpha is not None:
+            changed = replace(changed, alpha=_number("alpha", alpha, float), conv_alpha=_number("alpha", alpha, float))
+        return changed
+
 
 def parse_network_args(pairs: Sequence[str]) -> dict[str, str]:
     """["conv_dim=4", "algo=loha"] -> a mapping. Raises `AtelierError` for an entry without "="."""

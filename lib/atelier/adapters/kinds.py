@@ -77,29 +77,43 @@ def _says_dora(arguments: Mapping[str, str]) -> bool:
     return (arguments.get("algo") or "").lower() == "dora"
 
 
-def chosen_layers(parts: Parts, config: NetworkConfig) -> list[tuple[Target, int, float | None]]:
-    """(layer, dim, alpha) of every layer that the preset chooses, text encoders first."""
+Ranks = list[tuple[Target, int, float | None]]
+"""Layers with their dims and alphas."""
+
+
+def chosen_layers(parts: Parts, config: NetworkConfig) -> list[tuple[NetworkConfig, Ranks]]:
+    """(settings, layers) for every group of layers that the preset trains alike; text encoders first in each.
+
+    Raises `AtelierError` for a preset that cannot be used.
+    """
     preset = preset_of(config)
-    conv_dim = config.dim if config.conv_dim is None else config.conv_dim
-    conv_alpha = config.alpha if config.conv_alpha is None else config.conv_alpha
-    within = set(preset.within(UNET, parts.unet))
-    for part, encoder in zip(TEXT_PARTS, parts.text_encoders):
-        within |= set(preset.within(part, encoder))
-    chosen: list[tuple[Target, int, float | None]] = []
+    found = {UNET: preset.layers(UNET, parts.unet)} if config.unet else {}
+    if config.text_encoders:
+        found.update({part: preset.layers(part, each) for part, each in zip(TEXT_PARTS, parts.text_encoders)})
+    groups: dict[tuple[tuple[str, str], ...], tuple[NetworkConfig, Ranks]] = {}
     for target in all_layers(parts):
-        if not (config.unet if target.part == UNET else config.text_encoders):
+        override = found.get(target.part, {}).get(target.path)
+        if override is None:
             continue
-        if (target.part, target.path) not in within and not preset.names(target.part, target.path):
-            continue
-        if config.dims is not None:
-            if target.name in config.dims:
-                chosen.append((target, *config.dims[target.name]))
-        elif target.is_spatial:
-            if preset.convolutions and conv_dim:
-                chosen.append((target, conv_dim, conv_alpha))
-        else:
-            chosen.append((target, config.dim, config.alpha))
-    return chosen
+        key = tuple(sorted(override.items()))
+        if key not in groups:
+            groups[key] = (config.overridden(override), [])
+        rank = _rank(groups[key][0], target, preset.convolutions or "dim" in override)
+        if rank is not None:
+            groups[key][1].append((target, *rank))
+    return [group for group in groups.values() if group[1]]
+
+
+def _rank(config: NetworkConfig, target: Target, convolutions: bool) -> tuple[int, float | None] | None:
+    """Dim and alpha of one layer; None leaves it out."""
+    if config.dims is not None:
+        return config.dims.get(target.name)
+    if not target.is_spatial:
+        return config.dim, config.alpha
+    conv_dim = config.dim if config.conv_dim is None else config.conv_dim
+    if not convolutions or not conv_dim:
+        return None
+    return conv_dim, config.alpha if config.conv_alpha is None else config.conv_alpha
 
 
 def kind_layers(parts: Parts, config: NetworkConfig, seed: int) -> list[tuple[Target, Any]]:
@@ -107,11 +121,17 @@ def kind_layers(parts: Parts, config: NetworkConfig, seed: int) -> list[tuple[Ta
 
     Raises `AtelierError` for an unknown kind or preset, or when LyCORIS is needed and not installed.
     """
-    kind = algorithm(config)
-    arguments = config.arguments
-    if flag(arguments, "train_norm"):
+    if flag(config.arguments, "train_norm"):
         raise AtelierError("network_args: train_norm is not supported; take it out to train without norms.")
-    chosen = chosen_layers(parts, config)
+    algorithm(config)
+    layers: list[tuple[Target, Any]] = []
+    for alike, chosen in chosen_layers(parts, config):
+        layers += _layers_of(chosen, alike, seed)
+    return layers
+
+
+def _layers_of(chosen: Ranks, config: NetworkConfig, seed: int) -> list[tuple[Target, Any]]:
+    kind, arguments = algorithm(config), config.arguments
     extras = any(flag(arguments, key) for key in ("use_tucker", "use_cp", "use_conv_cp", "use_scalar"))
     if kind in ("lora", "locon") and not extras and not decomposed(arguments):
         from atelier.adapters.network import lora_layers

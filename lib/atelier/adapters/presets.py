@@ -1,10 +1,10 @@
-"""Which layers LyCORIS' presets choose: its own by name, and those that somebody has written as a TOML file."""
+"""Which layers LyCORIS' presets choose, and as what: its own by name, and those that somebody wrote as a TOML file."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ _ATTENTION = frozenset({"CrossAttention", "SelfAttention", "Attention"})
 _TEXT_ATTENTION = TEXT_BLOCKS - {"CLIPMLP"}
 _FULL = UNET_TRANSFORMERS | UNET_CONVOLUTIONS
 _ENDS = ("conv_in", "conv_out", r"time_embedding\.linear_1", r"time_embedding\.linear_2")
+
+Override = Mapping[str, str]
+"""network_args of some layers, as text: algo, dim, alpha, factor …"""
 
 
 @dataclass(frozen=True)
@@ -42,23 +45,42 @@ class Preset:
     wildcards: bool = False
     """Patterns are those of a shell, with * and ?, and match the whole path."""
 
-    def within(self, part: str, root: nn.Module) -> Iterator[tuple[str, str]]:
-        """(part, path) of every layer of a part that is chosen by the class of a module around it."""
+    by_class: Mapping[str, Override] = field(default_factory=dict)
+    """What layers within modules of a class are trained as."""
+    by_path: Mapping[str, Override] = field(default_factory=dict)
+    """The same for layers that are chosen by their paths, by pattern."""
+
+    def layers(self, part: str, root: nn.Module) -> dict[str, Override]:
+        """The layers of a part by their paths, each with what the preset asks for it beside the settings."""
         classes = self.unet_classes if part == UNET else self.text_classes
-        for block_path, block in root.named_modules():
-            if type(block).__name__ not in classes or self._excludes(part, block_path):
-                continue
-            for path, module in block.named_modules(prefix=block_path):
-                if isinstance(module, (nn.Linear, nn.Conv2d)) and not self._excludes(part, path):
-                    yield part, path
-
-    def names(self, part: str, path: str) -> bool:
-        """True when the layer is chosen by its own path."""
         patterns = self.unet_paths if part == UNET else self.text_paths
-        return self._any(patterns, part, path) and not self._excludes(part, path)
+        kinds = {path: type(module).__name__ for path, module in root.named_modules()}
+        found: dict[str, Override] = {}
+        for block_path, block in root.named_modules():
+            if kinds[block_path] not in classes or self._any(self.left_out, part, block_path):
+                continue
+            for path in _layers(block, block_path):
+                found.setdefault(path, self._innermost(kinds, block_path, path))
+        for path in _layers(root, ""):
+            if self._any(patterns, part, path):
+                found[path] = self._by_path(part, path) or self.by_class.get(kinds[path], {})
+        return {path: override for path, override in found.items() if not self._any(self.left_out, part, path)}
 
-    def _excludes(self, part: str, path: str) -> bool:
-        return self._any(self.left_out, part, path)
+    @property
+    def overrides(self) -> list[Override]:
+        """Each that some layers may have."""
+        return [*self.by_class.values(), *self.by_path.values()]
+
+    def _innermost(self, kinds: Mapping[str, str], block_path: str, path: str) -> Override:
+        """Of the modules between the block and the layer, both included, the last that a class is asked for."""
+        while len(path) > len(block_path):
+            if kinds[path] in self.by_class:
+                return self.by_class[kinds[path]]
+            path = path.rpartition(".")[0]
+        return self.by_class.get(kinds[block_path], {})
+
+    def _by_path(self, part: str, path: str) -> Override | None:
+        return next((each for pattern, each in self.by_path.items() if self._any((pattern,), part, path)), None)
 
     def _any(self, patterns: tuple[str, ...], part: str, path: str) -> bool:
         if not patterns or not path:
@@ -66,6 +88,12 @@ class Preset:
         known = path if part == UNET else "text_model." + path.removeprefix("text_model.")
         matches = fnmatch if self.wildcards else (lambda name, pattern: re.match(pattern, name) is not None)
         return any(known == pattern or matches(known, pattern) for pattern in patterns)
+
+
+def _layers(block: nn.Module, path: str) -> Iterator[str]:
+    for inner, module in block.named_modules(prefix=path):
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            yield inner
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -134,15 +162,17 @@ def read_preset(path: Path) -> Preset:
             if not isinstance(value, bool):
                 raise AtelierError(f"{where}: {key} has to be true or false.")
         elif key in _MAPS:
-            if value:
-                raise AtelierError(f"{where}: {key} is not supported; take it out to train every layer as one kind.")
+            if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
+                example = "{ algo = 'lokr' }"
+                raise AtelierError(f"{where}: {key} has to be a table of tables, as in FeedForward = {example}.")
         elif key not in _ELSEWHERE:
             raise AtelierError(f"{where}: {key} is not known; take it out.")
     full = PRESETS["full"]
     patterns = {key: tuple(content[key]) for key in _PATTERNS if key in content}
     wildcards = content.get("use_fnmatch", False)
     if not wildcards:
-        for key, each in ((key, each) for key, listed in patterns.items() for each in listed):
+        written_as = {**patterns, "name_algo_map": tuple(content.get("name_algo_map", ()))}
+        for key, each in ((key, each) for key, listed in written_as.items() for each in listed):
             try:
                 re.compile(each)
             except re.error as error:
@@ -158,7 +188,27 @@ def read_preset(path: Path) -> Preset:
         content.get("enable_conv", True),
         patterns.get("exclude_name", ()),
         wildcards,
+        _overrides(where, content.get("module_algo_map", {})),
+        _overrides(where, content.get("name_algo_map", {})),
     )
+
+
+_NETWORK_ARGS = {"weight_decompose": "dora_wd", "wd_on_out": "wd_on_output"}
+"""What maps call otherwise than network_args do."""
+
+
+def _overrides(where: str, written: Mapping[str, Mapping[str, Any]]) -> dict[str, Override]:
+    found: dict[str, Override] = {}
+    for name, asked in written.items():
+        override = {_NETWORK_ARGS.get(key, key): str(value) for key, value in asked.items()}
+        try:
+            NetworkConfig().overridden(override)
+        except AtelierError as error:
+            raise AtelierError(f"{where}: {name}: {error}") from error
+        for called in _ALSO.get(name, frozenset({name})):
+            if called == name or called not in written:
+                found[called] = override
+    return found
 
 
 def _classes(listed: list[str] | None, otherwise: frozenset[str]) -> frozenset[str]:

@@ -43,6 +43,15 @@ def troubles(config: NetworkConfig) -> list[Trouble]:
 
     Raises `AtelierError` for a kind that cannot be trained here.
     """
+    mixed = [] if config.module in ("", "networks.lora") else preset_of(config).overrides
+    found = _troubles(config)
+    for override in mixed:
+        found += [trouble for trouble in _troubles(config.overridden(override)) if trouble not in found]
+    return found
+
+
+def _troubles(config: NetworkConfig) -> list[Trouble]:
+    """The same for layers that are all of one kind."""
     kind = kind_name(config)
     arguments = config.arguments
     title = TITLES.get(kind, kind)
