@@ -16,6 +16,8 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -52,6 +54,31 @@ def stamp_for(requirements: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@contextmanager
+def one_at_a_time(name: Path) -> Iterator[None]:
+    """Waits while another start of ours holds the file `name`: two that make one environment break it."""
+    with name.open("w", encoding="utf-8") as file:
+        if sys.platform == "win32":
+            import msvcrt
+
+            while True:
+                try:
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                    break
+                except OSError:  # it gives up after ten seconds
+                    continue
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def has_pip(python: Path) -> bool:
+    """False for an environment whose making was interrupted, and where there is none."""
+    return python.exists() and subprocess.call([str(python), "-c", "import pip"], stderr=subprocess.DEVNULL) == 0
+
+
 def make_environment(requirements: Path, environment: Path = ENVIRONMENT) -> Path:
     """Creates or completes the environment for a requirements file and gives its interpreter.
 
@@ -60,15 +87,22 @@ def make_environment(requirements: Path, environment: Path = ENVIRONMENT) -> Pat
     python = python_of(environment)
     stamp = environment / f"{requirements.stem}.stamp"
     wanted = stamp_for(requirements)
-    if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+
+    def ready() -> bool:
+        return python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted
+
+    if ready():
         return python
-    print(f"Making the environment in {environment} (once, a few minutes) …", flush=True)
-    if not python.exists():
-        venv.create(environment, with_pip=True, symlinks=os.name != "nt")
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, TORCH], check=True)
-    subprocess.run([*pip, TORCH, "-r", str(requirements)], check=True)
-    stamp.write_text(wanted, encoding="utf-8")
+    with one_at_a_time(environment.with_name(f"{environment.name}.lock")):
+        if ready():
+            return python
+        print(f"Making the environment in {environment} (once, a few minutes) …", flush=True)
+        if not has_pip(python):
+            venv.create(environment, with_pip=True, clear=environment.exists(), symlinks=os.name != "nt")
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, TORCH], check=True)
+        subprocess.run([*pip, TORCH, "-r", str(requirements)], check=True)
+        stamp.write_text(wanted, encoding="utf-8")
     return python
 
 

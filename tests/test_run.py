@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
+import venv
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,6 +56,69 @@ def test_both_parts_decide(
     monkeypatch.setattr(sys, "argv", ["run.py", "test"])
     assert starter.main() == status
     assert [command[0] for command in started] == ["test", "a1111"]
+
+
+@pytest.fixture
+def pip_calls(starter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What pip is told to install, instead of installing it."""
+    calls: list[list[str]] = []
+    ours = SimpleNamespace(
+        run=lambda command, check: calls.append(command), call=subprocess.call, DEVNULL=subprocess.DEVNULL
+    )
+    monkeypatch.setattr(starter, "subprocess", ours)  # venv goes on using the real one
+    return calls
+
+
+def test_an_environment_whose_making_was_interrupted_is_made_anew(
+    starter: ModuleType, pip_calls: list[list[str]], tmp_path: Path
+) -> None:
+    requirements, environment = tmp_path / "run.txt", tmp_path / ".venv"
+    requirements.write_text("", encoding="utf-8")
+    venv.create(environment, with_pip=False, symlinks=os.name != "nt")
+    (environment / "half").touch()
+    python = starter.make_environment(requirements, environment)
+    assert starter.has_pip(python) and not (environment / "half").exists()
+    assert [command[-1] for command in pip_calls] == [starter.TORCH, str(requirements)]
+    (environment / "kept").touch()
+    assert starter.make_environment(requirements, environment) == python
+    requirements.write_text("six", encoding="utf-8")
+    starter.make_environment(requirements, environment)
+    assert (environment / "kept").exists() and len(pip_calls) == 4
+
+
+def test_of_two_starts_the_second_waits_and_finds_the_environment_made(
+    starter: ModuleType, pip_calls: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    requirements, environment = tmp_path / "run.txt", tmp_path / ".venv"
+    requirements.write_text("", encoding="utf-8")
+    begun, go_on, second_asks = threading.Event(), threading.Event(), threading.Event()
+    real, made = starter.one_at_a_time, []
+
+    @contextmanager
+    def watched(name: Path) -> Iterator[None]:
+        if begun.is_set():
+            second_asks.set()
+        with real(name):
+            yield
+
+    def create(folder: Path, **_: Any) -> None:
+        made.append(folder)
+        begun.set()
+        assert go_on.wait(60)
+        python = starter.python_of(folder)
+        python.parent.mkdir(parents=True)
+        python.touch()
+
+    monkeypatch.setattr(starter, "one_at_a_time", watched)
+    monkeypatch.setattr(venv, "create", create)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(starter.make_environment, requirements, environment)
+        assert begun.wait(60)
+        second = pool.submit(starter.make_environment, requirements, environment)
+        assert second_asks.wait(60)
+        go_on.set()
+        assert first.result(60) == second.result(60)
+    assert made == [environment] and len(pip_calls) == 2
 
 
 def test_the_whole_runs_in_processes_and_one_file_does_not() -> None:
