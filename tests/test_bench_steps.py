@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
 from atelier.bench import choices
+from atelier.bench.apart import apart
 from atelier.cli import bench_command, main
 
 SMALL = ["bench", "--models", "demo", "--precisions", "no", "--ranks", "8", "--checkpointing", "off", "--pairs", "2"]
@@ -52,6 +55,11 @@ def test_when_a_choice_pays(seconds: float, pays: float | None) -> None:
     choice = choices.Choice("a choice", "demo", "no", plain_seconds=1.0, seconds=seconds, once=10.0)
     assert choice.pays_after == pays
     assert ("pays after 20 steps" if pays else "never pays") in str(choice)
+
+
+def test_a_process_that_is_killed_ends_the_bench() -> None:
+    with pytest.raises(BrokenProcessPool):
+        apart(os._exit, 1)
 
 
 def test_another_command_in_turn(tmp_path: Path) -> None:

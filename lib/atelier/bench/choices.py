@@ -62,10 +62,11 @@ class Choice:
         return {**asdict(self), "ratio": self.ratio, "pays_after": self.pays_after}
 
 
-def measure_choice(way: Way, case: Case, pairs: int) -> Choice:
-    """Takes `pairs` steps of the bare loop as it is, as many with the choice, and as it is again."""
-    with tempfile.TemporaryDirectory(prefix="atelier-bench-") as name:
-        folder = Path(name)
+def measure_choice(name: str, case: Case, pairs: int) -> Choice:
+    """Takes `pairs` steps of the bare loop as it is, as many with the choice of `WAYS`, and as it is again."""
+    way = next(way for way in WAYS if way.name == name)
+    with tempfile.TemporaryDirectory(prefix="atelier-bench-") as temporary:
+        folder = Path(temporary)
         host = loaded_host(case.shape, folder / "data")
         with begun_session(host, case, pairs, folder) as session:
             loop, unet = BareLoop(session, case), session.parts.unet

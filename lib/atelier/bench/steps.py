@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import statistics
 import tempfile
@@ -55,13 +54,6 @@ class Figures:
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
-
-
-def measured_apart(case: Case, pairs: int, threads: int) -> Figures:
-    """`measure` in a process of its own, so that its memory is this case's alone. Raises what the process raises."""
-    # Forked, a process would begin with what this one has.
-    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (threads,)) as pool:
-        return pool.apply(measure, (case, pairs))
 
 
 def measure(case: Case, pairs: int) -> Figures:

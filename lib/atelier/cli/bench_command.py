@@ -50,12 +50,13 @@ def run(arguments: list[str]) -> int:
     if asked.choices:
         return _choices(asked)
 
-    from atelier.bench.steps import Figures, measured_apart
+    from atelier.bench.apart import apart
+    from atelier.bench.steps import Figures, measure
 
     results: list[Figures] = []
     print(_HEAD)
     for case in cases(asked):
-        figures = measured_apart(case, asked.pairs or _pairs(case), torch.get_num_threads())
+        figures = apart(measure, case, asked.pairs or _pairs(case))
         results.append(figures)
         print(_row(figures), flush=True)
     report: dict[str, Any] = {
@@ -102,6 +103,7 @@ def _pairs(case: Case) -> int:
 
 def _choices(asked: argparse.Namespace) -> int:
     """What a choice brings is seen without savers, at one rank."""
+    from atelier.bench.apart import apart
     from atelier.bench.choices import WAYS, measure_choice
     from atelier.bench.models import SHAPES
     from atelier.bench.steps import Case
@@ -110,7 +112,7 @@ def _choices(asked: argparse.Namespace) -> int:
     found = []
     for name, precision, way in product(_words(asked.models), _precisions(asked), WAYS):
         case = Case(SHAPES[name], precision)
-        found.append(measure_choice(way, case, asked.pairs or _pairs(case)))
+        found.append(apart(measure_choice, way.name, case, asked.pairs or _pairs(case)))
         print(found[-1], flush=True)
     _write(asked.json, [each.to_dict() for each in found])
     return 0
