@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from atelier.config.errors import AtelierError
 from atelier.models.clip_names import body
 from atelier.models.prompts import parse_emphasis
+from atelier.models.transfer import to_device
 
 CHUNK = 75
 """Tokens of the caption in one pass of the encoder; with BOS and EOS it sees 77."""
@@ -96,7 +97,7 @@ def hidden_states(encoder: nn.Module, chunks: Tensor, layer: int | None, final_n
     Of several chunks, the first BOS, every chunk's 75 tokens and the last position are kept.
     """
     batch, count, length = chunks.shape
-    flat = chunks.reshape(batch * count, length).to(next(encoder.parameters()).device)
+    flat = to_device(chunks.reshape(batch * count, length), next(encoder.parameters()).device)
     if layer in (None, 1) and final_norm:
         states = encoder(input_ids=flat, return_dict=True).last_hidden_state
     else:
@@ -111,7 +112,7 @@ def hidden_and_pooled(encoder: nn.Module, chunks: Tensor, layer: int) -> tuple[T
     `encoder` is a CLIPTextModelWithProjection. The pooled state [B, P] is that of the first chunk's EOS.
     """
     batch, count, length = chunks.shape
-    flat = chunks.reshape(batch * count, length).to(next(encoder.parameters()).device)
+    flat = to_device(chunks.reshape(batch * count, length), next(encoder.parameters()).device)
     out = encoder(input_ids=flat, output_hidden_states=True, return_dict=True)
     states = pick_layer(encoder, out.hidden_states, layer, final_norm=False)
     pooled = out.text_embeds.reshape(batch, count, -1)[:, 0]

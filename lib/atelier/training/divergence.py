@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Guard:
@@ -19,7 +20,7 @@ class Guard:
     @torch.no_grad()
     def remember(self, step: int) -> None:
         """Takes the weights after `step` as good, if they are finite themselves."""
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self._parameters):
+        if not all_finite(self._parameters):
             return
         for copy, parameter in zip(self._copies, self._parameters):
             copy.copy_(parameter)
@@ -31,3 +32,11 @@ class Guard:
         for copy, parameter in zip(self._copies, self._parameters):
             parameter.copy_(copy)
         return self._step
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """True when no tensor has a NaN or an infinity in it. Waits once for each device."""
+    found: dict[torch.device, list[Tensor]] = defaultdict(list)
+    for tensor in tensors:
+        found[tensor.device].append(torch.isfinite(tensor.detach()).all())
+    return all(bool(torch.stack(each).all()) for each in found.values())

@@ -11,6 +11,7 @@ from atelier.config.errors import AtelierError
 from atelier.data.batch import Batch
 from atelier.data.latents import LatentCache
 from atelier.models.family import Parts
+from atelier.models.transfer import to_device
 from atelier.training.randomness import derived_seed
 from atelier.training.vae_encoding import encode
 
@@ -34,7 +35,7 @@ class LatentEncoder:
             if self._cache is not None:
                 for key, row in zip(batch.keys, latents):
                     self._cache.put(key, row.cpu())
-        return latents.to(self._parts.device, torch.float32) * self._parts.family.latent_scale
+        return to_device(latents, self._parts.device, torch.float32) * self._parts.family.latent_scale
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, keys: list[str]) -> Tensor:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from atelier.models.transfer import to_device
+
 TIMESTEPS = 1000
 
 
@@ -92,7 +94,7 @@ def draw_noise(latents: Tensor, options: NoiseOptions, generator: torch.Generato
         noise = _offset(noise, latents, strength, options.adaptive_noise_scale, generator)
     if options.multires_noise_iterations:
         noise = _pyramid(noise, options, generator)
-    return noise.to(latents.device)
+    return to_device(noise, latents.device)
 
 
 def draw_input_noise(noise: Tensor, options: NoiseOptions, generator: torch.Generator) -> Tensor:
@@ -102,7 +104,7 @@ def draw_input_noise(noise: Tensor, options: NoiseOptions, generator: torch.Gene
     gamma = options.ip_noise_gamma
     if options.ip_noise_gamma_random_strength:
         gamma = gamma * torch.rand(1, generator=generator).item()
-    return noise + gamma * torch.randn(noise.shape, generator=generator).to(noise.device)
+    return noise + gamma * to_device(torch.randn(noise.shape, generator=generator), noise.device)
 
 
 def _offset(

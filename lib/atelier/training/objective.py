@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.models.transfer import to_device
 from atelier.training.losses import LossOptions, picture_losses
 from atelier.training.noise import NoiseOptions, NoiseSchedule, draw_input_noise, draw_noise, draw_timesteps
 from atelier.training.randomness import generator
@@ -35,7 +36,7 @@ def draw(shape: torch.Size, latents: Tensor, options: NoiseOptions, seed: int, *
     timesteps = draw_timesteps(shape[0], options, random)
     like = latents if latents.shape == shape else latents.new_zeros(1).expand(shape)
     noise = draw_noise(like, options, random)
-    return Draws(noise, draw_input_noise(noise, options, random), timesteps.to(latents.device))
+    return Draws(noise, draw_input_noise(noise, options, random), to_device(timesteps, latents.device))
 
 
 def diffusion_losses(

@@ -20,9 +20,10 @@ from atelier.config.errors import AtelierError
 from atelier.data.batch import Batch
 from atelier.hosts.contract import BaseGone, Lease, rest_unet
 from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.models.transfer import to_device
 from atelier.training.checkpoint_outputs import outputs_for
 from atelier.training.context import RunContext, loss_options, noise_options
-from atelier.training.divergence import Guard
+from atelier.training.divergence import Guard, all_finite
 from atelier.training.host_previews import previews_for
 from atelier.training.latents import LatentEncoder
 from atelier.training.memory_pieces import pieces_of
@@ -86,7 +87,7 @@ class Session:
         """Writes the state after the last whole step and gives it; None when there is nothing whole to keep."""
         if not self._ready or self._updating:
             return None
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters):
+        if not all_finite(self.parameters):
             return None
         state = self.capture()
         if self.is_main:
@@ -267,10 +268,10 @@ class Session:
 
     def _losses(self, batch: Batch, latents: Tensor, draws: Draws, text: TextStates) -> Tensor:
         """Each picture's weighted loss, [B]."""
-        masks = None if batch.masks is None else batch.masks.to(self.device)
+        masks = None if batch.masks is None else to_device(batch.masks, self.device)
         return diffusion_losses(
             self.parts, self.noise_schedule, self.loss_options, latents, draws, text, self._sizes(batch), masks,
-            batch.loss_weights.to(self.device),
+            to_device(batch.loss_weights, self.device),
         )  # fmt: skip
 
     def _held_out_losses(self, batch: Batch, draws_for: Callable[[Tensor], Draws]) -> Tensor:
@@ -362,11 +363,8 @@ class Session:
         return self._encode(batch.captions) if self.context.trains_text else self.text(batch.captions)
 
     def _sizes(self, batch: Batch) -> SizeConditions:
-        return SizeConditions(
-            batch.original_sizes.to(self.device),
-            batch.crop_top_lefts.to(self.device),
-            batch.target_sizes.to(self.device),
-        )
+        sizes = (batch.original_sizes, batch.crop_top_lefts, batch.target_sizes)
+        return SizeConditions(*(to_device(each, self.device) for each in sizes))
 
     # -- state ----------------------------------------------------------------------------------------------------
 
