@@ -179,7 +179,7 @@ def test_what_webuis_make_of_the_kinds_in_a_map_is_said(tmp_path: Path) -> None:
         ("name_algo_map = {'*.to_k' = {algo = 'lokr'}}", "set use_fnmatch = true"),
         ("module_algo_map = {FeedForward = {dim = 'four'}}", "dim is 'four', which is not a number"),
         ("unet_target_modul = []", "unet_target_modul is not known"),
-        ("enable_conv = ", "no TOML file"),
+        ("enable_conv = ", "not valid TOML"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -194,5 +194,5 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(AtelierError, match="cannot be read"):
         chosen(str(tmp_path / "nul\0.toml"))
     (tmp_path / "picture.toml").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(AtelierError, match="no TOML file"):
+    with pytest.raises(AtelierError, match="not text in UTF-8"):
         chosen(str(tmp_path / "picture.toml"))

@@ -18,8 +18,8 @@ LAYERS = [
     {"models", "data", "adapters"},
     {"config"},
 ]
-SHARED = {"atelier.models.family"}
-"""Types that every package may speak in."""
+SHARED = {"atelier.models.family", "atelier.models.pickle_file"}
+"""Types that every package may speak in, and the one reader of pickles."""
 WEBUI = {"modules", "modules_forge", "backend", "ldm_patched", "networks", "launch"}
 
 

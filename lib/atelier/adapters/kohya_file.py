@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from atelier.adapters.layouts import kind_of
 from atelier.config.errors import AtelierError
 from atelier.config.tensor_header import is_entry
+from atelier.models.pickle_file import PickleFile
 
 HASH_START, HASH_SIZE = 0x100000, 0x10000
 """The old WebUI hash reads 64 KiB at the first mebibyte."""
@@ -155,12 +155,8 @@ def write_atomically(path: Path, content: bytes, overwrite: bool = False) -> Non
 
 
 def _read_pickle(path: Path) -> LoRAFile:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise AtelierError(f"There is no LoRA file {path.name} in {path.parent}.") from error
-    except Exception as error:
-        raise AtelierError(f"{path.name} could not be read safely: {error}. Convert it to .safetensors.") from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else {}
-    tensors = {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    if not path.is_file():
+        raise AtelierError(f"There is no LoRA file {path.name} in {path.parent}.")
+    with PickleFile(path) as file:
+        tensors = {name: file.read(name) for name in file.shapes}
     return LoRAFile(path, {}, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors)

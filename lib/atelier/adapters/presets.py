@@ -9,13 +9,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
 from torch import nn
 
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.targets import TEXT_BLOCKS, UNET, UNET_CONVOLUTIONS, UNET_TRANSFORMERS
 from atelier.config.errors import AtelierError
+from atelier.config.toml_in import read_document
 
 _ATTENTION = frozenset({"CrossAttention", "SelfAttention", "Attention"})
 _TEXT_ATTENTION = TEXT_BLOCKS - {"CLIPMLP"}
@@ -147,13 +146,9 @@ def read_preset(path: Path) -> Preset:
     """
     where = f"network_args: the preset {path}"
     try:
-        written = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise AtelierError(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    try:
-        content: dict[str, Any] = tomlkit.parse(written.decode("utf-8")).unwrap()
-    except (TOMLKitError, UnicodeDecodeError) as error:
-        raise AtelierError(f"{where} is no TOML file that can be read: {error}.") from error
+        content = read_document(path).content
+    except AtelierError as error:
+        raise AtelierError(f"network_args: preset: {error}") from error
     for key, value in content.items():
         if key in _CLASSES + _PATTERNS:
             if not isinstance(value, list) or not all(isinstance(each, str) for each in value):

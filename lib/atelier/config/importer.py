@@ -17,6 +17,7 @@ from atelier.config.datasets import DatasetConfig
 from atelier.config.errors import AtelierError, Problem
 from atelier.config.gui_preset import looks_like_preset, translate
 from atelier.config.job import JobConfig, job_from_dict, job_from_settings
+from atelier.config.limits import check_size
 from atelier.config.lora_metadata import read_header, tell
 from atelier.config.schema import Settings
 from atelier.config.toml_in import (
@@ -210,12 +211,15 @@ def _from_json(path: Path, text: str) -> Imported:
         raise AtelierError(f"{path.name} is not valid JSON: {error}.") from error
     if not isinstance(data, dict):
         raise AtelierError(f"{path.name} holds no settings: a preset is an object of names and values.")
+    describes = bool(data) and all(isinstance(entry, Mapping) for entry in data.values())
+    if not describes:
+        check_size(data, path.name)
     if {"version", "settings", "datasets"} <= set(data):
         job = job_from_dict(data)
         keys = [KeyVerdict(key, value, "honoured") for key, value in data["settings"].items()]
         return Imported(path, JOB, job.settings, dict(data["settings"]), job.datasets, keys, extra=job.extra)
-    if not looks_like_preset(data):
-        if data and all(isinstance(entry, Mapping) for entry in data.values()):
+    if describes or not looks_like_preset(data):
+        if describes:
             raise AtelierError(
                 f"{path.name} describes pictures, not settings: name it as in_json, or as metadata_file of a subset."
             )

@@ -27,13 +27,16 @@ class Package:
     at_least: str = ""
 
 
+# Python reads TOML by itself from 3.11 on.
+TOMLI = (Package("tomli", "reading settings as TOML", required=True),) if sys.version_info < (3, 11) else ()
 PACKAGES = (
     Package("torch", "all computation", required=True, at_least="2.1"),
     Package("transformers", "the text encoders", required=True, at_least="4.30"),
     Package("diffusers", "the model classes and the noise schedules", required=True, at_least="0.31"),
     Package("accelerate", "training on one device or several", required=True),
     Package("safetensors", "reading and writing model files", required=True),
-    Package("tomlkit", "reading and writing settings as TOML", required=True),
+    Package("tomlkit", "writing settings as TOML", required=True),
+    *TOMLI,
     Package("psutil", "knowing how much memory is free", required=True),
     Package("lycoris-lora", "LoHa, LoKr, (IA)3, OFT, BOFT and DoRA; a plain LoRA does without"),
     Package("pytorch-optimizer", "the optimisers Lion and D-Adaptation"),
@@ -61,6 +64,7 @@ PINS = (
     Pin("diffusers", "0.32.2", {"transformers": "5"}),
     Pin("diffusers", "0.40.0"),
     Pin("tomlkit", "0.14.0"),
+    Pin("tomli", "2.5.0"),
     Pin("lycoris-lora", "4.0.0", {"torch": "2.2"}),  # AUTOMATIC1111
     Pin("lycoris-lora", "3.2.0", {"torch": "2.4"}),  # Forge: 4.1 does not import, 3.3 and 3.4 fail on full matrices
     Pin("lycoris-lora", "4.1.3"),

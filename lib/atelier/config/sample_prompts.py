@@ -9,10 +9,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-from tomlkit.exceptions import ParseError
-
 from atelier.config.errors import AtelierError
+from atelier.config.toml_text import parse_toml
 
 
 @dataclass(frozen=True)
@@ -88,13 +86,13 @@ def read_sample_prompts(path: Path) -> list[SamplePrompt]:
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
         if path.suffix.lower() == ".toml":
-            return _from_toml(tomlkit.parse(text).unwrap())
+            return _from_toml(parse_toml(text, path.name))
         if path.suffix.lower() == ".json":
             items = json.loads(text)
             return [_from_mapping(item, {}) for item in (items if isinstance(items, list) else [items])]
     except OSError as error:
         raise AtelierError(f"The sample prompts {path} cannot be read: {error.strerror}.") from error
-    except (ParseError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise AtelierError(f"The sample prompts {path.name} are not valid: {error}.") from error
     return parse_lines(text)
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
 
 from atelier.config.assemble import Entry, Reading, assemble
 from atelier.config.dataset_toml import read_datasets
 from atelier.config.datasets import DatasetConfig
 from atelier.config.errors import AtelierError, Problem, SettingsError
 from atelier.config.job import JobConfig, job_from_settings
+from atelier.config.limits import check_size
 from atelier.config.schema import Settings
+from atelier.config.toml_text import parse_toml
 from atelier.config.verdicts import NOT_SUPPORTED, UNKNOWN, training_verdict
 
 OURS = "atelier"
@@ -24,6 +24,8 @@ EXACT = "exact"
 """[atelier.exact] in our own files: what stands there wins, the other sections hold what sd-scripts makes of it."""
 LONGEST = 8_000_000
 """Bytes: a larger file holds no settings."""
+_KEY = re.compile(r"""(?:^|[{,\s])(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*=""")
+"""A key as it stands in a line: in quotation marks of either kind, or without."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +38,19 @@ class Document:
 
     def line_of(self, key: str, occurrence: int = 0) -> int | None:
         """The line, from 1, on which `key` is set for the n-th time."""
-        pattern = re.compile(rf"""(^|[{{,\s])(?:{re.escape(key)}|"{re.escape(key)}"|'{re.escape(key)}')\s*=""")
-        lines = [
-            number
-            for number, line in enumerate(self.text.split("\n"), 1)
-            if not line.lstrip().startswith("#") and pattern.search(line)
-        ]
+        lines = self._lines.get(key)
         return lines[min(occurrence, len(lines) - 1)] if lines else None
+
+    @cached_property
+    def _lines(self) -> dict[str, list[int]]:
+        """The lines on which each key stands."""
+        found: dict[str, list[int]] = {}
+        for number, line in enumerate(self.text.split("\n"), 1):
+            if line.lstrip().startswith("#"):
+                continue
+            for key in dict.fromkeys("".join(names) for names in _KEY.findall(line)):
+                found.setdefault(key, []).append(number)
+        return found
 
     def problem(self, key: str, value: object, allowed: str) -> Problem:
         return Problem(key, value, allowed, self.name, self.line_of(key))
@@ -73,11 +81,8 @@ def read_document(path: Path) -> Document:
 def parse_document(text: str, name: str) -> Document:
     """Parses TOML text. Raises `AtelierError` with the line."""
     text = text.replace("\r\n", "\n")
-    try:
-        content = tomlkit.parse(text).unwrap()
-    except (TOMLKitError, ValueError, RecursionError) as error:
-        hint = " Write folders as 'C:\\pictures' in single quotes, or with / between them." if "\\" in text else ""
-        raise AtelierError(f"{name} is not valid TOML: {str(error).rstrip('.')}.{hint}") from error
+    content = parse_toml(text, name)
+    check_size(content, name)
     return Document(name, text, content)
 
 

@@ -73,7 +73,7 @@ class Job:
     def kept_step(self) -> int | None:
         """The step of the newest state that training left, None when there is none to go on from."""
         states = self.record.folder / "state"
-        steps = [int(path.stem) for path in states.glob("*.safetensors") if path.stem.isdigit()]
+        steps = [int(path.stem) for path in states.glob("*.safetensors") if path.stem.isdecimal()]
         return max(steps, default=None)
 
     @property

@@ -46,7 +46,7 @@ class LossCurve:
             try:
                 step, loss, rates = row
                 self.add(int(step), None if loss is None else float(loss), rates)
-            except (TypeError, ValueError, AttributeError):
+            except (TypeError, ValueError, AttributeError, OverflowError):
                 continue
 
     def since(self, cursor: str) -> dict[str, Any]:

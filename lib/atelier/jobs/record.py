@@ -33,6 +33,8 @@ HEAD_SECONDS = 2.0
 """How often, at most, progress alone rewrites job.json."""
 EVENTS_SENT = 500
 """The most events in one answer to the page."""
+LARGEST_STEP = 2**53
+"""Numbers of a damaged record that are no steps count as none."""
 LASTING = ("sample", "saved", "validation", "plan")
 """Kinds of events that are sent however long ago they were."""
 
@@ -166,11 +168,16 @@ class Record:
         self.event("saved", path=str(path), name=path.stem, step=step, epoch=epoch, save=kind)
 
     def saved_files(self) -> list[tuple[Path, int, int, str]]:
-        """What `saved` was told so far, also before a restart: path, step, epoch, kind."""
+        """What `saved` was told so far, also before a restart: path, step, epoch, kind. What is damaged is left out."""
         with self._lock:
             self._need_rows()
             found = [event for event in self._events if event["kind"] == "saved"]
-            return [(Path(event["path"]), event["step"], event["epoch"], event.get("save", "step")) for event in found]
+        files = []
+        for event in found:
+            path, step, epoch, kind = (event.get(key) for key in ("path", "step", "epoch", "save"))
+            if isinstance(path, str) and isinstance(step, int) and isinstance(epoch, int):
+                files.append((Path(path), step, epoch, kind if isinstance(kind, str) else "step"))
+        return files
 
     def log(self, text: str) -> None:
         """Adds to log.txt."""
@@ -286,4 +293,4 @@ class Record:
 
     def _number(self, key: str) -> int:
         value = self._progress.get(key)
-        return int(value) if isinstance(value, (int, float)) else 0
+        return int(value) if isinstance(value, (int, float)) and 0 <= value < LARGEST_STEP else 0

@@ -2,12 +2,15 @@
 
 A pickle names functions to call. Here those names are looked up in a short table of our own (tensors, ordered
 dictionaries) and never imported; bookkeeping of known training libraries becomes an inert object; any other name
-refuses the file. `torch.load` is not used, because WebUIs replace it.
+refuses the file. `torch.load` is not used: WebUIs replace it, and before torch 2.6 it can be made to run code even with
+`weights_only` (CVE-2025-32434).
 """
 
 from __future__ import annotations
 
+import math
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -54,6 +57,12 @@ class _LazyTensor:
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """False where a file put something else in the place of a number."""
+        numbers = (self.offset, *self.size, *self.stride)
+        return isinstance(self.storage, _Storage) and all(isinstance(each, int) and each >= 0 for each in numbers)
 
 
 class _Inert:
@@ -115,6 +124,23 @@ class _Unpickler(pickle.Unpickler):
         return _Storage(key, dtype)
 
 
+def _load(file: IO[bytes], title: str) -> Any:
+    """The next pickle in a file that can be read from any place.
+
+    Raises `AtelierError` for one that would keep what it holds under numbers far beyond its own length: Python makes
+    room for all the numbers below, gigabytes for a file of a few bytes.
+    """
+    start = file.tell()
+    for count, (opcode, number, _) in enumerate(pickletools.genops(file)):
+        if opcode.name in _KEEPING and isinstance(number, int) and number > count:
+            raise AtelierError(f"{title} is not a PyTorch checkpoint, or it is damaged.")
+    file.seek(start)
+    return _Unpickler(file, title).load()
+
+
+_KEEPING = ("PUT", "BINPUT", "LONG_BINPUT")
+
+
 class PickleFile:
     """A checkpoint of `torch.save`: a dictionary of tensors, or one that has it under "state_dict".
 
@@ -154,8 +180,15 @@ class PickleFile:
         if len(inner) != 1:
             raise AtelierError(f"{self.path.name} is a zip file, but not a PyTorch checkpoint.")
         self._folder = inner[0][: -len("data.pkl")]
-        with archive.open(inner[0]) as file:
-            return _Unpickler(file, self.path.name).load()
+        with archive.open(self._whole(archive, inner[0])) as file:
+            return _load(file, self.path.name)
+
+    def _whole(self, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+        """An entry of the archive. PyTorch compresses none: one larger than the file is there to fill the memory."""
+        entry = archive.getinfo(name)
+        if entry.file_size > self.path.stat().st_size:
+            raise AtelierError(f"{self.path.name} is damaged: what is in it is larger than the file.")
+        return entry
 
     def dtype(self, name: str) -> torch.dtype:
         found = self._tensors[name]
@@ -169,8 +202,9 @@ class PickleFile:
         if self._archive is None:
             raise AtelierError(f"{self.path.name} is closed.")
         try:
-            return _from_bytes(found, self._archive.read(f"{self._folder}data/{found.storage.key}"))
-        except (KeyError, RuntimeError, ValueError, OSError, zipfile.BadZipFile) as error:
+            entry = self._whole(self._archive, f"{self._folder}data/{found.storage.key}")
+            return _from_bytes(found, self._archive.read(entry))
+        except (KeyError, RuntimeError, ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
             raise AtelierError(f"{self.path.name} is damaged: {name} cannot be read.") from error
 
     def close(self) -> None:
@@ -190,39 +224,44 @@ class PickleFile:
 def _legacy(path: Path) -> Any:
     """The content of a file older than PyTorch 1.6: five pickles, then the storages one after the other."""
     with path.open("rb") as file:
-        first = _Unpickler(file, path.name).load()
+        first = _load(file, path.name)
         if first != _LEGACY_MAGIC:
             return first
         for _ in ("protocol", "byte order and sizes"):
-            _Unpickler(file, path.name).load()
-        content = _Unpickler(file, path.name).load()
-        keys = _Unpickler(file, path.name).load()
+            _load(file, path.name)
+        content = _load(file, path.name)
+        keys = _load(file, path.name)
         storages: dict[str, tuple[int, bytes]] = {}
         dtypes = {lazy.storage.key: lazy.storage.dtype for lazy in _lazy_tensors(content)}
         for key in keys:
             count = int.from_bytes(file.read(8), "little")
-            item = torch.empty(0, dtype=dtypes.get(key, torch.uint8)).element_size()
-            raw = file.read(count * item)
-            if len(raw) != count * item:
+            size = count * torch.empty(0, dtype=dtypes.get(key, torch.uint8)).element_size()
+            if size > path.stat().st_size - file.tell():
                 raise AtelierError(f"{path.name} is cut off. Download or copy it again.")
-            storages[key] = (count, raw)
+            storages[key] = (count, file.read(size))
     return {name: _from_bytes(lazy, storages[lazy.storage.key][1]) for name, lazy in _find_tensors(content).items()}
 
 
 def _lazy_tensors(content: Any) -> list[_LazyTensor]:
-    """Every tensor anywhere in a checkpoint's dictionaries and lists."""
-    if isinstance(content, _LazyTensor):
-        return [content]
-    if isinstance(content, dict):
-        content = list(content.values())
-    if isinstance(content, (list, tuple)):
-        return [found for item in content for found in _lazy_tensors(item)]
-    return []
+    """Every tensor anywhere in a checkpoint's dictionaries and lists, each of which is looked into once."""
+    found: list[_LazyTensor] = []
+    seen: set[int] = set()
+    waiting = [content]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, _LazyTensor):
+            found.append(item)
+        elif isinstance(item, (dict, list, tuple)) and id(item) not in seen:
+            seen.add(id(item))
+            waiting += item.values() if isinstance(item, dict) else item
+    return found
 
 
 def _from_bytes(lazy: _LazyTensor, raw: bytes) -> Tensor:
-    """The tensor in its storage's bytes, in memory of its own."""
+    """The tensor in its storage's bytes, in memory of its own. Raises ValueError for one larger than its storage."""
     dtype = lazy.storage.dtype
+    if math.prod(lazy.size) * torch.empty(0, dtype=dtype).element_size() > len(raw):
+        raise ValueError("the tensor is larger than what it is stored in")
     flat = torch.frombuffer(bytearray(raw), dtype=dtype) if raw else torch.empty(0, dtype=dtype)
     strided = flat.as_strided(lazy.size, lazy.stride, lazy.offset)
     return strided if strided.numel() == flat.numel() and strided.is_contiguous() else strided.clone()
@@ -235,9 +274,10 @@ def _find_tensors(content: Any) -> dict[str, Any]:
     for key in ("state_dict", "model_state_dict", "module", "model"):
         inner = content.get(key)
         if isinstance(inner, dict) and any(isinstance(value, (_LazyTensor, Tensor)) for value in inner.values()):
-            return _find_tensors(inner)
+            content = inner
+            break
     return {
         name: value
         for name, value in content.items()
-        if isinstance(name, str) and isinstance(value, (_LazyTensor, Tensor))
+        if isinstance(name, str) and (isinstance(value, Tensor) or (isinstance(value, _LazyTensor) and value.is_sound))
     }

@@ -72,7 +72,7 @@ class Savers:
         try:
             kept = json.loads((folder / FILE).read_text(encoding="utf-8"))
             values = {key: type(getattr(self, key))(kept[key]) for key in _KEPT}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return False
         for key, value in values.items():
             setattr(self, key, value)

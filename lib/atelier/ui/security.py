@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 
 from atelier.config.datasets import DatasetConfig
+from atelier.config.limits import check_size
 from atelier.config.schema import Settings
 
 LARGEST_BODY = 2**20
@@ -114,13 +115,14 @@ async def read_body(request: Request) -> bytes:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises `Refused`."""
+    """The JSON object in a body. Raises `Refused`, and `AtelierError` for more than any settings are."""
     try:
         content = json.loads(body, parse_int=_integer, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"The body is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
         raise Refused(400, 'The body must be a JSON object, such as {"settings": {"output_name": "my_cat"}}.')
+    check_size(content, "The body")
     return content
 
 
