@@ -68,6 +68,7 @@ class Fuzzed:
         answer = self._answer()
         faulthandler.cancel_dump_traceback_later()
         self.slowest = max(self.slowest, time.monotonic() - started)
+        answer = VALUES.sub("…", answer[:300])
         left = [entry.name for entry in folder.iterdir() if entry.name != self._path.name]
         if left:
             self._fault(content, f"left {left}")
@@ -76,14 +77,14 @@ class Fuzzed:
         self.answers[answer] += 1
 
     def _answer(self) -> str:
-        """What it was answered, without the values in it."""
+        """What it was answered."""
         try:
             given = self.target.look(self._path)
         except AtelierError as error:
             sentence = str(error)
             if not sentence.strip() or "Traceback" in sentence:
                 self._fault(self._path.read_bytes(), f"no sentence: {sentence!r}")
-            return "sentence: " + VALUES.sub("…", sentence)[:160]
+            return f"sentence: {sentence}"
         except self.target.allowed as error:
             return f"{type(error).__name__}"
         except Exception as error:  # noqa: BLE001 - the fault that is looked for
@@ -94,7 +95,9 @@ class Fuzzed:
         return f"gave {type(given).__name__}"
 
     def _fault(self, content: bytes, what: str) -> None:
-        if len(self.faults) < 20:
+        """Notes a fault, one of each kind."""
+        kind = what.split(": ")[0]
+        if not any(f": {kind}" in fault for fault in self.faults):
             name = f"{re.sub('[^a-z0-9]+', '-', self.target.name.lower())}-{len(self.faults)}{self.target.suffix}"
             (self._out / name).write_bytes(content)
             self.faults.append(f"{name}: {what}"[:300])

@@ -87,7 +87,7 @@ def targets(folder: Path) -> list[Target]:
         Target("GUI preset", ".json", [gui_preset(), METADATA], lambda path: import_report(path)),
         Target("LyCORIS preset", ".toml", [LYCORIS], read_preset),
         Target("caption", ".txt", CAPTIONS, _captions),
-        Target("captions in JSON", ".json", [METADATA], read_metadata, (ValueError,)),
+        Target("captions in JSON", ".json", [METADATA], read_metadata, (ValueError, RecursionError)),
         Target("sample prompts, lines", ".txt", [PROMPTS], read_sample_prompts),
         Target("sample prompts, TOML", ".toml", [PROMPTS_TOML], read_sample_prompts),
         Target("sample prompts, JSON", ".json", [PROMPTS_JSON], read_sample_prompts),

@@ -320,6 +320,7 @@ def test_open_to_the_network_only_own_folders_count(tmp_path: Path) -> None:
         {"train_data_dir": str(uploads), "sample_prompts": str(outside / "prompts.txt")},
         {"train_data_dir": str(uploads), "output_dir": str(outside)},
         {"train_data_dir": str(uploads), "optimizer_type": "some.module.Class"},
+        {"train_data_dir": str(uploads), "network_args": [f" preset = {outside / 'layers.TOML'}"]},
     ):
         answer = site.post("/jobs", json={"settings": {"output_name": "x", **settings}})
         assert answer.status_code == 403, settings

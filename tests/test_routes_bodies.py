@@ -17,8 +17,8 @@ from hypothesis import strategies as st  # noqa: E402
 from jobs_fakes import PATIENCE  # noqa: E402
 from test_routes_api import Site  # noqa: E402
 
+from atelier.config.named import CODE_SETTINGS, PATH_SETTINGS  # noqa: E402
 from atelier.config.schema import options  # noqa: E402
-from atelier.ui.security import CODE_SETTINGS, PATH_SETTINGS  # noqa: E402
 
 KEYS = [option.key for option in options()]
 VALUES = st.recursive(

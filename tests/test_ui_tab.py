@@ -13,11 +13,14 @@ from jobs_fakes import FakeHost, model
 from PIL import Image
 from test_ui_fields import other_value
 
+from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.config.option import Option
 from atelier.config.schema import option
 from atelier.jobs.queue import Jobs
 from atelier.ui.fields import shown_options, to_control
+from atelier.ui.gradio_compat import DroppedFile
+from atelier.ui.request import Request, settings_of
 from atelier.ui.tab import build
 
 COMPANIONS: dict[str, dict[str, Any]] = {
@@ -306,6 +309,30 @@ def test_an_open_network_page_takes_no_folders(tmp_path: Path) -> None:
     answers = list(handler.fn(held))
     assert any("cannot be named" in str(value) for answer in answers for value in answer.values())
     jobs.close(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"reg_data_dir": "HERE"}, "cannot be named"),
+        ({"network_weights": "HERE/a.safetensors"}, "cannot be named"),
+        ({"sample_prompts": "HERE/prompts.txt"}, "cannot be named"),
+        ({"network_args": "algo=loha\npreset = HERE/layers.toml"}, "cannot be named"),
+        ({"optimizer_type": "subprocess.Popen"}, "optimizer_type cannot be a Python class"),
+    ],
+)
+def test_an_open_network_page_takes_nothing_else_that_is_named(
+    named: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    host = FakeHost(tmp_path / "host")
+    picture = tmp_path / "0.png"
+    Image.new("RGB", (64, 64)).save(picture)
+    asked = {"output_name": "thing", **{key: text.replace("HERE", str(tmp_path)) for key, text in named.items()}}
+    files = [DroppedFile(picture, "0.png")]
+    assert settings_of(Request({"output_name": "thing"}, files, paths=False), host).train_data_dir
+    with pytest.raises(AtelierError, match=said):
+        settings_of(Request(asked, files, paths=False), host)
+    assert settings_of(Request(asked, files), host).train_data_dir
 
 
 def test_no_warning_while_the_page_is_built(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:

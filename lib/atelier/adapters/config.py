@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, shortened
 
 DEFAULT_DIM = 4
 """kohya's rank when network_dim is not given."""
@@ -105,5 +105,5 @@ def _number(key: str, value: str, kind: Any) -> Any:
         return None
     try:
         return kind(value) if kind is float else int(float(value))
-    except ValueError as error:
-        raise AtelierError(f"network_args: {key} is {value!r}, which is not a number.") from error
+    except (ValueError, OverflowError) as error:
+        raise AtelierError(f"network_args: {key} is {shortened(value)!r}, which is not a number.") from error

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from atelier.adapters.layouts import kind_of
 from atelier.config.errors import AtelierError
+from atelier.config.paths import is_file
 from atelier.config.tensor_header import is_entry
 from atelier.models.pickle_file import PickleFile
 
@@ -155,7 +156,7 @@ def write_atomically(path: Path, content: bytes, overwrite: bool = False) -> Non
 
 
 def _read_pickle(path: Path) -> LoRAFile:
-    if not path.is_file():
+    if not is_file(path):
         raise AtelierError(f"There is no LoRA file {path.name} in {path.parent}.")
     with PickleFile(path) as file:
         tensors = {name: file.read(name) for name in file.shapes}

@@ -14,6 +14,7 @@ from torch import nn
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.targets import TEXT_BLOCKS, UNET, UNET_CONVOLUTIONS, UNET_TRANSFORMERS
 from atelier.config.errors import AtelierError
+from atelier.config.paths import expanded
 from atelier.config.toml_in import read_document
 
 _ATTENTION = frozenset({"CrossAttention", "SelfAttention", "Attention"})
@@ -126,7 +127,7 @@ def preset_of(config: NetworkConfig) -> Preset:
         raise AtelierError(
             f"network_args: preset={name} is not known; use one of {', '.join(PRESETS)}, or the path of a TOML file."
         )
-    return read_preset(Path(name).expanduser())
+    return read_preset(expanded(name))
 
 
 _CLASSES = ("unet_target_module", "text_encoder_target_module")

@@ -13,6 +13,7 @@ from atelier.adapters.exchange import to_kohya
 from atelier.adapters.kohya_file import read_lora
 from atelier.adapters.network import Network, build
 from atelier.config.errors import AtelierError
+from atelier.config.paths import expanded
 from atelier.models.family import Parts
 
 
@@ -27,7 +28,7 @@ def start_network(
     """
     if weights is None or not str(weights).strip():
         return build(parts, config, seed)
-    file = read_lora(Path(weights).expanduser())
+    file = read_lora(expanded(weights))
     tensors = to_kohya(parts, file).tensors
     if dim_from_weights:
         config = config.with_dims(dims_of(tensors))
@@ -59,7 +60,7 @@ def base_weights(parts: Parts, paths: Sequence[str | Path], multipliers: Sequenc
     """
     ready = []
     for index, path in enumerate(paths):
-        lora = prepare_lora(parts, read_lora(Path(path).expanduser()))
+        lora = prepare_lora(parts, read_lora(expanded(path)))
         lora.network.multiplier = multipliers[index] if index < len(multipliers) else 1.0
         ready.append(lora)
     return ready

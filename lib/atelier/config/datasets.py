@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier.config.errors import Problem, SettingsError
+from atelier.config.paths import expanded, is_folder
 from atelier.config.schema import Settings, parse_resolution
 
 
@@ -126,7 +127,7 @@ def folders_in(parent: Path) -> list[tuple[Path, int, str | None]]:
 
     Raises `SettingsError` when there is no such folder.
     """
-    if not parent.is_dir():
+    if not is_folder(parent):
         raise SettingsError([Problem("train_data_dir", str(parent), "there is no such folder; give one with pictures")])
     named = [(path, _REPEATS.match(path.name)) for path in sorted(parent.iterdir()) if path.is_dir()]
     found = [(path, int(match.group(1)), match.group(2).strip()) for path, match in named if match]
@@ -148,7 +149,7 @@ def datasets_from_folders(settings: Settings) -> DatasetConfig:
     for parent, is_reg in ((settings.train_data_dir, False), (settings.reg_data_dir, True)):
         if not parent:
             continue
-        for folder, repeats, tokens in folders_in(Path(parent).expanduser()):
+        for folder, repeats, tokens in folders_in(expanded(parent)):
             subset = subset_from_settings(settings, folder, class_tokens=tokens, is_reg=is_reg)
             subset.num_repeats *= repeats
             dataset.subsets.append(subset)

@@ -9,6 +9,7 @@ from typing import Any
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.config.names import name_problem
+from atelier.config.paths import expanded
 from atelier.config.toml_out import dataset_toml, training_toml
 
 PROMPT_FILES = (".txt", ".toml", ".json")
@@ -32,7 +33,7 @@ def export_job(job: JobConfig, folder: Path, base: str | None = None) -> Exporte
     `base` is the checkpoint to name when the job names none, such as the host's loaded one. Files that exist are not
     overwritten: NAME becomes NAME-2 and so on. Raises `AtelierError` when the folder cannot be written.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     stem = _stem(folder, job.name)
     settings = job.settings
     instead: dict[str, Any] = {}

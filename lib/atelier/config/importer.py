@@ -19,6 +19,7 @@ from atelier.config.gui_preset import looks_like_preset, translate
 from atelier.config.job import JobConfig, job_from_dict, job_from_settings
 from atelier.config.limits import check_size
 from atelier.config.lora_metadata import read_header, tell
+from atelier.config.paths import exists, expanded, is_file, is_folder
 from atelier.config.schema import Settings
 from atelier.config.toml_in import (
     OURS,
@@ -77,8 +78,8 @@ class Imported:
 
 def read_any(path: Path) -> Imported:
     """Reads a file of any of the kinds. Raises `AtelierError` for one that is none of them or cannot be parsed."""
-    path = Path(path).expanduser()
-    if not path.exists():
+    path = expanded(path)
+    if not exists(path):
         raise AtelierError(f"There is no file {path}.")
     if path.is_dir():
         raise AtelierError(f"{path} is a folder; give a TOML, a JSON preset or a LoRA file.")
@@ -180,7 +181,7 @@ def _named_datasets(found: Imported, reading: Reading) -> None:
     if not reading.dataset_config:
         return
     named = find_beside(Path(reading.dataset_config), found.path)
-    if not named.is_file():
+    if not is_file(named):
         found.notes.append(f"The dataset file {reading.dataset_config} is not there; give the pictures yourself.")
         return
     try:
@@ -199,7 +200,7 @@ def _with_datasets(found: Imported, document: Document, path: Path) -> Imported:
     found.problems += [str(problem) for problem in reader.problems]
     found.notes += reader.notes
     for folder in dict.fromkeys(subset.image_dir for subset in found.datasets.subsets):
-        if folder and not Path(folder).expanduser().is_dir():
+        if folder and not is_folder(folder):
             found.notes.append(f"The folder {folder} is not on this machine; choose yours before training.")
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from atelier.config.errors import AtelierError
 
 KEYS = 20_000
-"""In all tables together: a data set of a thousand folders has fewer."""
+"""In all tables together, with the entries of lists: a data set of a thousand folders has fewer."""
 NAMES = 1_000
 """Different ones: kohya's programs know about six hundred."""
 DEPTH = 40
@@ -26,6 +26,7 @@ def check_size(content: object, name: str) -> None:
             names.update(value)
             waiting += [(each, depth + 1) for each in value.values()]
         elif isinstance(value, list):
+            keys += len(value)
             waiting += [(each, depth + 1) for each in value]
         if keys > KEYS or len(names) > NAMES:
             raise AtelierError(f"{name} has more keys than settings have: {NAMES:,} different ones or {KEYS:,} in all.")

@@ -15,6 +15,7 @@ from atelier.config.datasets import DatasetConfig
 from atelier.config.errors import AtelierError, Problem, SettingsError
 from atelier.config.job import JobConfig, job_from_settings
 from atelier.config.limits import check_size
+from atelier.config.paths import exists, expanded, is_file, is_folder
 from atelier.config.schema import Settings
 from atelier.config.toml_text import parse_toml
 from atelier.config.verdicts import NOT_SUPPORTED, UNKNOWN, training_verdict
@@ -58,7 +59,7 @@ class Document:
 
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8 or, by its mark, UTF-16. Raises `AtelierError`."""
-    if path.is_dir():
+    if is_folder(path):
         raise AtelierError(f"{path} is a folder; give a file.")
     try:
         if path.stat().st_size > LONGEST:
@@ -193,9 +194,9 @@ def unsupported(reading: Reading) -> list[str]:
 
 def find_beside(path: Path, named_in: Path) -> Path:
     """`path` as written, or else in the folder of the file that names it, under its path or its name alone."""
-    path = path.expanduser()
+    path = expanded(path)
     for candidate in (path, named_in.parent / path, named_in.parent / path.name):
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
     return path
 
@@ -205,5 +206,5 @@ def folders_beside(datasets: DatasetConfig, named_in: Path) -> None:
     for subset in datasets.subsets:
         for key in ("image_dir", "conditioning_data_dir", "metadata_file"):
             text = getattr(subset, key)
-            if text and not Path(text).expanduser().exists() and (named_in.parent / text).exists():
+            if text and not exists(text) and exists(named_in.parent / text):
                 setattr(subset, key, str(named_in.parent / text))

@@ -79,7 +79,8 @@ def caption_from_name(path: Path) -> str:
 def read_metadata(path: Path) -> dict[str, str]:
     """Captions by picture from kohya's metadata JSON: {"picture": {"caption": "…", "tags": "…"}}.
 
-    Each is found under the key as written, its file name and its stem. Raises OSError or ValueError for a bad file.
+    Each is found under the key as written, its file name and its stem. Raises OSError, ValueError or RecursionError
+    for a bad file.
     """
     entries = json.loads(decode(path.read_bytes()))
     if not isinstance(entries, dict):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from atelier.config.datasets import Dataset, DatasetConfig, Subset, datasets_from_folders
 from atelier.config.errors import AtelierError
+from atelier.config.paths import expanded
 from atelier.config.schema import Settings
 from atelier.data.buckets import Buckets, Size
 from atelier.data.captions import final_caption, find_caption, read_metadata
@@ -125,7 +126,7 @@ def _scan_dataset(found: Scan, index: int, dataset: Dataset) -> None:
     buckets = Buckets.of(dataset)
     seen: set[tuple[Path, str | None]] = set()
     for subset in dataset.subsets:
-        folder = Path(subset.image_dir).expanduser()
+        folder = expanded(subset.image_dir)
         if subset.num_repeats < 1:
             found.problems.append(PictureProblem(folder, f"{folder}: it is left out, since its repeats are 0."))
             continue
@@ -164,7 +165,7 @@ def _scan_subset(found: Scan, index: int, subset: Subset, folder: Path, buckets:
 def _metadata(subset: Subset) -> dict[str, str] | None:
     if not subset.metadata_file:
         return None
-    path = Path(subset.metadata_file).expanduser()
+    path = expanded(subset.metadata_file)
     try:
         return read_metadata(path)
     except (OSError, ValueError, RecursionError) as error:
@@ -176,7 +177,7 @@ def _masks(subset: Subset) -> dict[str, Path]:
     """The mask pictures by the name of the picture they are for."""
     if not subset.conditioning_data_dir:
         return {}
-    return {path.stem: path for path in list_pictures(Path(subset.conditioning_data_dir).expanduser())}
+    return {path.stem: path for path in list_pictures(expanded(subset.conditioning_data_dir))}
 
 
 def _no_pictures(found: Scan) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from atelier.config.datasets import DatasetConfig, Subset, subset_from_settings
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
+from atelier.config.paths import expanded, is_folder
 from atelier.data.images import list_pictures
 from atelier.hosts.contract import Host, ModelInfo
 
@@ -30,7 +31,7 @@ class ClassFolder:
     @property
     def missing(self) -> int:
         """How many are still to be drawn; a folder that is not there has none."""
-        return max(0, self.count - (len(list_pictures(self.folder)) if self.folder.is_dir() else 0))
+        return max(0, self.count - (len(list_pictures(self.folder)) if is_folder(self.folder) else 0))
 
 
 def class_folders(job: JobConfig, host: Host, base: ModelInfo) -> tuple[DatasetConfig, list[ClassFolder]]:
@@ -49,7 +50,7 @@ def class_folders(job: JobConfig, host: Host, base: ModelInfo) -> tuple[DatasetC
     for dataset in datasets.datasets:
         for subset in dataset.subsets:
             if subset.is_reg and subset.class_tokens and subset.metadata_file is None:
-                folder = Path(subset.image_dir).expanduser()
+                folder = expanded(subset.image_dir)
                 found.append(ClassFolder(folder, subset.class_tokens, count, _size(dataset.resolution)))
     added: list[Subset] = []
     first = datasets.datasets[0]

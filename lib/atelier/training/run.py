@@ -17,6 +17,7 @@ from atelier.adapters.usable import kind_remark
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.config.network_args import passed_over
+from atelier.config.paths import is_file
 from atelier.config.sample_prompts import SamplePrompt, parse_lines, read_sample_prompts, with_defaults
 from atelier.config.schema import parse_resolution
 from atelier.data.dataset import TrainingData
@@ -183,7 +184,7 @@ def sample_prompts(job: JobConfig) -> list[SamplePrompt]:
     if not given:
         text = f"a photo of {job.trigger}" if settings.subject != "style" else f"a picture, {job.trigger}"
         prompts = [SamplePrompt(text.strip(" ,"))] if job.trigger else []
-    elif "\n" not in given and Path(given).suffix.lower() in (".txt", ".toml", ".json") and Path(given).is_file():
+    elif "\n" not in given and Path(given).suffix.lower() in (".txt", ".toml", ".json") and is_file(given):
         prompts = read_sample_prompts(Path(given))
     else:
         prompts = parse_lines(given)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from atelier.config.errors import AtelierError
+from atelier.config.paths import exists, expanded
 from atelier.config.schema import Settings
 from atelier.hosts.contract import Folders
 
@@ -28,7 +29,7 @@ def step_name(name: str, step: int) -> str:
 def output_folder(settings: Settings, folders: Folders) -> Path:
     """Where a run's files go: output_dir when a command line gave one, else the host's folder for their kind."""
     if settings.output_dir:
-        return Path(settings.output_dir).expanduser()
+        return expanded(settings.output_dir)
     return folders.checkpoints if settings.train_whole_model else folders.lora
 
 
@@ -46,7 +47,7 @@ def check_writable(folder: Path) -> None:
 
 def existing(folder: Path) -> Path:
     """`folder`, or the nearest one above it that exists."""
-    while not folder.exists():
+    while not exists(folder):
         folder = folder.parent
     return folder
 

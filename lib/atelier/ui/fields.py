@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from atelier.config.errors import Problem, SettingsError
+from atelier.config.errors import Problem, SettingsError, shortened
 from atelier.config.option import Option
 from atelier.config.schema import Settings, options
 from atelier.ui.gradio_compat import component
@@ -115,7 +115,8 @@ def in_words(error: Exception) -> str:
     for problem in error.problems:
         label = labels.get(problem.key, problem.key)
         empty = problem.value is None or problem.value == ""
-        lines.append(f"{label}: {problem.allowed}." if empty else f"{label} is {problem.value!r}; {problem.allowed}.")
+        value = shortened(repr(problem.value))
+        lines.append(f"{label}: {problem.allowed}." if empty else f"{label} is {value}; {problem.allowed}.")
     return "\n".join(lines)
 
 

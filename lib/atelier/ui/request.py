@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from atelier.config.datasets import DatasetConfig
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig, job_from_dict, job_from_settings
+from atelier.config.named import named_classes, named_paths
 from atelier.config.names import check_output_name
+from atelier.config.paths import expanded, is_folder
 from atelier.config.schema import Settings
 from atelier.hosts.contract import Host, ModelInfo, chosen_model
 from atelier.jobs.housekeeping import UPLOADS
@@ -18,9 +19,6 @@ from atelier.jobs.queue import Jobs
 from atelier.ui.fields import collect
 from atelier.ui.gradio_compat import DroppedFile
 from atelier.ui.uploads import keep_files
-
-PATHS = ("train_data_dir", "reg_data_dir", "conditioning_data_dir", "network_weights", "base_weights")
-"""Settings of the tab that name a folder or a file."""
 
 
 class NameTaken(AtelierError):
@@ -61,11 +59,8 @@ def settings_of(request: Request, host: Host) -> Settings:
     `train_data_dir` stays empty when the pictures come from a file's data sets.
     """
     settings = collect(request.values)
-    if not request.paths and (any(getattr(settings, key) for key in PATHS) or imported_datasets(request)):
-        raise AtelierError(
-            "This page is open to the network without a login, so folders and files of this machine cannot be named. "
-            "Drop the pictures on the page instead."
-        )
+    if not request.paths:
+        _check_closed(settings, request)
     folder = (settings.train_data_dir or "").strip().strip('"')
     if request.files:
         uploaded = keep_files(request.files, host.folders.runs / UPLOADS)
@@ -75,13 +70,24 @@ def settings_of(request: Request, host: Host) -> Settings:
         folder = str(uploaded.folder)
     if not folder and not imported_datasets(request):
         raise AtelierError("Give a folder of pictures, or drop pictures on the page.")
-    if folder and not Path(folder).expanduser().is_dir():
+    if folder and not is_folder(folder):
         raise AtelierError(f"There is no folder {folder}. Check how it is written, or drop the pictures on the page.")
     return settings.replace(
-        train_data_dir=str(Path(folder).expanduser()) if folder else None,
+        train_data_dir=str(expanded(folder)) if folder else None,
         output_name=settings.output_name.strip(),
         trigger=settings.trigger.strip(),
     )
+
+
+def _check_closed(settings: Settings, request: Request) -> None:
+    """Raises `AtelierError` when somebody on the network, who did not log in, names something of this machine."""
+    for key in named_classes(settings):
+        raise AtelierError(f"This page is open to the network without a login, so {key} cannot be a Python class.")
+    if named_paths(settings) or imported_datasets(request):
+        raise AtelierError(
+            "This page is open to the network without a login, so folders and files of this machine cannot be named. "
+            "Drop the pictures on the page instead."
+        )
 
 
 def job_of(request: Request, host: Host) -> JobConfig:

@@ -14,13 +14,14 @@ from starlette.concurrency import run_in_threadpool
 
 from atelier.adapters.usable import kind_remark
 from atelier.config.errors import AtelierError, SettingsError
+from atelier.config.named import PATH_SETTINGS
 from atelier.config.schema import options
 from atelier.hosts.contract import Host
 from atelier.jobs.files import plain
 from atelier.jobs.job import ACTIONS, Job
 from atelier.jobs.queue import Jobs
 from atelier.ui.routes_start import check_model, job_from_body
-from atelier.ui.security import PATH_SETTINGS, Access, Refused, check_host, check_origin, check_sample_name, read_body
+from atelier.ui.security import Access, Refused, check_host, check_origin, check_sample_name, read_body
 
 log = logging.getLogger(__name__)
 

@@ -16,26 +16,13 @@ from fastapi import Request
 
 from atelier.config.datasets import DatasetConfig
 from atelier.config.limits import check_size
+from atelier.config.named import named_classes, named_paths
 from atelier.config.schema import Settings
 
 LARGEST_BODY = 2**20
 """Bytes of a request's body; settings and TOML are far smaller."""
 OWN_HEADER = "x-atelier"
 """Our page sends it. A form on another site cannot, and a script there only with a permission that we never give."""
-PATH_SETTINGS = (
-    "train_data_dir",
-    "reg_data_dir",
-    "conditioning_data_dir",
-    "pretrained_model_name_or_path",
-    "vae",
-    "network_weights",
-    "base_weights",
-    "output_dir",
-    "resume",
-    "in_json",
-)
-CODE_SETTINGS = ("optimizer_type", "lr_scheduler_type", "network_module")
-"""Settings that may name a Python class to import."""
 _SAMPLE_FILE = re.compile(r"\d{1,12}-\d{1,6}\.png")
 _LONGEST_INTEGER = 20
 
@@ -136,17 +123,10 @@ def check_sample_name(name: str) -> str:
 def check_settings_paths(settings: Settings, folders: Iterable[Path]) -> None:
     """Refuses settings that name a path outside `folders`, or a class to import. Raises `Refused`."""
     allowed = [folder.resolve() for folder in folders]
-    for key in PATH_SETTINGS:
-        value = getattr(settings, key)
-        for text in value if isinstance(value, (list, tuple)) else [value]:
-            _check_path(key, text, allowed)
-    prompts = (settings.sample_prompts or "").strip()
-    if "\n" not in prompts and Path(prompts).suffix.lower() in (".txt", ".toml", ".json"):
-        _check_path("sample_prompts", prompts, allowed)
-    for key in CODE_SETTINGS:
-        named = str(getattr(settings, key) or "")
-        if "." in named and named not in ("networks.lora", "lycoris.kohya"):
-            raise Refused(403, f"{key} names a Python class. {_CLOSED}")
+    for key, path in named_paths(settings):
+        _check_path(key, path, allowed)
+    for key in named_classes(settings):
+        raise Refused(403, f"{key} names a Python class. {_CLOSED}")
 
 
 def check_dataset_paths(datasets: DatasetConfig, folders: Iterable[Path]) -> None:
