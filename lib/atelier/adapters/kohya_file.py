@@ -16,6 +16,7 @@ import safetensors.torch
 from torch import Tensor
 
 from atelier.adapters.layouts import kind_of
+from atelier.config.durable import put_in_place
 from atelier.config.errors import AtelierError
 from atelier.config.paths import is_file
 from atelier.config.tensor_header import is_entry
@@ -146,7 +147,7 @@ def write_atomically(path: Path, content: bytes, overwrite: bool = False) -> Non
             os.fsync(file.fileno())
         if path.exists() and not overwrite:
             raise FileExistsError(path)
-        os.replace(part, path)
+        put_in_place(part, path)
     except FileExistsError as error:
         raise AtelierError(f"{path.name} appeared in {path.parent} meanwhile; it was not touched.") from error
     except OSError as error:

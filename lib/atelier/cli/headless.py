@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -11,10 +12,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
+from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.config.toml_out import dataset_toml, training_toml
 from atelier.hosts.contract import Host
 from atelier.jobs.control import Control
+from atelier.jobs.lock import FolderLock
 from atelier.jobs.record import Record
 from atelier.training.run import Outcome, train
 
@@ -39,15 +42,15 @@ class PrintingRecord(HeadlessRecord):
     def status(self, state: str, message: str = "") -> None:
         super().status(state, message)
         if message:
-            print(message, flush=True)
+            _say(message)
 
     def message(self, text: str, level: str = "info") -> dict[str, Any]:
-        print(text if level == "info" else f"{level}: {text}", flush=True)
+        _say(text if level == "info" else f"{level}: {text}")
         return super().message(text, level)
 
     def saved(self, path: Path, step: int, epoch: int, kind: str) -> None:
         super().saved(path, step, epoch, kind)
-        print(f"Saved {path} after step {step}.", flush=True)
+        _say(f"Saved {path} after step {step}.")
 
     def losses(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
         super().losses(rows)
@@ -56,7 +59,13 @@ class PrintingRecord(HeadlessRecord):
             self.first_step_at = now
         if rows and (now - self._printed > 2.0):
             self._printed = now
-            print(f"step {rows[-1][0]}: loss {rows[-1][1]:.4f}", flush=True)
+            _say(f"step {rows[-1][0]}: loss {rows[-1][1]:.4f}")
+
+
+def _say(text: str) -> None:
+    """Prints, where there is still somebody to read it: a terminal that was closed ends no run."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, flush=True)
 
 
 class SilentRecord(HeadlessRecord):
@@ -95,14 +104,30 @@ def stopped_by_signals(control: Control) -> Iterator[None]:
 
 def run_job(job: JobConfig, host: Host, folder: Path) -> tuple[Outcome, HeadlessRecord]:
     """Runs a job to its end, or goes on with the run in `folder` if it has a state. Raises `AtelierError`."""
-    record: HeadlessRecord
     if not is_main_process():
-        record = SilentRecord(folder)
-    elif (folder / "job.json").exists() or (folder / "samples").is_dir():  # the latter: killed as it was begun
+        return _run(job, host, SilentRecord(folder))
+    lock = FolderLock(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not lock.acquire():
+        raise AtelierError(f"The run in {folder} is being trained by another process.")
+    try:
+        return _run(job, host, _record_in(folder, job))
+    finally:
+        lock.release()
+
+
+def _record_in(folder: Path, job: JobConfig) -> HeadlessRecord:
+    """The record of the run that `folder` has, else a new one."""
+    if (folder / "job.json").exists() or (folder / "samples").is_dir():  # the latter: killed as it was begun
         record = cast(HeadlessRecord, PrintingRecord.open(folder))
-    else:
-        files = {"settings.toml": training_toml(job), "dataset.toml": dataset_toml(job)}
-        record = cast(HeadlessRecord, PrintingRecord.create(folder, files))
+        if record.newer:
+            raise AtelierError(f"The run in {folder} is of a newer version of Atelier: update it to go on with it.")
+        return record
+    files = {"settings.toml": training_toml(job), "dataset.toml": dataset_toml(job)}
+    return cast(HeadlessRecord, PrintingRecord.create(folder, files))
+
+
+def _run(job: JobConfig, host: Host, record: HeadlessRecord) -> tuple[Outcome, HeadlessRecord]:
     control = Control()
     with stopped_by_signals(control):
         try:

@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
     print("Loading …", flush=True)
     try:
         tabs = [("Train", "atelier", lambda: build(jobs, host, paths=local))]
-        serve(host, tabs, options.listen, options.port, on_app)
+        serve(host, tabs, options.listen, options.port, on_app, on_end=lambda: jobs.close(timeout=30))
     except OSError as error:
         print(f"Port {options.port} cannot be used ({error.strerror or error}); choose another with --port.")
         return 1

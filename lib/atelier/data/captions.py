@@ -91,6 +91,7 @@ def read_metadata(path: Path) -> dict[str, str]:
             continue
         parts = [entry.get("caption"), entry.get("tags")]
         text = ", ".join(part.strip() for part in parts if isinstance(part, str) and part.strip())
+        text = _CONTROLS.sub("", text.encode("utf-8", "replace").decode())  # JSON can hold half of a letter
         name = re.split(r"[/\\]", key)[-1]
         for alias in (Path(name).stem, name, key):
             captions[alias] = text

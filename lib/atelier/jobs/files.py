@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from atelier.config.durable import sync_folder
+
 
 def plain(value: Any) -> Any:
     """`value` as JSON can hold it: NaN and infinity are None, lone surrogates are "?", the unknown is its text."""
@@ -35,6 +37,8 @@ def write_bytes(path: Path, content: bytes, durable: bool = False) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+        if durable:
+            sync_folder(path.parent)
     finally:
         _remove(temporary)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, shortened
 from atelier.models.build import Weights, clip_keys
 from atelier.models.clip_names import canonical
 from atelier.models.pickle_file import PickleFile
@@ -37,7 +37,10 @@ def folder_family(path: Path) -> str:
     config = _json(path / "unet" / "config.json")
     if config.get("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel":
         raise AtelierError(f"{path.name} has a {config['_class_name']} instead of a UNet; {TRAINABLE}")
-    said = refused_channels(int(config.get("in_channels", 4)))
+    channels = config.get("in_channels", 4)
+    if not isinstance(channels, int):
+        raise AtelierError(f"{path.name} has a UNet with in_channels {shortened(repr(channels))}, which is no number.")
+    said = refused_channels(channels)
     if said:
         raise AtelierError(f"{path.name} {said}.")
     if config.get("addition_embed_type") == "text_time":
@@ -120,7 +123,7 @@ def _matrix(name: str, tensor: Tensor) -> Tensor:
 def _json(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AtelierError(f"{path} cannot be read: {error}.") from error
     if not isinstance(content, dict):
         raise AtelierError(f"{path} is not a configuration: it holds no JSON object.")

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from atelier.config.durable import put_in_place
 from atelier.config.errors import AtelierError
 from atelier.models.tensor_file import DTYPES
 
@@ -82,10 +83,10 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as written:
+        with temporary.open("rb+") as written:  # Windows syncs only what may be written to
             os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
-        temporary.replace(path)
+        put_in_place(temporary, path)
     except OSError as error:
         raise _not_written(path, error) from error
     except RuntimeError as error:

@@ -13,7 +13,7 @@ from atelier.models.save import save_checkpoint
 from atelier.models.size import bytes_of, numbers_of
 from atelier.training.context import RunContext, Save
 from atelier.training.outputs import DTYPES, EMA, Outputs, run_facts
-from atelier.training.saving import check_space, existing
+from atelier.training.saving import check_space, existing, remove_leftovers
 from atelier.training.whole_model import WholeModel
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ class CheckpointOutputs(Outputs):
         epoch = context.calendar.finished_epochs(step)
         form, ending = KINDS[settings.save_model_as]
         dtype = DTYPES[settings.save_precision]
+        remove_leftovers(self.folder, settings.output_name)
         check_space(self.folder, self._file_size())
         name = self._name(step, epoch, kind) + suffix
         path, number = self.folder / f"{name}{ending}", 1

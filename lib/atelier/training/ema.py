@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
+from atelier.training.divergence import all_finite
 
 EVERY_ON_GPU = 10
 """Steps from one look at weights on a GPU to the next: fetching all of them takes longer than a small step."""
@@ -29,8 +30,8 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Takes in the weights after step number `step`, from 1."""
-        if step % self.every:
+        """Takes in the weights after step number `step`, from 1; those that are no numbers are left out."""
+        if step % self.every or not all_finite(self._named.values()):
             return
         decay = min(self._decay, (1 + step) / (10 + step)) ** self.every
         for name, parameter in self._named.items():

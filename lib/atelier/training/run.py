@@ -45,7 +45,7 @@ from atelier.training.rhythm import Calendar, Rhythm
 from atelier.training.savers import is_out_of_memory
 from atelier.training.saving import check_writable, output_folder
 from atelier.training.session import Ending, Session
-from atelier.training.state import State, read_newest, write_state
+from atelier.training.state import State, go_back, write_state
 
 PARTS = frozenset(("unet", "text_encoder", "vae"))
 
@@ -81,7 +81,7 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
     context.savers.can_stream = can_rest_unet(host) and not context.whole_model
     context.savers.recall(record.folder)
     states = record.folder / "state"
-    state = read_newest(states)
+    state = go_back(states)
     if state is not None:
         record.message(f"Going on from step {state.step}.")
     trained: Session | None = None
@@ -101,14 +101,14 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
                 record.message(f"Out of memory: {context.savers.notes[-1]} The step is repeated.", "warning")
                 keep_savers(context)
             finally:
-                state = session.keep() or state
+                state = session.keep() or go_back(states) or state
                 session.leave()
                 for told in remarks(host):
                     record.message(told, "warning")
             give_back_memory()
             trained = session if session.ready else trained
         if ending is Ending.DIVERGED and trained is not None and _lowered(context, trained):
-            state = read_newest(states)
+            state = go_back(states)
             step = state.step if state is not None else 0
             record.message(f"The loss was not a number: back to step {step}, with half the learning rate.", "warning")
             continue
@@ -246,10 +246,10 @@ def _finish(context: RunContext, session: Session | None, ending: Ending) -> Out
         record.message(context.latent_cache.disk_problem, "warning")
     step, path = (session.step, session.write_last(ending)) if session is not None else (context.first_step, None)
     if ending is Ending.DIVERGED:
+        kept = f"what was good after step {step} is saved" if path else "what was saved before stays as it was"
         record.status(
             "failed",
-            f"The loss was not a number, so training ended; what was good after step {step} is saved. "
-            "A lower learning rate usually helps.",
+            f"The loss was not a number, so training ended; {kept}. A lower learning rate usually helps.",
         )
     elif ending is Ending.STOPPED:
         record.status("stopped", f"Stopped after step {step}; what was learnt is kept.")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+
+from atelier.config.durable import put_in_place
 
 FILE = "savers.json"
 """In the folder of a run's record."""
@@ -64,7 +67,15 @@ class Savers:
         Raises `OSError` when the disk is full.
         """
         kept = {key: getattr(self, key) for key in _KEPT}
-        (folder / FILE).write_text(json.dumps(kept), encoding="utf-8")
+        temporary = folder / f".{FILE}.{os.getpid()}.tmp"
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(json.dumps(kept))
+                file.flush()
+                os.fsync(file.fileno())
+            put_in_place(temporary, folder / FILE)
+        finally:
+            temporary.unlink(missing_ok=True)
         self.known = True
 
     def recall(self, folder: Path) -> bool:

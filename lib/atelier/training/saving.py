@@ -71,7 +71,8 @@ def remove_with_sidecars(path: Path) -> None:
 
 def remove_leftovers(folder: Path, name: str) -> None:
     """Deletes what a process that was killed left half written of the files of run `name`."""
-    half = re.compile(rf"\.{re.escape(name)}(-\d{{6}}|-step\d{{8}})?(-\d+)?\.(safetensors|json|png)\.\d+\.part")
+    save = rf"{re.escape(name)}(-\d{{6}}|-step\d{{8}})?(-ema)?(-\d+)?"
+    half = re.compile(rf"\.{save}\.(safetensors|ckpt|json|png)\.(\d+|\w{{8}})\.part")
     for path in folder.glob(".*.part"):
         if half.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atelier.config.errors import AtelierError
 from atelier.data.batch import Batch
 from atelier.hosts.contract import BaseGone, Lease, rest_unet
 from atelier.models.family import Parts, SizeConditions, TextStates
 from atelier.models.transfer import to_device
+from atelier.training.begun_with import begun_with, differences
 from atelier.training.checkpoint_outputs import outputs_for
 from atelier.training.context import RunContext, loss_options, noise_options
 from atelier.training.divergence import Guard, all_finite
@@ -87,7 +87,7 @@ class Session:
         """Writes the state after the last whole step and gives it; None when there is nothing whole to keep."""
         if not self._ready or self._updating:
             return None
-        if not all_finite(self.parameters):
+        if not all_finite((*self.parameters, *self.stepper.averages)):
             return None
         state = self.capture()
         if self.is_main:
@@ -99,7 +99,7 @@ class Session:
         for name in ("lease", "parts", "plan", "text", "latents", "previews", "validator", "guard", "batches"):
             self.__dict__.pop(name, None)
         if self._ready:
-            self.optimizer.state.clear()
+            self.stepper.retire()
             self.network.to("cpu")
             if isinstance(self.network, WholeModel):
                 for module in self.network.parts.modules:
@@ -288,16 +288,17 @@ class Session:
         """A file of the weights, of their average, or one of each, as ema_save says."""
         average, beside = self.stepper.average, self.settings.ema_save == "beside"
         path = None
-        if average is None or beside:
-            path = self.outputs.save(self.step, kind)
-        if average is not None:
-            with average.worn():
-                saved = self.outputs.save(self.step, kind, EMA if beside else "")
-            path = path or saved
+        with self.stepper.as_used():
+            if average is None or beside:
+                path = self.outputs.save(self.step, kind)
+            if average is not None:
+                with average.worn():
+                    saved = self.outputs.save(self.step, kind, EMA if beside else "")
+                path = path or saved
         return path
 
     def _draw(self, step: int) -> None:
-        with self.plan.awake(self.device, self.parts.vae, *self.parts.text_encoders):
+        with self.stepper.as_used(), self.plan.awake(self.device, self.parts.vae, *self.parts.text_encoders):
             self.previews.draw(step)
 
     def _read_losses(self) -> bool:
@@ -332,7 +333,8 @@ class Session:
         gone = None
         try:
             if validate and self.validator is not None:
-                self.context.record.validation(self.step, self.validator.measure())
+                with self.stepper.as_used():
+                    self.context.record.validation(self.step, self.validator.measure())
             if sample:
                 self._draw(self.step)
         except BaseGone as error:  # files need no base: what is due is saved first
@@ -376,8 +378,8 @@ class Session:
         """The complete state after the finished steps, on the processor. It holds weights in training, not copies."""
         tensors: dict[str, Tensor] = {}
         values: dict[str, Any] = {
-            "base": self.context.base.identity,
             "rate_scale": self.context.rate_scale,
+            "begun_with": begun_with(self.context, self.stepper.name),
             "network": pack(self.network.trained_tensors(), "network", tensors),
             **self.stepper.capture(tensors),
         }
@@ -386,13 +388,10 @@ class Session:
     def restore(self, state: State) -> None:
         """Puts weights, optimiser, schedule and scaler where `state` left them.
 
-        Raises `AtelierError` when the state is of a run on another model, or of another network.
+        Raises `AtelierError` when the state is of a run on another model, of another network or another optimiser.
         """
-        base = self.context.base
-        if state.values.get("base", base.identity) != base.identity:
-            raise AtelierError(
-                f"This run was begun on another model than {base.title}: load that one to go on, or start a new run."
-            )
+        for told in differences(state.values, self.context, self.stepper.name):
+            self.context.record.message(told, "warning")
         self.network.load_trained_tensors(unpack(state.values["network"], state.tensors))
         self.stepper.restore(state.values, state.tensors)
         self.step = state.step

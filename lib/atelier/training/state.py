@@ -6,6 +6,7 @@ not a tensor, as JSON, with a checksum over both. The last two are kept; a damag
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from atelier.config.durable import put_in_place
 from atelier.config.errors import AtelierError
 from atelier.models.writing import entry, write_tensors
 
@@ -76,18 +78,20 @@ def write_state(folder: Path, state: State) -> Path:
     values = json.dumps({"version": VERSION, "step": state.step, "values": state.values})
     metadata = {"atelier_state": values, "checksum": _checksum(state.tensors, values)}
     for left in folder.glob(".*.tmp"):  # by a process that was killed as it wrote
-        left.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            left.unlink(missing_ok=True)
     path = folder / f"{state.step:09d}.safetensors"
     temporary = folder / f".{path.name}.{os.getpid()}.tmp"
     try:
         with temporary.open("wb") as file:
             write_tensors(file, [entry(name, tensor) for name, tensor in state.tensors.items()], metadata)
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except Exception as error:
         temporary.unlink(missing_ok=True)
         raise error if isinstance(error, OSError) else OSError(f"{path.name} could not be written: {error}") from error
     for old in _states(folder)[:-KEPT]:
-        old.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is removed with the next one
+            old.unlink(missing_ok=True)
     return path
 
 
@@ -101,6 +105,19 @@ def read_newest(folder: Path) -> State | None:
         if state is not None:
             return state
     return None
+
+
+def go_back(folder: Path) -> State | None:
+    """The newest whole state, to go on from; newer ones, which are damaged, are set aside under another name.
+
+    Left among the others they would count as the last two, and those written from now on would be removed.
+    """
+    state = read_newest(folder)
+    for path in _states(folder):
+        if state is None or int(path.stem) > state.step:
+            with contextlib.suppress(OSError):
+                path.replace(path.with_suffix(".damaged"))
+    return state
 
 
 def _states(folder: Path) -> list[Path]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ class Stepper:
         self._network, self._accelerator = network, accelerator
         groups = network.parameter_groups(*context.rates)
         self.parameters: list[nn.Parameter] = [parameter for group in groups for parameter in group["params"]]
-        name = plan.optimizer or settings.optimizer_type
+        self.name = name = plan.optimizer or settings.optimizer_type
         self.fused = self._can_fuse(plan, name)
         rounds = context.whole_model and settings.full_bf16 and accelerator.scaler is None
         if rounds:
@@ -89,6 +89,36 @@ class Stepper:
             self._network.apply_max_norm(settings.scale_weight_norms)
         if self.average is not None:
             self.average.update(step + 1)
+
+    @contextmanager
+    def as_used(self) -> Iterator[None]:
+        """Inside the block the weights are those that the optimiser means to be used, to the bit its own afterwards.
+
+        They differ for schedule-free optimisers (Defazio et al. 2024), which train at a point between two of theirs.
+        """
+        if not is_schedule_free(self.optimizer):
+            yield
+            return
+        kept = [parameter.detach().to("cpu", copy=True) for parameter in self.parameters]
+        self.optimizer.eval()  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            self.optimizer.train()  # type: ignore[attr-defined]
+            with torch.no_grad():
+                for parameter, tensor in zip(self.parameters, kept):
+                    parameter.copy_(tensor)
+
+    def retire(self) -> None:
+        """Steps no more: the weights become those that are to be used, and the optimiser's memory is free."""
+        if is_schedule_free(self.optimizer):
+            self.optimizer.eval()  # type: ignore[attr-defined]
+        self.optimizer.state.clear()
+
+    @property
+    def averages(self) -> Iterable[Tensor]:
+        """The moving average of each weight; nothing where none is kept."""
+        return () if self.average is None else self.average.tensors().values()
 
     def rates(self) -> dict[str, float]:
         """The learning rate of each group now, by name."""

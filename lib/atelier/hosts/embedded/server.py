@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -94,11 +95,13 @@ def serve(
     port: int = 7860,
     on_app: Callable[[FastAPI], None] | None = None,
     on_ready: Callable[[str], None] | None = None,
+    on_end: Callable[[], None] | None = None,
 ) -> None:
     """Loads the first checkpoint if none is loaded, and serves until interrupted.
 
-    `on_ready` is called with the page's address once it answers; without it the address is printed. Raises `OSError`
-    when the port is taken. A checkpoint that cannot be loaded is told, and the page opens without a model.
+    `on_ready` is called with the page's address once it answers; without it the address is printed. `on_end` is called
+    when the server was told to end, by a signal too, and may take its time. Raises `OSError` when the port is taken. A
+    checkpoint that cannot be loaded is told, and the page opens without a model.
     """
     with listening_socket(address, port) as listener:
         try:
@@ -112,6 +115,7 @@ def serve(
         shown = "127.0.0.1" if address in ("0.0.0.0", "::") else address
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
         server.when_ready = lambda: on_ready(url) if on_ready else print(f"Atelier is ready: {url}", flush=True)
+        server.when_ending = on_end or (lambda: None)
         server.run(sockets=[listener])
 
 
@@ -131,11 +135,17 @@ def listening_socket(address: str, port: int) -> socket.socket:
 
 
 class PageServer(uvicorn.Server):
-    """A uvicorn server that says when it answers."""
+    """A uvicorn server that says when it answers, and when it is about to end."""
 
     when_ready: Callable[[], None]
+    when_ending: Callable[[], None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self.when_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn raises the signal again when it is done: what comes after `run` is not reached then.
+        await asyncio.to_thread(self.when_ending)
+        await super().shutdown(sockets)
