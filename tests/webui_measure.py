@@ -37,7 +37,7 @@ def steps(pairs: int = 9):
         session.take_step()
         ours, bare = in_turn(session, case, pairs)
         session.watch.on = True
-        session.take_step()
+        session.advance()
         return {{"ours": ours, "bare": bare, "parts": dict(session.watch.seconds)}}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +19,11 @@ from atelier.bench.pictures import PICTURES, bench_job
 from atelier.hosts.contract import Host
 from atelier.jobs.control import Control
 from atelier.jobs.record import Record
-from atelier.training.outputs import DTYPES
 from atelier.training.run import PARTS, prepare
 from atelier.training.session import Session
+
+WATCHED = 3
+"""Steps whose parts are timed: a stopwatch at every part slows a step, so these are others than those compared."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Case:
 
 @dataclass
 class Figures:
-    """Medians in seconds. `step_ratio`: ours over the bare loop, the median of the pairs."""
+    """Medians in seconds, of the parts the mean of a few steps. `step_ratio`: ours over the bare loop, in the median
+    of the pairs; ours is an iteration of the real loop, with the reading of losses and all that is due."""
 
     case: str
     precision: str
@@ -67,11 +70,9 @@ def measure(case: Case, pairs: int) -> Figures:
             first = time.perf_counter() - begun
             ours, floor = in_turn(session, case, pairs)
             session.watch.on = True
-            session.take_step()
-            started = time.perf_counter()
-            session.network.state_tensors(DTYPES["fp16"])
-            session.outputs.save(session.step, "asked")
-            saved = time.perf_counter() - started
+            for _ in range(WATCHED):
+                session.advance()
+            saved = timed(lambda: session.outputs.save(session.step, "asked"))
             return Figures(
                 case=case.shape.name,
                 precision=case.precision,
@@ -84,8 +85,8 @@ def measure(case: Case, pairs: int) -> Figures:
                 step_ratio=statistics.median([a / b for a, b in zip(ours, floor)]),
                 first_step_seconds=first,
                 save_seconds=saved,
-                peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                parts_seconds=dict(session.watch.seconds),
+                peak_memory_bytes=peak_memory(),
+                parts_seconds={name: seconds / WATCHED for name, seconds in session.watch.seconds.items()},
             )
 
 
@@ -93,7 +94,7 @@ def measure(case: Case, pairs: int) -> Figures:
 def begun_session(host: Host, case: Case, pairs: int, folder: Path) -> Iterator[Session]:
     """A run on the model that `host` has loaded, about to take its first step. `folder` takes its files."""
     job = bench_job(
-        case.shape, folder / "pictures", 2 * PICTURES + 2 * pairs + 2, network_dim=case.rank,
+        case.shape, folder / "pictures", 2 * PICTURES + 2 * pairs + 2 + WATCHED, network_dim=case.rank,
         network_alpha=case.rank, mixed_precision=case.precision, gradient_checkpointing=case.gradient_checkpointing,
     )  # fmt: skip
     context = prepare(job, host, Record.create(folder / "run", {}), Control())
@@ -113,33 +114,36 @@ def in_turn(session: Session, case: Case, pairs: int) -> tuple[list[float], list
             return timed(bare.step)
 
     for _ in range(PICTURES):  # every picture's latents are then cached
-        session.take_step()
+        session.advance()
     floor_step()
-    both = [(floor_step(), timed(session.take_step)) for _ in range(pairs)]
+    both = [(floor_step(), timed(session.advance)) for _ in range(pairs)]
     return [ours for _, ours in both], [floor for floor, _ in both]
 
 
 class BareLoop:
-    """Forward, mean squared error, backward, AdamW, zero_grad, and nothing else."""
+    """Forward, mean squared error, backward, the same AdamW as ours, zero_grad, and nothing else."""
 
     def __init__(self, session: Session, case: Case) -> None:
         self.unet = session.parts.unet
-        self._optimizer = torch.optim.AdamW(session.parameters, lr=1e-4)
-        side = case.shape.side // 8
-        self._latents = torch.randn(1, 4, side, side)
+        one_kernel = session.optimizer.defaults.get("fused")
+        self._optimizer = torch.optim.AdamW(session.parameters, lr=1e-4, fused=one_kernel)
+        side, device = case.shape.side // 8, session.device
+        self._latents = torch.randn(1, 4, side, side, device=device)
         self._noise = torch.randn_like(self._latents)
-        self._timesteps = torch.tensor([500])
+        self._timesteps = torch.tensor([500], device=device)
         with torch.no_grad():
             self._text = session.text(["a zwx thing"])
         self._dtype = session.plan.dtype
         self._added: dict[str, torch.Tensor] | None = None
         if self._text.pooled is not None:
-            ids = torch.tensor([[float(case.shape.side)] * 2 + [0.0, 0.0] + [float(case.shape.side)] * 2])
+            numbers = [float(case.shape.side)] * 2 + [0.0, 0.0] + [float(case.shape.side)] * 2
+            ids = torch.tensor([numbers], device=device)
             self._added = {"text_embeds": self._text.pooled, "time_ids": ids}
 
     def step(self) -> None:
         """One step, on the same latents each time."""
-        autocast = torch.autocast("cpu", dtype=self._dtype) if self._dtype else nullcontext()
+        kind = self._latents.device.type
+        autocast = torch.autocast(kind, dtype=self._dtype) if self._dtype else nullcontext()
         with autocast:
             found = self.unet(
                 self._latents,
@@ -154,8 +158,21 @@ class BareLoop:
         self._optimizer.zero_grad(set_to_none=True)
 
 
+def peak_memory() -> int:
+    """The most bytes that this process had at any time."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def timed(work: Callable[[], object]) -> float:
-    """Seconds of the clock that `work` takes."""
+    """Seconds of the clock that `work` takes, with what it left a GPU to do."""
     started = time.perf_counter()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - started

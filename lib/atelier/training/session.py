@@ -199,11 +199,15 @@ class Session:
                 if not self._read_losses():
                     return Ending.DIVERGED
                 return Ending.STOPPED if stopping else Ending.PAUSED
-            started = time.monotonic()
-            waited = self.take_step()
-            seconds = time.monotonic() - started - waited
-            due = self.monitor.step_done(self.step, self.loss, self.rates(), seconds)
-            good = (not due or self._read_losses()) and self._after_step()
+            good = self.advance()
+
+    def advance(self) -> bool:
+        """A step, and what follows it: losses, states, saves and samples that are due. False when it diverged."""
+        started = time.monotonic()
+        waited = self.take_step()
+        seconds = time.monotonic() - started - waited
+        due = self.monitor.step_done(self.step, self.loss, self.rates(), seconds)
+        return (not due or self._read_losses()) and self._after_step()
 
     def take_step(self) -> float:
         """One optimiser step. Gives the seconds that were spent waiting for the host.

@@ -76,7 +76,9 @@ class Stepper:
         if not self.fused:
             sum_gradients(self._accelerator, self.parameters)
             if settings.max_grad_norm:
-                self._accelerator.clip_grad_norm_(self.parameters, settings.max_grad_norm)
+                # As accelerate does it, but for all weights at once.
+                self._accelerator.unscale_gradients(self._prepared)
+                nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm, foreach=True)
             if self._updater is not None:
                 self._updater.step()
             else:

@@ -138,7 +138,7 @@ class PageServer(uvicorn.Server):
     """A uvicorn server that says when it answers, and when it is about to end."""
 
     when_ready: Callable[[], None]
-    when_ending: Callable[[], None]
+    when_ending: Callable[[], None] = staticmethod(lambda: None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
