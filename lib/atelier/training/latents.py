@@ -31,11 +31,21 @@ class LatentEncoder:
         if latents is None:
             if batch.pixels is None:
                 raise AtelierError("A batch has neither pixels nor latents.")
-            latents = self.encode(batch.pixels, batch.keys)
-            if self._cache is not None:
-                for key, row in zip(batch.keys, latents):
-                    self._cache.put(key, row.cpu())
+            latents = self._fresh(batch.pixels, batch.keys)
         return to_device(latents, self._parts.device, torch.float32) * self._parts.family.latent_scale
+
+    def _fresh(self, pixels: Tensor, keys: list[str]) -> Tensor:
+        """The latents of a batch, each picture encoded but once: some may be cached since the batch was loaded."""
+        if self._cache is None:
+            return self.encode(pixels, keys)
+        found = [self._cache.get(key) for key in keys]
+        wanted = [row for row, latents in enumerate(found) if latents is None]
+        if wanted:
+            made = self.encode(pixels[wanted], [keys[row] for row in wanted]).cpu()
+            for row, latents in zip(wanted, made):
+                found[row] = latents.clone()
+                self._cache.put(keys[row], latents)
+        return torch.stack([latents for latents in found if latents is not None])
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, keys: list[str]) -> Tensor:

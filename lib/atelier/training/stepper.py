@@ -76,9 +76,10 @@ class Stepper:
         if not self.fused:
             sum_gradients(self._accelerator, self.parameters)
             if settings.max_grad_norm:
-                # As accelerate does it, but for all weights at once.
+                # As accelerate does it, but on a processor too for all weights at once.
                 self._accelerator.unscale_gradients(self._prepared)
-                nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm, foreach=True)
+                at_once = True if self.parameters[0].device.type == "cpu" else None
+                nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm, foreach=at_once)
             if self._updater is not None:
                 self._updater.step()
             else:
