@@ -335,6 +335,22 @@ def test_an_open_network_page_takes_nothing_else_that_is_named(
     assert settings_of(Request(asked, files), host).train_data_dir
 
 
+@pytest.mark.parametrize("key", ["", "another page's", None])
+def test_another_site_presses_nothing(page: Page, key: str | None) -> None:
+    """It can call every handler with what it likes, but for the key, which lies in the page."""
+    page.fill()
+    page.held[page.by_id["atelier_page_key"]] = key
+    assert "Reload it" in page.train() and page.asked == []
+    page.call("atelier_write", "click")
+    assert "Reload it" in str(page.held[page.by_id["atelier_report"]])
+    for element in ("atelier_merge", "atelier_extract"):
+        page.call(element, "click")
+        assert "Reload it" in str(page.held[page.by_id["atelier_tools_report"]])
+    page.held[page.by_id["atelier_page_key"]] = page.jobs.page_key
+    assert "atelier-ok" in page.train() and len(page.asked) == 1
+    assert len(page.jobs.page_key) > 20 and page.jobs.page_key != Jobs(page.host, lambda *_: None).page_key
+
+
 def test_no_warning_while_the_page_is_built(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     host = FakeHost(tmp_path / "host")
     jobs = Jobs(host, lambda *_: None)

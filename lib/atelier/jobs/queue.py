@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import logging
 import re
+import secrets
 import threading
 from collections.abc import Callable
 
@@ -44,6 +45,8 @@ class Jobs:
         self._worker: threading.Thread | None = None
         self._running: Job | None = None
         self._closing = False
+        self.page_key = secrets.token_urlsafe(18)
+        """Lies in the pages of this process: what is pressed there brings it along."""
         self._interrupt: Job | None = None
         """The run that the host's end stops, not the person."""
         with self._changed:

@@ -16,6 +16,7 @@ from atelier.ui.advanced import advanced_controls
 from atelier.ui.fields import element_id, make_control
 from atelier.ui.found_html import nothing_yet
 from atelier.ui.gradio_compat import Gathered, component
+from atelier.ui.own_page import OwnPage
 from atelier.ui.tools_section import tools_section
 from atelier.ui.wiring import connect
 
@@ -40,6 +41,8 @@ class Layout:
     report: Any = None
     gathered: Any = None
     """The one handler of everything that changes what is found."""
+    own_page: Any = None
+    """What only the WebUI's own page can press."""
     filled: Any = None
     """State: what the preset filled in, by key."""
     kind_note: Any = None
@@ -66,7 +69,8 @@ def build(jobs: Jobs, host: Host, paths: bool = True) -> dict[str, Any]:
         gr.HTML('<div id="atelier_panel"></div>', elem_id="atelier_panel_area")
         with gr.Accordion("Advanced", open=False, elem_id="atelier_advanced"):
             _advanced(layout)
-        tools_section(host)
+        layout.own_page = OwnPage(jobs.page_key)
+        tools_section(host, layout.own_page)
         layout.gathered = Gathered()
         layout.filled = gr.State({})
         layout.imported = gr.State({})

@@ -8,6 +8,7 @@ import gradio as gr
 
 from atelier.hosts.contract import Host
 from atelier.ui.gradio_compat import component, listen, update
+from atelier.ui.own_page import OwnPage
 from atelier.ui.tools import extract, lists, merge
 
 SHOW_NEW_FILES = "() => { if (window.atelier) { atelier.refreshLoras(); atelier.refreshCheckpoints(); } }"
@@ -16,7 +17,7 @@ SHOW_NEW_FILES = "() => { if (window.atelier) { atelier.refreshLoras(); atelier.
 Data = dict[Any, Any]
 
 
-def tools_section(host: Host) -> None:
+def tools_section(host: Host, own_page: OwnPage) -> None:
     """Builds the section inside the running block and connects it."""
     found = lists(host)
     loras, checkpoints = list(found.loras), list(found.checkpoints)
@@ -55,8 +56,10 @@ def tools_section(host: Host) -> None:
         return {report: said, **renewed()}
 
     outputs = [report, *chosen]
-    merged = listen(merge_button.click, on_merge, {lora, merge_base, weight, merge_name}, outputs, busy=True)
-    extracted = listen(extract_button.click, on_extract, {tuned, extract_base, rank, extract_name}, outputs, busy=True)
+    to_merge = {lora, merge_base, weight, merge_name, own_page.field}
+    to_extract = {tuned, extract_base, rank, extract_name, own_page.field}
+    merged = listen(merge_button.click, own_page.only(on_merge, report), to_merge, outputs, busy=True)
+    extracted = listen(extract_button.click, own_page.only(on_extract, report), to_extract, outputs, busy=True)
     for done in (merged, extracted):
         # Not when the report changes: Gradio 4 says that of text whenever anything on the page is drawn anew, as it is
         # by what this presses, and so on without end.

@@ -105,10 +105,11 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
     for control in of_kind:
         for event in edited(control):
             listen(event, on_kind, {*of_kind}, [layout.kind_note], latest=True)
-    listen(layout.train.click, on_train, inputs, outputs, busy=True)
+    only, pressed = layout.own_page.only, {*inputs, layout.own_page.field}
+    listen(layout.train.click, only(on_train, layout.message), pressed, outputs, busy=True)
     if layout.describe is not None:
-        listen(layout.describe.click, on_describe, {*inputs, layout.captioner}, outputs)
+        listen(layout.describe.click, only(on_describe, layout.message), {*pressed, layout.captioner}, outputs)
     listen(layout.reset.click, on_reset, inputs, [*outputs, layout.kind_note, layout.imported])
     read = [*outputs, layout.kind_note, layout.imported, layout.report]
-    listen(layout.read_file.change, on_read, {*inputs, layout.read_file}, read)
-    listen(layout.write.click, on_write, inputs, [layout.report, layout.written], busy=True)
+    listen(layout.read_file.change, only(on_read, layout.report), {*pressed, layout.read_file}, read)
+    listen(layout.write.click, only(on_write, layout.report), pressed, [layout.report, layout.written], busy=True)
