@@ -65,9 +65,10 @@ def longer_than_the_file() -> bytes:
     "content",
     [
         kept_far_away(), legacy(kept_far_away(), pickle.dumps([], 2)), many_times_itself(), itself_within(),
-        longer_than_the_file(), b"\x80\x02X" + struct.pack("<I", 2**32 - 1) + b"a.",
+        longer_than_the_file(), b"\x80\x02})" + b"2\x86" * 60 + b"Ns.",
+        b"\x80\x02X" + struct.pack("<I", 2**32 - 1) + b"a.",
     ],
-    ids=["far memo", "far memo, legacy", "nested", "itself", "storage", "text"],
+    ids=["far memo", "far memo, legacy", "nested", "itself", "storage", "tuples", "text"],
 )  # fmt: skip
 @pytest.mark.timeout(20)
 def test_a_few_bytes_that_stand_for_many(content: bytes, tmp_path: Path) -> None:
@@ -84,19 +85,52 @@ def test_a_zip_that_unpacks_to_more_than_itself(tmp_path: Path) -> None:
     path = tmp_path / "bomb.ckpt"
     whole = saved({"a": torch.zeros(50_000), "b": torch.ones(3)})
     path.write_bytes(repacked(whole, lambda name, data: data, zipfile.ZIP_DEFLATED))
-    with PickleFile(path) as file, pytest.raises(AtelierError, match="larger than the file"):
-        file.read("a")
+    with pytest.raises(AtelierError, match="larger than the file"):
+        PickleFile(path)
     path.write_bytes(repacked(whole, lambda name, data: data))
     with PickleFile(path) as file:
         assert torch.equal(file.read("b"), torch.ones(3)) and file.read("a").shape == (50_000,)
 
 
 def test_a_tensor_larger_than_what_it_is_stored_in(tmp_path: Path) -> None:
-    """Strides of zero make terabytes of one number."""
+    """Strides of zero make terabytes of one number, or a few of a thousand; many names may share one storage."""
     path = tmp_path / "wide.ckpt"
-    path.write_bytes(saved({"a": torch.ones(1).expand(2**40)}))
+    one = torch.ones(1000)
+    for content in ({"a": one[:1].expand(2**40)}, {str(name): one for name in range(1000)}):
+        path.write_bytes(saved(content))
+        with pytest.raises(AtelierError, match="larger than the file"):
+            PickleFile(path)
+    path.write_bytes(saved({"a": one[:1].expand(1500), "b": one}))
     with PickleFile(path) as file, pytest.raises(AtelierError, match="a cannot be read"):
         file.read("a")
+    path.write_bytes(saved({"a": one, "tied": one}, zipped=False))
+    with PickleFile(path) as file:
+        assert torch.equal(file.read("tied"), one)
+
+
+def test_a_size_in_huge_numbers(tmp_path: Path) -> None:
+    """Three hundred of them, multiplied, keep a processor busy for minutes."""
+
+    def large(name: str, data: bytes) -> bytes:
+        number = pickle.dumps(2**60_000, 2)[2:-1]
+        return data.replace(b"K\x03\x85", b"(" + number * 300 + b"t") if name.endswith("data.pkl") else data
+
+    path = tmp_path / "large.ckpt"
+    path.write_bytes(repacked(saved({"a": torch.ones(3)}), large))
+    with pytest.raises(AtelierError, match="large.ckpt"):
+        PickleFile(path)
+
+
+def test_what_a_pickle_calls_keeps_what_it_is(tmp_path: Path) -> None:
+    """A pickle may set attributes of the functions that it names; ours have none to set."""
+    path = tmp_path / "set.ckpt"
+    state = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}X\x0c\x00\x00\x00__defaults__)s\x86b."
+    path.write_bytes(legacy(state, pickle.dumps([], 2)))
+    with pytest.raises(AtelierError, match="set.ckpt"):
+        PickleFile(path)
+    path.write_bytes(saved({"a": torch.ones(3)}))
+    with PickleFile(path) as file:
+        assert torch.equal(file.read("a"), torch.ones(3))
 
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:

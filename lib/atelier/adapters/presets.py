@@ -13,7 +13,7 @@ from torch import nn
 
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.targets import TEXT_BLOCKS, UNET, UNET_CONVOLUTIONS, UNET_TRANSFORMERS
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, shortened
 from atelier.config.paths import expanded
 from atelier.config.toml_in import read_document
 
@@ -140,6 +140,11 @@ _ALSO: Mapping[str, frozenset[str]] = {"CrossAttention": _ATTENTION, "CLIPAttent
 """Classes that are called otherwise here than in the programs that presets are written for."""
 
 
+LONGEST = 200
+_NESTED = re.compile(r"[+*}][^()]*\)[+*{]")
+"""(a+)+ and its like: to see that such a pattern does not fit can take longer than anybody lives."""
+
+
 def read_preset(path: Path) -> Preset:
     """A preset file of LyCORIS. What it does not say is as in "full".
 
@@ -169,9 +174,14 @@ def read_preset(path: Path) -> Preset:
     if not wildcards:
         written_as = {**patterns, "name_algo_map": tuple(content.get("name_algo_map", ()))}
         for key, each in ((key, each) for key, listed in written_as.items() for each in listed):
+            if len(each) > LONGEST or _NESTED.search(each):
+                raise AtelierError(
+                    f"{where}: {shortened(each)!r} in {key} is longer or deeper than the name of a layer needs: a "
+                    f"pattern has at most {LONGEST} letters, and no repetition of what repeats itself."
+                )
             try:
                 re.compile(each)
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 raise AtelierError(
                     f"{where}: {each!r} in {key} is no regular expression ({error}). For * and ? as in file names set "
                     "use_fnmatch = true."

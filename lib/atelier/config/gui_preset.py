@@ -267,7 +267,7 @@ class _Translator:
                 key, equals, text = piece[2:].partition("=")
                 values = [text.strip("\"'")] if equals else []
             else:
-                values = [*values, piece.strip("\"'")]
+                values.append(piece.strip("\"'"))
         for key, given in found:
             value: Any = True if not given else given[0] if len(given) == 1 else given
             self.out.entries.append(Entry(key, value, where="additional_parameters"))

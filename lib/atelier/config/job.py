@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atelier.config.datasets import Dataset, DatasetConfig, Subset, datasets_from_folders
-from atelier.config.errors import AtelierError
-from atelier.config.schema import Settings, check
+from atelier.config.errors import AtelierError, shortened
+from atelier.config.option import Option
+from atelier.config.schema import Settings, check, options
 from atelier.config.values import plain
 
 VERSION = 1
@@ -56,6 +57,10 @@ def job_from_dict(data: dict[str, Any]) -> JobConfig:
         if data["version"] > VERSION:
             raise AtelierError("This job was made by a newer version of Atelier: update it to run the job.")
         settings = Settings(**data["settings"])
+        for option in options():
+            if not _fits(option, getattr(settings, option.key)):
+                raise ValueError(f"{option.key} is {shortened(repr(getattr(settings, option.key)))}")
+        extra = dict(data.get("extra") or {})
         datasets = []
         for item in data["datasets"]:
             subsets = [Subset(**subset) for subset in item["subsets"]]
@@ -63,4 +68,20 @@ def job_from_dict(data: dict[str, Any]) -> JobConfig:
             datasets.append(Dataset(**{**item, "subsets": subsets, "resolution": (width, height)}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AtelierError(f"This is not a job that can be read: {error}.") from error
-    return JobConfig(settings, DatasetConfig(datasets), extra=dict(data.get("extra") or {}))
+    return JobConfig(settings, DatasetConfig(datasets), extra=extra)
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "bool": bool, "int": int, "float": (int, float), "int_or_float": (int, float), "str": str, "strs": str,
+    "floats": (int, float),
+}  # fmt: skip
+
+
+def _fits(option: Option, value: Any) -> bool:
+    """True when a value is of its setting's kind."""
+    if value is None:
+        return option.optional or option.kind in ("strs", "floats")
+    if option.kind in ("strs", "floats") and not isinstance(value, str):
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return all(isinstance(item, _KINDS[option.kind]) for item in items)
+    return isinstance(value, _KINDS.get(option.kind, object))

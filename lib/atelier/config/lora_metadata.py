@@ -12,6 +12,8 @@ from typing import Any
 
 from atelier.config.assemble import Entry
 from atelier.config.errors import AtelierError
+from atelier.config.limits import check_size
+from atelier.config.tensor_header import is_entry
 from atelier.config.verdicts import HONOURED, KeyVerdict, for_value, metadata_verdict
 
 LONGEST_HEADER = 100_000_000
@@ -64,7 +66,7 @@ def read_header(path: Path) -> Header:
     shapes = {
         name: tuple(entry["shape"])
         for name, entry in header.items()
-        if isinstance(entry, dict) and isinstance(entry.get("shape"), list)
+        if is_entry(entry)
     }
     return Header(metadata, shapes)
 
@@ -127,20 +129,20 @@ _OPTIMIZERS = {"adamw": "AdamW", "adamw8bit": "AdamW8bit", "sgd": "SGDNesterov"}
 
 
 def _split_outside_brackets(text: str) -> list[str]:
-    pieces, depth = [""], 0
-    for letter in text:
+    pieces, depth, begun = [], 0, 0
+    for place, letter in enumerate(text):
         depth += (letter in "([{") - (letter in ")]}")
         if letter == "," and depth == 0:
-            pieces.append("")
-        else:
-            pieces[-1] += letter
-    return pieces
+            pieces.append(text[begun:place])
+            begun = place + 1
+    return [*pieces, text[begun:]]
 
 
 def _network_args(told: Told, metadata: Mapping[str, str]) -> None:
     try:
         arguments = json.loads(metadata.get("ss_network_args") or "{}")
-    except ValueError:
+        check_size(arguments, "ss_network_args")
+    except (ValueError, RecursionError, AtelierError):
         arguments = None
     if not isinstance(arguments, dict):
         told.notes.append("ss_network_args cannot be read and was passed over.")
@@ -159,8 +161,9 @@ def _dataset(told: Told, metadata: Mapping[str, str]) -> None:
         return
     try:
         datasets = json.loads(text)
+        check_size(datasets, "ss_datasets")
         first = next(item for item in datasets if isinstance(item, dict))
-    except (ValueError, TypeError, StopIteration):
+    except (ValueError, TypeError, StopIteration, RecursionError, AtelierError):
         told.notes.append("ss_datasets cannot be read and was passed over.")
         return
     given = {entry.key for entry in told.entries}

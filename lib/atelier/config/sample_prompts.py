@@ -108,6 +108,8 @@ def _from_toml(document: Mapping[str, Any]) -> list[SamplePrompt]:
     if not isinstance(shared, Mapping):
         raise ValueError("[prompt] is missing")
     subsets = shared.get("subset") or [{}]
+    if not isinstance(subsets, list):
+        raise ValueError("[[prompt.subset]] is no list of tables")
     return [_from_mapping(subset, shared) for subset in subsets]
 
 

@@ -10,6 +10,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 from atelier.config.option import Option
@@ -64,20 +65,21 @@ def split_arguments(texts: Iterable[str]) -> list[str]:
     A list is kept as it is written as long as each of its texts is one key=value; a text that holds several is taken
     apart, and a piece without "=" goes on with the one before it.
     """
-    found: list[str] = []
+    found: list[list[str]] = []
+    """Each argument in the pieces that make it up."""
     for text in texts:
         text = _unquoted(text.strip())
         if text.count("=") == 1 and "=" in text:
             key, _, value = text.partition("=")
-            found.append(f"{_unquoted(key.strip())}={_unquoted(value.strip())}")
+            found.append([f"{_unquoted(key.strip())}={_unquoted(value.strip())}"])
             continue
         for piece in text.split():
             if "=" in piece or not found:
                 key, equals, value = piece.partition("=")
-                found.append(f"{_unquoted(key)}{equals}{_unquoted(value)}")
+                found.append([f"{_unquoted(key)}{equals}{_unquoted(value)}"])
             else:
-                found[-1] += piece.strip("\"'")
-    return [text for text in found if text]
+                found[-1].append(piece.strip("\"'"))
+    return [text for text in map("".join, found) if text]
 
 
 SECRETS = ("wandb_api_key", "huggingface_token")
@@ -93,6 +95,11 @@ def without_secrets(text: str) -> str:
 
 def nearest(key: str, known: Iterable[str]) -> str | None:
     """The known key that `key` was most likely meant to be."""
+    return _nearest(key, tuple(known))
+
+
+@lru_cache(maxsize=4096)
+def _nearest(key: str, known: tuple[str, ...]) -> str | None:
     lowered = {name.lower(): name for name in known}
     found = difflib.get_close_matches(key.lower(), list(lowered), n=1, cutoff=0.6)
     return lowered[found[0]] if found else None

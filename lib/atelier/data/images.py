@@ -35,6 +35,11 @@ _UPRIGHT = {
 }
 """What makes a picture upright that was stored with this EXIF orientation (Exif 2.32, tag 274)."""
 
+MOST_PIXELS = 64_000_000
+"""8000 by 8000. Pillow's own limit is larger, and extensions of WebUIs turn it off for the whole process."""
+MOST_PIXELS_OF_JPEG = 220_000_000
+"""The largest that phones make: a JPEG can be decoded at a fraction of its size."""
+
 log = logging.getLogger(__name__)
 
 
@@ -74,6 +79,9 @@ def _opening(path: Path, data: bytes | None) -> Iterator[Image.Image]:
     """The undecoded picture; whatever Pillow raises becomes an `AtelierError` that names the file."""
     try:
         with Image.open(io.BytesIO(data) if data is not None else path, formats=_formats()) as image:
+            drafts = image.format in ("JPEG", "MPO")
+            if image.width * image.height > (MOST_PIXELS_OF_JPEG if drafts else MOST_PIXELS):
+                raise AtelierError(f"{path}: the picture has too many pixels; make it smaller first.")
             yield image
     except AtelierError:
         raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, shortened
 from atelier.models.assets import load_tokenizers
 from atelier.models.build import ALL_PARTS, Weights, parts_from_weights, weights_from_ldm
 from atelier.models.families import family_named, recognise
@@ -67,23 +68,23 @@ def load_checkpoint(
         return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
 
     if path.is_dir():
-        return _load_folder(path, parts, convert, prediction_type)
+        with _in_words(path):
+            return _load_folder(path, parts, convert, prediction_type)
     if not path.is_file():
         raise AtelierError(f"There is no model at {path}.")
     if path.suffix.lower() not in SUFFIXES:
         raise AtelierError(f"{path.name} is not a model file; those end in {', '.join(SUFFIXES)}.")
     file = open_tensor_file(path)
     try:
-        family = recognise(file.shapes, path.name)
-        weights = weights_from_ldm(
-            family, file.shapes, lambda key: convert(file.read(key)), parts, stated_config(file.metadata)
-        )
-        for tensors in weights.tensors.values():
-            # The transposed projection in its own order: products then round as in a diffusers folder.
-            tensors.update({name: tensor.contiguous() for name, tensor in tensors.items()})
-        loaded = parts_from_weights(family, weights, load_tokenizers(family.name))
-    except AtelierError as error:
-        raise _named(error, path) from error
+        with _in_words(path):
+            family = recognise(file.shapes, path.name)
+            weights = weights_from_ldm(
+                family, file.shapes, lambda key: convert(file.read(key)), parts, stated_config(file.metadata)
+            )
+            for tensors in weights.tensors.values():
+                # The transposed projection in its own order: products then round as in a diffusers folder.
+                tensors.update({name: tensor.contiguous() for name, tensor in tensors.items()})
+            loaded = parts_from_weights(family, weights, load_tokenizers(family.name))
     finally:
         file.close()
     said = prediction_type or stated_prediction(path, file.metadata, file.shapes)
@@ -100,11 +101,8 @@ def _load_folder(
     if not is_diffusers_folder(path):
         raise AtelierError(f"{path} is not a diffusers folder: it has neither model_index.json nor unet/config.json.")
     family = family_named(folder_family(path))
-    try:
-        weights = weights_from_folder(path, wanted, convert)
-        loaded = parts_from_weights(family, weights, load_tokenizers(family.name, path))
-    except AtelierError as error:
-        raise _named(error, path) from error
+    weights = weights_from_folder(path, wanted, convert)
+    loaded = parts_from_weights(family, weights, load_tokenizers(family.name, path))
     said, zero_snr = folder_schedule(path)
     loaded.prediction_type = prediction_type or said or EPSILON
     loaded.zero_terminal_snr = zero_snr
@@ -148,14 +146,27 @@ def stated_config(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """What a file written here says about its configuration beyond its shapes, per part."""
     try:
         content = json.loads(metadata.get(CONFIG_KEY, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(content, dict):
         return {}
     return {str(part): changes for part, changes in content.items() if isinstance(changes, dict)}
 
 
-def _named(error: AtelierError, path: Path) -> AtelierError:
-    """The same sentence, with the file's name in front if it is not in it."""
-    text = str(error)
-    return error if path.name in text else AtelierError(f"{path.name}: {text}")
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """Inside the block whatever is wrong with a model becomes an `AtelierError` that names it.
+
+    Its tensors' names and shapes and its configuration are anybody's: what they can lead the libraries into has no end.
+    """
+    try:
+        yield
+    except AtelierError as error:
+        raise error if path.name in str(error) else AtelierError(f"{path.name}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if "memory" in str(error):  # of the device: the caller may know what to do
+            raise
+        raise AtelierError(
+            f"{path.name} is not a model that can be used: its tensors or its configuration are not those of a whole "
+            f"Stable Diffusion model ({type(error).__name__}: {shortened(str(error))})."
+        ) from error

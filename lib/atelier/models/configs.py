@@ -180,9 +180,12 @@ def text_config(family: str, index: int, shapes: Shapes) -> dict[str, Any]:
 
 
 def _count(own: Shapes, prefix: str) -> int:
-    """How many numbered children `prefix` has: one more than the highest number that follows it."""
-    numbers = {key[len(prefix) :].split(".", 1)[0] for key in own if key.startswith(prefix)}
-    return 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
+    """How many numbered children `prefix` has, from 0. Raises `AtelierError` when one in between is missing."""
+    found = {key[len(prefix) :].split(".", 1)[0] for key in own if key.startswith(prefix)}
+    numbers = {number for number in found if number.isdecimal()}
+    if numbers != {str(number) for number in range(len(numbers))}:
+        raise AtelierError(f"Some of the layers {prefix}0, 1, 2 … are missing.")
+    return len(numbers)
 
 
 def _groups(channels: Sequence[int]) -> int:

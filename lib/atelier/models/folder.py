@@ -92,7 +92,10 @@ def _weight_files(folder: Path) -> list[Path]:
                 return found[:1]
             indexes = sorted(folder.glob(f"{stem}.{suffix}.index*.json"))
             if indexes:
-                names = sorted(set(_json(indexes[0])["weight_map"].values()))
+                listed = _json(indexes[0]).get("weight_map")
+                names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) else []
+                if not names or any(Path(name).name != name for name in names):
+                    raise AtelierError(f"{indexes[0]} does not say which files beside it hold the weights.")
                 missing = [name for name in names if not (folder / name).is_file()]
                 if missing:
                     raise AtelierError(f"{folder} is not complete: {missing[0]} is missing.")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from atelier.config.errors import AtelierError
+from atelier.models.pickle_check import is_harmless
 
 _STORAGE_DTYPES: dict[str, torch.dtype] = {
     "DoubleStorage": torch.float64,
@@ -38,6 +38,8 @@ _STORAGE_DTYPES: dict[str, torch.dtype] = {
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """The number that files of PyTorch before 1.6 begin with."""
+SHARED = 4
+"""How many times the file's bytes its tensors may have: some models tie a few of theirs."""
 _INERT_MODULES = ("pytorch_lightning", "lightning", "lightning_fabric", "numpy", "omegaconf")
 """Libraries whose objects are found beside the weights of released checkpoints. Nothing of them is imported."""
 _INERT_NAMES = {("_codecs", "encode"), ("collections", "defaultdict"), ("torch", "Size"), ("torch", "device")}
@@ -62,7 +64,8 @@ class _LazyTensor:
     def is_sound(self) -> bool:
         """False where a file put something else in the place of a number."""
         numbers = (self.offset, *self.size, *self.stride)
-        return isinstance(self.storage, _Storage) and all(isinstance(each, int) and each >= 0 for each in numbers)
+        whole = all(isinstance(each, int) and 0 <= each < 2**63 for each in numbers)
+        return isinstance(self.storage, _Storage) and whole and len(self.size) == len(self.stride) <= 16
 
 
 class _Inert:
@@ -84,14 +87,24 @@ class _Inert:
         pass
 
 
-def _tensor(
-    storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: object
-) -> _LazyTensor:
-    return _LazyTensor(storage, int(offset), tuple(size), tuple(stride))
+class _Tensor:
+    """What a pickle calls for a tensor. Without a place for anything: a pickle may set attributes of what it names."""
+
+    __slots__ = ()
+
+    def __call__(
+        self, storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: object
+    ) -> _LazyTensor:
+        return _LazyTensor(storage, int(offset), tuple(size), tuple(stride))
 
 
-def _parameter(tensor: _LazyTensor, *rest: object) -> _LazyTensor:
-    return tensor
+class _Parameter:
+    """What a pickle calls for a parameter."""
+
+    __slots__ = ()
+
+    def __call__(self, tensor: _LazyTensor, *rest: object) -> _LazyTensor:
+        return tensor
 
 
 class _Unpickler(pickle.Unpickler):
@@ -105,9 +118,9 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
-            return _tensor
+            return _Tensor()
         if module == "torch._utils" and name in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
-            return _parameter
+            return _Parameter()
         if module in ("torch", "torch.storage") and name in _STORAGE_DTYPES:
             return _STORAGE_DTYPES[name]
         if (module, name) in _INERT_NAMES or module.split(".")[0] in _INERT_MODULES:
@@ -127,18 +140,13 @@ class _Unpickler(pickle.Unpickler):
 def _load(file: IO[bytes], title: str) -> Any:
     """The next pickle in a file that can be read from any place.
 
-    Raises `AtelierError` for one that would keep what it holds under numbers far beyond its own length: Python makes
-    room for all the numbers below, gigabytes for a file of a few bytes.
+    Raises `AtelierError` for one that `pickle_check` warns of.
     """
     start = file.tell()
-    for count, (opcode, number, _) in enumerate(pickletools.genops(file)):
-        if opcode.name in _KEEPING and isinstance(number, int) and number > count:
-            raise AtelierError(f"{title} is not a PyTorch checkpoint, or it is damaged.")
+    if not is_harmless(file):
+        raise AtelierError(f"{title} is not a PyTorch checkpoint, or it is damaged.")
     file.seek(start)
     return _Unpickler(file, title).load()
-
-
-_KEEPING = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 class PickleFile:
@@ -167,6 +175,7 @@ class PickleFile:
             self.close()
             raise AtelierError(f"{path.name} is not a PyTorch checkpoint, or it is damaged or cut off.") from error
         self._tensors = _find_tensors(content)
+        _check_total(self._tensors, path)
         if not self._tensors:
             self.close()
             raise AtelierError(f"{path.name} holds no weights of a model.")
@@ -239,7 +248,17 @@ def _legacy(path: Path) -> Any:
             if size > path.stat().st_size - file.tell():
                 raise AtelierError(f"{path.name} is cut off. Download or copy it again.")
             storages[key] = (count, file.read(size))
-    return {name: _from_bytes(lazy, storages[lazy.storage.key][1]) for name, lazy in _find_tensors(content).items()}
+    found = _find_tensors(content)
+    _check_total(found, path)
+    return {name: _from_bytes(lazy, storages[lazy.storage.key][1]) for name, lazy in found.items()}
+
+
+def _check_total(tensors: Mapping[str, _LazyTensor | Tensor], path: Path) -> None:
+    """Raises `AtelierError` when many tensors share the few bytes that are there: each is read into its own memory."""
+    lazy = [tensor for tensor in tensors.values() if isinstance(tensor, _LazyTensor)]
+    total = sum(math.prod(tensor.size) * tensor.storage.dtype.itemsize for tensor in lazy)
+    if total > SHARED * path.stat().st_size:
+        raise AtelierError(f"{path.name} is damaged: its tensors are larger than the file.")
 
 
 def _lazy_tensors(content: Any) -> list[_LazyTensor]:

@@ -109,6 +109,8 @@ class SafetensorsFile:
         entry = self._entries[name]
         dtype = self.dtype(name)
         begin, end = entry["data_offsets"]
+        if end < begin:
+            raise AtelierError(f"{self.path.name} is damaged: {name} ends before it begins.")
         raw = torch.empty(end - begin, dtype=torch.uint8)
         if end > begin:
             self._file.seek(self._start + begin)
@@ -116,7 +118,7 @@ class SafetensorsFile:
                 raise AtelierError(f"{self.path.name} was cut off while it was read. Copy it again.")
         try:
             return raw.view(dtype).reshape(entry["shape"])
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise AtelierError(f"{self.path.name} is damaged: {name} has not as many bytes as its shape.") from error
 
     def close(self) -> None:

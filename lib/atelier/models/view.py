@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, shortened
 from atelier.models.attention import use_sound_attention
 from atelier.models.clip_names import names_of_module
 from atelier.models.family import Parts
@@ -28,11 +28,23 @@ def alias(tensor: Tensor) -> Tensor:
         return fresh.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
 
 
+MOST_LAYERS = 100
+_COUNTS = {
+    "layers_per_block", "transformer_layers_per_block", "num_hidden_layers", "down_block_types", "up_block_types",
+}  # fmt: skip
+
+
 def build_empty(module_class: type[nn.Module], config: Any) -> nn.Module:
     """A module of `module_class` on the meta device: no memory, no random numbers drawn.
 
-    `config` is a mapping (diffusers or transformers) or a transformers config object.
+    `config` is a mapping (diffusers or transformers) or a transformers config object. Raises `AtelierError` for one
+    with more layers than any model has: building them would take hours.
     """
+    if isinstance(config, Mapping):
+        for key in _COUNTS & set(config):
+            counts = config[key] if isinstance(config[key], (list, tuple)) else [config[key]]
+            if any(isinstance(count, int) and count > MOST_LAYERS for count in counts) or len(counts) > MOST_LAYERS:
+                raise AtelierError(f"Its configuration has {key} {shortened(repr(config[key]))}, which no model has.")
     with torch.inference_mode(False), torch.device("meta"):
         if hasattr(module_class, "from_config") and isinstance(config, Mapping):
             known = {key: value for key, value in config.items() if not key.startswith("_")}

@@ -71,7 +71,7 @@ def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
             raise AtelierError(f"The argument {pair!r} is not of the form key=value.")
         try:
             arguments[key.strip()] = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # deep or wrong: no literal
             arguments[key.strip()] = text.strip()
     return arguments
 

@@ -71,7 +71,7 @@ class Actions:
             yield Reply(found=error_html(in_words(error)), filled=dict(filled))
         except Exception as error:  # the page must go on, whatever is in the folder
             log.exception("the pictures could not be looked at")
-            yield Reply(found=error_html(_unexpected(error)), filled=dict(filled))
+            yield Reply(found=error_html(unexpected(error)), filled=dict(filled))
 
     def train(self, request: Request, filled: Mapping[str, Any]) -> Reply:
         """Puts the job into the queue, or says why not."""
@@ -95,7 +95,7 @@ class Actions:
             reply.message = error_html(in_words(error))
         except Exception as error:  # a sentence for the page, the traceback for the log
             log.exception("Train failed")
-            reply.message = error_html(_unexpected(error))
+            reply.message = error_html(unexpected(error))
         else:
             words = f"{name} is in the queue, {waiting} before it." if waiting else f"The training of {name} begins."
             reply.message = ok_html(f"{words} {remark}" if remark else words)
@@ -115,7 +115,7 @@ class Actions:
             yield Reply(message=error_html(in_words(error)), filled=dict(filled))
         except Exception as error:  # a sentence for the page, the traceback for the log
             log.exception("describing the pictures failed")
-            yield Reply(message=error_html(_unexpected(error)), filled=dict(filled))
+            yield Reply(message=error_html(unexpected(error)), filled=dict(filled))
 
     def back_to_preset(self, request: Request) -> Reply:
         """Every control but the four fields as if it had never been touched."""
@@ -199,5 +199,5 @@ def ok_html(text: str) -> str:
     return f'<p class="atelier-ok" role="status">{html.escape(text)}</p>'
 
 
-def _unexpected(error: Exception) -> str:
+def unexpected(error: Exception) -> str:
     return f"Something went wrong that should not have: {type(error).__name__}: {error}. The log has the details."

@@ -69,7 +69,7 @@ def write_caption(picture: Picture, text: str) -> Path:
     """Writes the caption file of a picture. Raises `AtelierError` for an empty text, OSError when it cannot be."""
     if not text.strip():
         raise AtelierError("nothing was seen on it")
-    path = picture.path.with_suffix(picture.subset.caption_extension or ".txt")
+    path = picture.path.with_suffix("." + (picture.subset.caption_extension or "txt").lstrip("."))
     with path.open("x", encoding="utf-8") as file:
         file.write(" ".join(text.split()) + "\n")
     return path

@@ -7,15 +7,19 @@ handlers called with anything. It cannot read the page, though, and so does not 
 from __future__ import annotations
 
 import inspect
+import logging
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
-from atelier.ui.actions import error_html
+from atelier.config.errors import AtelierError
+from atelier.ui.actions import error_html, unexpected
+from atelier.ui.fields import in_words
 from atelier.ui.gradio_compat import component
 
+log = logging.getLogger(__name__)
 Data = dict[Any, Any]
 STALE = "This page is older than the WebUI's last start. Reload it, then press again."
 
@@ -30,7 +34,7 @@ class OwnPage:
     def only(self, handler: Callable[[Data], Any], message: Any) -> Callable[[Data], Any]:
         """`handler` for callers that have the key; others are told, in the component `message`, to reload the page.
 
-        `field` has to be among the inputs.
+        So are the errors of a handler that answers once. `field` has to be among the inputs.
         """
 
         def told(data: Data) -> Data | None:
@@ -38,7 +42,13 @@ class OwnPage:
             return None if secrets.compare_digest(held.encode(), self._key.encode()) else {message: error_html(STALE)}
 
         def once(data: Data) -> Data:
-            return told(data) or handler(data)
+            try:
+                return told(data) or handler(data)
+            except AtelierError as error:
+                return {message: error_html(in_words(error))}
+            except Exception as error:  # a sentence for the page, the traceback for the log
+                log.exception("a button failed")
+                return {message: error_html(unexpected(error))}
 
         def in_parts(data: Data) -> Iterator[Data]:
             refused = told(data)

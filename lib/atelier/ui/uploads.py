@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.config.errors import AtelierError
+from atelier.config.names import name_problem
 from atelier.data.images import EXTENSIONS
 from atelier.jobs.housekeeping import touch
 from atelier.ui.gradio_compat import DroppedFile
@@ -20,6 +21,8 @@ CAPTIONS = frozenset((".txt", ".caption"))
 MOST_FILES = 4000
 LARGEST_FILE = 200 * 2**20
 LARGEST_TOTAL = 8 * 2**30
+LONGEST_NAME = 120
+"""Bytes."""
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 
 
@@ -71,15 +74,16 @@ def _copy(files: Sequence[tuple[DroppedFile, str]], folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A folder of its own for each call: several events of a page copy the same files at the same time.
     half = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    taken: set[str] = set()
-    for file, name in files:
-        shutil.copyfile(file.path, half / _free(name, taken))
     try:
+        taken: set[str] = set()
+        for file, name in files:
+            shutil.copyfile(file.path, half / _free(name, taken))
         half.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        shutil.rmtree(half, ignore_errors=True)  # somebody else was quicker with the same files
+    except OSError as error:
+        shutil.rmtree(half, ignore_errors=True)
+        if not folder.is_dir():  # else somebody was quicker with the same files
+            reason = error.strerror or error
+            raise AtelierError(f"The dropped files cannot be kept in {folder.parent}: {reason}.") from error
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -94,8 +98,10 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _safe_name(name: str) -> str:
-    cleaned = _UNSAFE.sub("_", name).strip(" .")
-    return cleaned[-120:] or "picture"
+    """A name that a file can have on every system, with its ending."""
+    cleaned = _UNSAFE.sub("_", name.encode("utf-8", "replace").decode()).strip(" .")
+    cleaned = cleaned.encode()[-LONGEST_NAME:].decode("utf-8", "ignore").strip(" .") or "picture"
+    return f"_{cleaned}" if name_problem(Path(cleaned).stem) else cleaned
 
 
 def _digest(files: Sequence[tuple[DroppedFile, str]]) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+_LOCAL = ("", "127.0.0.1", "localhost", "::1")
 
 
 class Login:
@@ -23,6 +26,9 @@ class Login:
         self._page = self._page or bool(common or file)
         self._api = _pairs(getattr(flags, "api_auth", None) or common) + _pairs(_read(file))
         listens = any(bool(getattr(flags, name, None)) for name in ("listen", "server_name", "share", "ngrok"))
+        # What Gradio itself takes where the WebUI says nothing.
+        listens = listens or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1") not in _LOCAL
+        listens = listens or os.environ.get("GRADIO_SHARE", "").lower() == "true"
         insecure = any(bool(getattr(flags, name, False)) for name in ("enable_insecure_extension_access", "insecure"))
         self.paths = self._page or bool(self._api) or insecure or not listens
         """False when the page is open to the network without a login: nothing may then name a folder."""
