@@ -206,7 +206,7 @@ class Session:
         started = time.monotonic()
         waited = self.take_step()
         seconds = time.monotonic() - started - waited
-        due = self.monitor.step_done(self.step, self.loss, self.rates(), seconds)
+        due = self.monitor.step_done(self.step, self.loss, self.stepper.rates(), seconds)
         return (not due or self._read_losses()) and self._after_step()
 
     def take_step(self) -> float:
@@ -373,10 +373,6 @@ class Session:
         return SizeConditions(*(to_device(each, self.device) for each in sizes))
 
     # -- state ----------------------------------------------------------------------------------------------------
-
-    def rates(self) -> dict[str, float]:
-        """The learning rate of each group now, by name."""
-        return self.stepper.rates()
 
     def capture(self) -> State:
         """The complete state after the finished steps, on the processor. It holds weights in training, not copies."""
