@@ -27,6 +27,7 @@ from atelier.training import latents as latents_module
 from atelier.training import memory_run
 from atelier.training import previews as previews_module
 from atelier.training import session as session_module
+from atelier.training import stepper as stepper_module
 from atelier.training.run import train
 from atelier.training.state import read_newest
 
@@ -158,7 +159,7 @@ def interrupted(place: str, error: type[BaseException], patch: pytest.MonkeyPatc
         "encoding": (latents_module.LatentEncoder, "encode", before),
         "sampling": (previews_module.OwnSampler, "draw", before),
         "state": (session_module.Session, "capture", before),
-        "file": (session_module.Session, "rates", before),
+        "file": (stepper_module.Stepper, "rates", before),
     }
     if place == "record":
         record.on_step = before(lambda step: None)

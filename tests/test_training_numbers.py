@@ -128,10 +128,11 @@ def out_of_memory() -> list[BaseException]:
         torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         MemoryError(),
         RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ]
 
 
-@pytest.mark.parametrize("error", out_of_memory(), ids=["GPU", "Python", "processor"])
+@pytest.mark.parametrize("error", out_of_memory(), ids=["GPU", "Python", "processor", "cuBLAS"])
 def test_out_of_memory(
     error: BaseException, originals: Path, straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,5 +99,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     kinds: tuple[type[BaseException], ...] = (torch.cuda.OutOfMemoryError, MemoryError)
     if isinstance(error, kinds):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+
+
+_WORDS = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+"""The last is cuBLAS' and cuDNN's, which ask for memory past torch's allocator."""
