@@ -32,6 +32,7 @@ def pressed(webui: WebUI, pictures: Path, name: str, key: str | None) -> str:
     values[named["atelier_train_data_dir"]] = str(pictures)
     values[named["atelier_trigger"]] = "zwx"
     values[named["atelier_max_train_steps"]] = "1"
+    values[named["atelier_resolution"]] = "64"
     if key is not None:
         values[named["atelier_page_key"]] = key
     asked = {"data": list(values.values()), "fn_index": number, "session_hash": name, "event_data": None}
