@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from atelier.config.errors import AtelierError
 from atelier.config.schema import option
 from atelier.hosts.contract import Host
 from atelier.ui.actions import Actions, Reply, error_html
 from atelier.ui.exchange import read_in, write_out
-from atelier.ui.fields import SIMPLE, in_words
+from atelier.ui.fields import SIMPLE
 from atelier.ui.gradio_compat import dropped_files, edited, listen
 from atelier.ui.kind_note import KIND, kind_html
 from atelier.ui.presets_in_tab import FROZEN
@@ -81,10 +80,7 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
         return {**answer(reply), **told, layout.imported: found.held, layout.report: found.report}
 
     def on_write(data: Data) -> Data:
-        try:
-            written = write_out(request_of(data), host)
-        except AtelierError as error:
-            return {layout.report: error_html(in_words(error))}
+        written = write_out(request_of(data), host)
         return {layout.report: written.message, layout.written: written.files}
 
     def on_describe(data: Data) -> Iterator[Data]:

@@ -115,7 +115,8 @@ def serve(
         shown = "127.0.0.1" if address in ("0.0.0.0", "::") else address
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
         server.when_ready = lambda: on_ready(url) if on_ready else print(f"Atelier is ready: {url}", flush=True)
-        server.when_ending = on_end or (lambda: None)
+        if on_end is not None:
+            server.when_ending = on_end
         server.run(sockets=[listener])
 
 
