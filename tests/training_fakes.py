@@ -115,7 +115,7 @@ class TinyHost(EmbeddedHost):
 
 
 class WatchedLease(EmbeddedLease):
-    """A lease that tells its host of every turn."""
+    """A lease that tells its host of every turn, and has gradients on in it, as those of the WebUIs have."""
 
     _host: TinyHost
 
@@ -123,7 +123,7 @@ class WatchedLease(EmbeddedLease):
     def turn(self) -> Iterator[None]:
         self._host.turns += 1
         self._host.on_turn(self._host.turns)
-        with super().turn():
+        with super().turn(), torch.inference_mode(False), torch.enable_grad():
             yield
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from types import TracebackType
 
+import torch
+
 from atelier.hosts.contract import Lease
 
 
@@ -20,9 +22,15 @@ class LongTurn:
         return self
 
     def breathe(self) -> None:
-        """Lets the host use its model, then takes the turn again. Raises `BaseGone` as entering does."""
+        """Lets the host use its model, then takes the turn again. Raises `BaseGone` as entering does.
+
+        A WebUI's turn begins with gradients on. Where they were off they stay off: a picture would otherwise keep all
+        that its steps computed until it is done.
+        """
+        learning = torch.is_grad_enabled()
         self._end(None, None, None)
         self._begin()
+        torch.set_grad_enabled(learning)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -39,14 +39,13 @@ class Validator:
         self._seed = seed
         self._batches = min(data.batches_per_epoch, most_batches or data.batches_per_epoch)
 
-    @torch.no_grad()
     def measure(self) -> float:
         """The mean loss over pictures and timesteps."""
         total, count = 0.0, 0
         for index in range(self._batches):
             batch = self._data.batch(index, self._cache)
             for time in TIMES:
-                with self._lease.turn():
+                with self._lease.turn(), torch.no_grad():  # in this order: a turn begins with gradients on
                     losses = self._losses_of(batch, partial(self._draws, index, time))
                 total += float(losses.sum())
                 count += len(losses)
