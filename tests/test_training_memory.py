@@ -111,7 +111,7 @@ def predicted(request: Request) -> Prediction:
     resting = 300 * MB if request.text_and_vae_off else 0
     step = 2000 * MB + 100 * MB + optimizer + activations - resting
     borrowed = 0 if request.whole_model else 2000 * MB
-    return Prediction(2000 * MB, 300 * MB, borrowed, 50 * MB, 50 * MB, optimizer, activations, 0, step, 0)
+    return Prediction(2000 * MB, 300 * MB, borrowed, 50 * MB, 50 * MB, optimizer, activations, 0, 0, step, 0)
 
 
 def case(**changes: object) -> Request:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from training_fakes import MemoryRecord, Run, assert_same, run, tiny_job, write_pictures
 
+from atelier.config.errors import AtelierError
 from atelier.training import session as session_module
 from atelier.training.rates import TRIES
 from atelier.training.state import read_newest
@@ -158,7 +159,18 @@ def test_out_of_memory_again_and_again(originals: Path, tmp_path: Path, monkeypa
         raise out_of_memory()[0]
 
     monkeypatch.setattr(session_module, "diffusion_losses", full)
-    with pytest.raises(torch.cuda.OutOfMemoryError):
+    with pytest.raises(AtelierError, match="gradient checkpointing, a batch in parts.*a smaller resolution or rank"):
+        run(tiny_job(originals, **SETTINGS), tmp_path)
+
+
+def test_out_of_memory_of_another_kind_of_error_is_not_hidden(
+    originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*arguments: Any) -> Any:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(session_module, "diffusion_losses", wrong)
+    with pytest.raises(RuntimeError, match="mat1"):
         run(tiny_job(originals, **SETTINGS), tmp_path)
 
 
@@ -180,3 +192,4 @@ def test_out_of_memory_within_the_update(
     monkeypatch.setattr(torch.optim.AdamW, "step", full)
     done = run(tiny_job(originals, **SETTINGS), tmp_path)
     assert_same(done.tensors, straight.tensors)
+    assert done.record.told("Training goes on from step 2, whose state is the last whole one.")

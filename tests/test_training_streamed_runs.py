@@ -205,7 +205,7 @@ def test_out_of_memory_streams_last() -> None:
 def flat(free: int) -> Callable[[Request], Prediction]:
     def predicted(request: Request) -> Prediction:
         step = 1000 - 500 * request.gradient_checkpointing - 400 * request.streamed
-        return Prediction(0, 0, 0, 0, 0, 0, 0, 0, step, 0)
+        return Prediction(0, 0, 0, 0, 0, 0, 0, 0, 0, step, 0)
 
     return predicted
 

@@ -17,6 +17,7 @@ from atelier.hosts.webui.drawing import last_picture_kept, txt2img_arguments, us
 from atelier.hosts.webui.folders import folders_of
 from atelier.hosts.webui.lease import WebUILease
 from atelier.hosts.webui.memory import DeviceMemory
+from atelier.models.size import bytes_on
 
 if TYPE_CHECKING:
     from atelier.hosts.webui.borrowed import Borrowed
@@ -131,6 +132,15 @@ class A1111Host:
     def can_rest_unet(self) -> bool:
         """With medvram and lowvram the WebUI fetches its UNet from the processor whenever it draws."""
         return fetches_parts(self._model())
+
+    def bytes_on_device(self) -> int | None:
+        """Less than the model with medvram and lowvram."""
+        from modules import devices
+
+        model = self._model()
+        if not fetches_parts(model):
+            return None
+        return bytes_on(torch.device(devices.device), (tensor for _, tensor in named_tensors(model)))
 
     def bring(self) -> None:
         """medvram and lowvram keep parts on the processor: the whole model goes to the device for the turn."""

@@ -160,6 +160,25 @@ def can_rest_unet(lender: Host | Lease) -> bool:
     return bool(getattr(lender, "can_rest_unet", False))
 
 
+def bytes_on_device(host: Host) -> int | None:
+    """How many bytes of the loaded model lie on the device that the host computes on; None for all of it.
+
+    Hosts that keep models, or parts of them, in the processor's memory until they compute offer `bytes_on_device`.
+    """
+    ask = getattr(host, "bytes_on_device", None)
+    return None if ask is None else ask()
+
+
+def make_room(host: Host, size: int) -> None:
+    """Has the host move models of its own off the device until `size` bytes are free there. To be called in its queue.
+
+    Hosts that leave a model on the device after a picture, and can take it off again, offer `make_room`.
+    """
+    ask = getattr(host, "make_room", None)
+    if ask is not None:
+        ask(size)
+
+
 def rest_unet(lease: Lease) -> None:
     """Keeps the UNet in the processor's memory from the start, or from the next turn on, if the host can do that."""
     if can_rest_unet(lease):

@@ -16,6 +16,7 @@ from atelier.hosts.forge_refusals import family_of, refusal_of
 from atelier.hosts.webui.folders import folders_of
 from atelier.hosts.webui.lease import WebUILease
 from atelier.hosts.webui.memory import DeviceMemory
+from atelier.models.size import bytes_on
 
 if TYPE_CHECKING:
     from atelier.hosts.webui.borrowed import Borrowed
@@ -110,6 +111,20 @@ class ForgeHost(A1111Host):
     def _make_room(self, size: int) -> None:
         """Remembered for the next turn: moving models needs the queue, which the caller may hold already."""
         self._room = max(self.ROOM, size)
+
+    def make_room(self, size: int) -> None:
+        """Frees the GPU of what Forge loaded for a picture. Called inside the queue."""
+        with torch.inference_mode():
+            self._manager().free_memory(size, self.device())
+
+    def bytes_on_device(self) -> int | None:
+        """Forge keeps a model in the processor's memory until the first picture, and when others need the room."""
+        model = self._model()
+        if model is None:
+            return None
+        objects = model.forge_objects
+        roots = (objects.unet.model, objects.clip.patcher.model, objects.vae.first_stage_model)
+        return sum(bytes_on(self.device(), root.parameters()) for root in roots)
 
     def bring(self) -> None:
         """Has Forge load the whole model on the GPU, with room beside it. Called inside the queue."""

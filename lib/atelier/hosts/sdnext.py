@@ -22,6 +22,7 @@ from atelier.hosts.sdnext_restart import before_restart
 from atelier.hosts.webui.drawing import last_picture_kept, txt2img_arguments, usual_request
 from atelier.hosts.webui.lease import WebUILease
 from atelier.hosts.webui.memory import DeviceMemory
+from atelier.models.size import bytes_on
 
 if TYPE_CHECKING:
     from atelier.hosts.webui.borrowed import Borrowed
@@ -116,6 +117,16 @@ class SDNextHost:
     def turn(self) -> AbstractContextManager[object]:
         """The lock."""
         return self.queue()
+
+    def bytes_on_device(self) -> int | None:
+        """Less than the model while it is offloaded."""
+        from modules import devices
+
+        pipe = self._pipe()
+        if pipe is None:
+            return None
+        device = torch.device(devices.device)
+        return sum(bytes_on(device, module.parameters()) for module in components(pipe).values())
 
     def bring(self) -> None:
         """Takes offloading out of the model and puts it on the device. Called inside the queue."""
@@ -259,7 +270,8 @@ class SDNextHost:
             task = processing.StableDiffusionProcessingTxt2Img(sd_model=shared.sd_model, **txt2img_arguments(request))
             job = shared.state.begin("Atelier sample")
             try:
-                result = processing.process_images(task)
+                with torch.no_grad():
+                    result = processing.process_images(task)
             finally:
                 shared.state.end(job)
                 task.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from PIL import Image
@@ -12,11 +13,15 @@ from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
 from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.models.out_of_memory import is_out_of_memory
 from atelier.models.samplers import SAMPLERS, scheduler_for
 from atelier.models.text import needed_length
 from atelier.models.unet import weight_dtype
 
 __all__ = ["SAMPLERS", "decode", "sample"]
+
+TILE = 512
+"""Pixels of the side of a tile."""
 
 OnStep = Callable[[int, int, Tensor], None]
 """Called after every step with steps done and steps in all, over all pictures, and the latents [1, 4, h, w]."""
@@ -90,7 +95,18 @@ def decode(parts: Parts, latents: Tensor) -> list[Image.Image]:
 
 
 def _decode(vae: nn.Module, latents: Tensor) -> Tensor:
-    return vae.decode(latents.to(weight_dtype(vae)), return_dict=False)[0].float()
+    """Pixels [B, 3, H, W] in float32; in overlapping tiles when the memory is not enough for the whole."""
+    latents = latents.to(weight_dtype(vae))
+    try:
+        return vae.decode(latents, return_dict=False)[0].float()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside of the handler, whose traceback holds what the try computed.
+    tiled: Any = copy.copy(vae)  # the same weights; the option is set on the copy
+    tiled.enable_tiling()
+    tiled.tile_sample_min_size, tiled.tile_latent_min_size = TILE, TILE // 8
+    return tiled.decode(latents, return_dict=False)[0].float()
 
 
 def _encode_pair(parts: Parts, prompt: str, negative: str, clip_skip: int | None, cfg_scale: float) -> TextStates:

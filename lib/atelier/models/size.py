@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 
@@ -15,3 +16,8 @@ def numbers_of(tensors: Iterable[Tensor]) -> int:
 def bytes_of(tensors: Iterable[Tensor]) -> int:
     """How many bytes tensors have together, memory that they share counted for each."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def bytes_on(device: torch.device, tensors: Iterable[Tensor]) -> int:
+    """How many bytes of tensors lie on a device of this kind."""
+    return bytes_of(tensor for tensor in tensors if tensor.device.type == device.type)

@@ -23,7 +23,7 @@ class LatentEncoder:
         self._parts = parts
         self._cache = cache
         self._batch_size = max(1, batch_size)
-        self._full_vae: nn.Module | None = None
+        self._full_encoder: nn.Module | None = None
 
     def __call__(self, batch: Batch) -> Tensor:
         """Raises `AtelierError` when the VAE gives NaN in every precision."""
@@ -66,18 +66,35 @@ class LatentEncoder:
         return torch.stack(rows)
 
     def _posterior(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Repeats in float32 what half precision overflows on, with a copy of the VAE made once, when it is needed."""
-        half = next(vae.parameters()).dtype == torch.float16
-        if self._full_vae is None and not (half and self._parts.device.type == "cpu"):
+        """Repeats in float32 what half precision overflows on, with a copy of the VAE's encoder made when it is needed.
+
+        The copy lies in the processor's memory between its uses: the device has better use for the room.
+        """
+        parameter = next(vae.parameters())
+        half = parameter.dtype == torch.float16
+        if self._full_encoder is None and not (half and self._parts.device.type == "cpu"):
             found = posterior(vae, pixels)
             if found is not None:
                 return found
-        if half and self._full_vae is None:
-            self._full_vae = copy.deepcopy(vae).float()
-        found = posterior(self._full_vae, pixels) if self._full_vae is not None else None
+        found = None
+        if half:
+            if self._full_encoder is None:
+                self._full_encoder = _encoder_in_float32(vae)
+            full = self._full_encoder.to(parameter.device)
+            try:
+                found = posterior(full, pixels)
+            finally:
+                full.to("cpu")
         if found is None:
             raise AtelierError("The VAE gives NaN for a picture, in full precision too: choose another VAE.")
         return found
+
+
+def _encoder_in_float32(vae: nn.Module) -> nn.Module:
+    """A copy without the decoder, which is three fifths of a VAE and not needed."""
+    half = copy.copy(vae)
+    half._modules = {name: module for name, module in vae._modules.items() if not name.startswith(("decoder", "post"))}
+    return copy.deepcopy(half).float()
 
 
 def posterior(vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor] | None:

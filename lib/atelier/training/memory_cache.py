@@ -16,7 +16,7 @@ from atelier.training.memory_prediction import Prediction, predict
 from atelier.training.memory_request import Request
 
 FILE = "memory.json"
-_VERSION = 2
+_VERSION = 3
 _MOST = 500
 
 

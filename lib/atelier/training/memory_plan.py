@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -10,31 +11,46 @@ from atelier.training.memory_prediction import Prediction, predict
 from atelier.training.memory_request import Request
 from atelier.training.savers import Savers
 
-IN_HAND = 1.1
-"""A prediction times this has to be free: workspaces of kernels and fragments are not in it."""
+log = logging.getLogger(__name__)
+
+IN_HAND = 0.1
+"""This share of what a run needs beside the base is kept free: kernels' workspaces and fragments are not predicted."""
+_NEARLY = 0.95
+"""A host may hold a part of its model in another precision than the rest."""
 EIGHT_BIT = {"adamw": "AdamW8bit", "lion": "Lion8bit"}
 """The 8-bit form of an optimiser, from bitsandbytes."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """A run's request with the chosen savers, what it needs and what was free, in bytes, and a note per saver."""
+    """A run's request with the chosen savers, what it needs and what was free, in bytes, and a note per saver.
 
+    `there`: how much of the run's base lies on the device already, in bytes; None for all that the host lends.
+    """
+
+    asked: Request
     request: Request
     prediction: Prediction
     free: int
     notes: tuple[str, ...]
+    there: int | None = None
 
     @property
     def fits(self) -> bool:
-        return needs(self.prediction) <= self.free
+        return needs(self.prediction, self.there) <= self.free
 
     def sentences(self) -> list[str]:
         """For the person: what is needed and what is free, what was turned on, and a warning if it is not enough."""
         place = "of memory" if self.request.device == "cpu" else "on the GPU"
-        beside = "" if self.request.whole_model else " beside the model"
-        told = [f"This needs about {size(needs(self.prediction))} {place}{beside}; {size(self.free)} are free."]
-        told += self.notes
+        lent = self.prediction.borrowed
+        there = lent if self.there is None else self.there
+        if self.request.whole_model or self.request.streamed or there < _NEARLY * lent:
+            needed, free = size(needs(self.prediction, 0)), size(self.free + there)
+            first = f"This needs about {needed} {place} with the model in it; {free} can be had."
+        else:
+            needed, free = size(needs(self.prediction, there)), size(self.free)
+            first = f"This needs about {needed} {place} beside the model; {free} are free."
+        told = [first, *self.notes]
         if not self.fits:
             told.append(
                 "That may not be enough: close what else uses the memory, or choose a smaller resolution or rank."
@@ -48,7 +64,7 @@ class MemoryPlan:
             text_and_vae_off=request.text_and_vae_off,
             gradient_checkpointing=request.gradient_checkpointing,
             pieces=request.pieces,
-            optimizer=request.optimizer if any("8-bit" in note for note in self.notes) else "",
+            optimizer=request.optimizer if request.optimizer != self.asked.optimizer else "",
             notes=list(self.notes),
             largest_batch=largest_cut(request),
             can_rest=can_rest(request),
@@ -64,32 +80,52 @@ def make_memory_plan(
     free: int,
     predicted: Callable[[Request], Prediction] = predict,
     eight_bit: bool | None = None,
+    there: int | None = None,
 ) -> MemoryPlan:
     """Turns savers on one after the other until the run fits into `free` bytes; all of them if it never does.
 
-    A saver that does not help is left out again. `eight_bit`: whether an 8-bit optimiser may be chosen; None asks
-    whether bitsandbytes is installed.
+    A saver that does not help is left out again, and so is one that a later, stronger one makes needless.
+    `eight_bit`: whether an 8-bit optimiser may be chosen; None asks whether bitsandbytes works here. `there`: as in
+    `MemoryPlan`.
     """
-    if eight_bit is None:
-        eight_bit = importlib.util.find_spec("bitsandbytes") is not None
+    asked = request
     prediction = predicted(request)
-    notes: list[str] = []
-    for kind in ("rest", "checkpointing", "pieces", "8bit", "stream"):
+    notes: dict[str, str] = {}
+    for kind in _KINDS:
         for option, note in _options(request, kind, eight_bit):
-            if needs(prediction) <= free:
+            if needs(prediction, there) <= free:
                 break
             better = predicted(option)
-            if better.extra < prediction.extra:
-                # Of a batch cut again and again only the last cut is told.
-                notes = [old for old in notes if not (kind == "pieces" and "parts" in old)]
-                request, prediction = option, better
-                notes.append(note)
-    return MemoryPlan(request, prediction, free, tuple(notes))
+            if better.peak < prediction.peak:
+                request, prediction, notes[kind] = option, better, note
+    for kind in list(notes)[:-1]:
+        without = _without(request, kind, asked)
+        if without is None or needs(prediction, there) > free:
+            continue
+        fewer = predicted(without)
+        if needs(fewer, there) <= free:
+            request, prediction = without, fewer
+            del notes[kind]
+    return MemoryPlan(asked, request, prediction, free, tuple(notes.values()), there)
 
 
-def needs(prediction: Prediction) -> int:
-    """Bytes that have to be free before the run."""
-    return int(prediction.extra * IN_HAND)
+def needs(prediction: Prediction, there: int | None = None) -> int:
+    """Bytes that have to be free before the run, of whose base `there` bytes lie on the device; None for all of it."""
+    there = prediction.borrowed if there is None else there
+    in_hand = IN_HAND * max(0, prediction.peak - prediction.base)
+    return max(0, int(prediction.peak - there + in_hand))
+
+
+@functools.cache
+def eight_bit_works() -> bool:
+    """True when bitsandbytes is there and can be used: it may be of another CUDA than torch's."""
+    try:
+        import bitsandbytes
+
+        return hasattr(bitsandbytes.optim, "AdamW8bit")
+    except Exception as error:  # noqa: BLE001 - it loads libraries of its own, which may raise anything
+        log.info("there are no 8-bit optimisers: %s", error)
+        return False
 
 
 def can_rest(request: Request) -> bool:
@@ -103,11 +139,31 @@ def can_stream(request: Request) -> bool:
 
 
 def largest_cut(request: Request) -> int:
-    """Into how many pieces a batch can be cut."""
-    return request.batch if request.divisible else 1
+    """Into how many pieces a batch can be cut in mid-run.
+
+    Not at all where steps are taken inside the backward pass: whole gradients, which that saves, may be far larger.
+    """
+    return request.batch if request.divisible and not request.fused else 1
 
 
-def _options(request: Request, kind: str, eight_bit: bool) -> Iterator[tuple[Request, str]]:
+_KINDS = ("rest", "checkpointing", "pieces", "8bit", "stream")
+"""The savers, in the order in which they are tried."""
+
+
+def _without(request: Request, kind: str, asked: Request) -> Request | None:
+    """The request with this saver as it was asked for; None when another one rests on it."""
+    if kind == "rest":
+        return replace(request, text_and_vae_off=asked.text_and_vae_off)
+    if kind == "checkpointing" and not request.streamed:
+        return replace(request, gradient_checkpointing=asked.gradient_checkpointing)
+    if kind == "pieces":
+        return replace(request, pieces=asked.pieces)
+    if kind == "8bit":
+        return replace(request, optimizer=asked.optimizer)
+    return None
+
+
+def _options(request: Request, kind: str, eight_bit: bool | None) -> Iterator[tuple[Request, str]]:
     """The ways in which a saver can be turned on, the mildest first, each with its note."""
     if kind == "rest" and can_rest(request) and not request.text_and_vae_off:
         note = "Text encoder and VAE rest in the processor's memory while they are not needed."
@@ -116,14 +172,14 @@ def _options(request: Request, kind: str, eight_bit: bool) -> Iterator[tuple[Req
         note = "Gradient checkpointing was turned on: it needs much less memory, and a step takes a third longer."
         yield replace(request, gradient_checkpointing=True), note
     if kind == "pieces":
-        pieces = request.pieces
-        while pieces < largest_cut(request):
-            pieces = min(2 * pieces, largest_cut(request))
+        pieces, most = request.pieces, request.batch if request.divisible else 1
+        while pieces < most:
+            pieces = min(2 * pieces, most)
             note = f"A batch is computed in {pieces} parts, one after the other, whose gradients are added up."
             yield replace(request, pieces=pieces), note
-    if kind == "8bit" and eight_bit and request.device != "cpu":
+    if kind == "8bit" and request.device != "cpu":
         name = EIGHT_BIT.get(request.optimizer.lower())
-        if name is not None:
+        if name is not None and (eight_bit_works() if eight_bit is None else eight_bit):
             note = f"The optimiser is {name}, the 8-bit form of the one that was asked for."
             yield replace(request, optimizer=name), note
     if kind == "stream" and can_stream(request) and not request.streamed:

@@ -41,6 +41,7 @@ from atelier.training.noise import NoiseSchedule
 from atelier.training.objective import Draws, diffusion_losses
 from atelier.training.plan import Plan
 from atelier.training.streaming import Streamed
+from atelier.training.text import LIMIT as TEXT_LIMIT
 from atelier.training.vae_encoding import encode
 from atelier.training.whole_model import WholeModel
 
@@ -66,6 +67,9 @@ class Prediction:
     optimizer: int
     activations: int
     """The most that the forward and backward passes hold beside weights."""
+    kept: int
+    """What lies beside all that from begin to end: the last good weights of an adapter, captions' text states, the
+    LoRAs that the base wears."""
     caching: int
     step: int
     update: int
@@ -133,7 +137,7 @@ class _Step:
             base -= trained
         optimizer = int(numbers_of(parameters) * self._state)
         weights = live.now
-        fused = self._fused()
+        fused = request.fused
         gradients = max(p.numel() * p.element_size() for p in parameters) if fused else trained
         Plan("no", request.gradient_checkpointing).apply(parts, torch.device("cpu"))
         held = base  # by the host, before it keeps its UNet elsewhere
@@ -146,6 +150,7 @@ class _Step:
             weights = live.now
         live.new_peak()
         text = self._text(parts, grad=False)
+        kept = request.worn + self._kept_text(text) + (0 if request.whole_model else trained)
         self._latents(parts)
         caching = live.peak
         if request.pieces > 1 or request.accumulates:
@@ -167,15 +172,18 @@ class _Step:
             gradients=gradients,
             optimizer=optimizer,
             activations=step - weights,
-            caching=caching + optimizer,
-            step=step + optimizer - resting,
-            update=weights + gradients + optimizer - resting + self._scratch(parameters, fused),
+            kept=kept,
+            caching=caching + optimizer + kept,
+            step=step + optimizer + kept - resting,
+            update=weights + gradients + optimizer + kept - resting + self._scratch(parameters, fused),
         )
 
-    def _fused(self) -> bool:
-        """True when each weight's step is taken as soon as it has its gradient."""
-        request = self.request
-        return bool(self.settings.get("fused_backward_pass")) and request.pieces == 1 and not request.accumulates
+    def _kept_text(self, text: TextStates) -> int:
+        """Bytes of the captions' states that are remembered, none where the text encoder learns."""
+        if self.request.trains_text:
+            return 0
+        states = [text.hidden] if text.pooled is None else [text.hidden, text.pooled]
+        return min(TEXT_LIMIT, self.request.captions * bytes_of(states) // self.request.rows)
 
     def _trained(self, parts: Parts) -> list[nn.Parameter]:
         request = self.request

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from atelier.config.paths import expanded
 from atelier.config.schema import Settings
 from atelier.models.assets import released_config
 from atelier.models.build import TEXT_CLASSES, clip_keys, configs_of
@@ -55,13 +56,25 @@ class Request:
     """The blocks may be kept on the device as float8 instead, if they have to be streamed."""
     divisible: bool = True
     """False where the noise depends on a batch as a whole."""
+    captions: int = 1
+    """How many captions' text states are kept on the device, at the most."""
+    worn: int = 0
+    """Bytes of the LoRAs that the base wears while another is trained."""
 
     @property
     def rows(self) -> int:
         """Pictures that are computed at once."""
         return -(-self.batch // max(1, self.pieces))
 
+    @property
+    def fused(self) -> bool:
+        """True when each weight's step is taken inside the backward pass, as soon as it has its gradient."""
+        asked = bool(json.loads(self.settings).get("fused_backward_pass"))
+        return asked and self.pieces == 1 and not self.accumulates
 
+
+MOST_CAPTIONS = 1 << 12
+"""More than the cache of text states holds."""
 NETWORK_KEYS = (
     "network_module", "network_dim", "network_alpha", "network_args", "network_dropout", "network_train_unet_only",
     "network_train_text_encoder_only", "clip_skip", "max_token_length", "vae_batch_size", "cache_latents",
@@ -77,6 +90,7 @@ def request_for(
     size: tuple[int, int],
     batch: int,
     precision: str,
+    pictures: int = 1,
     **more: Any,
 ) -> Request:
     """The request of a run with these settings. `configs` as `models.build.configs_of` gives them, `size` (w, h).
@@ -102,8 +116,24 @@ def request_for(
         optimizer=settings.optimizer_type,
         divisible=not settings.adaptive_noise_scale,
         fp8=bool(settings.fp8_base) and FP8 is not None,
+        captions=_captions(settings, pictures),
+        worn=sum(_file_size(path) for path in settings.base_weights),
         **more,
     )
+
+
+def _captions(settings: Settings, pictures: int) -> int:
+    """A power of two, so that one picture more does not ask for another prediction."""
+    if settings.shuffle_caption or settings.caption_tag_dropout_rate or settings.enable_wildcard:
+        return MOST_CAPTIONS
+    return min(MOST_CAPTIONS, 1 << max(0, pictures - 1).bit_length())
+
+
+def _file_size(path: str | Path) -> int:
+    try:
+        return expanded(path).stat().st_size
+    except OSError:
+        return 0
 
 
 def configs_of_parts(parts: Parts) -> dict[str, dict[str, Any]]:

@@ -13,9 +13,9 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from atelier.config.job import JobConfig
-from atelier.hosts.contract import Host, Lease, can_rest_unet
+from atelier.hosts.contract import Host, Lease, bytes_on_device, can_rest_unet
 from atelier.models.family import Parts
-from atelier.models.size import bytes_of, numbers_of
+from atelier.models.size import bytes_on, numbers_of
 from atelier.models.view import build_empty
 from atelier.training.context import RunContext, trains_text, trains_unet
 from atelier.training.memory_cache import remembering
@@ -30,6 +30,7 @@ from atelier.training.memory_request import (
 )
 from atelier.training.precision import choose
 from atelier.training.processes import process_count
+from atelier.training.whole_model import OwnedLease
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
     for sentence in plan.sentences():
         context.record.message(sentence, "info" if plan.fits else "warning")
     context.savers = plan.savers()
+    if isinstance(lease, OwnedLease) and request.device != "cpu":
+        lease.room = plan.prediction.activations + plan.prediction.gradients
     keep_savers(context)
 
 
@@ -73,7 +76,8 @@ def keep_savers(context: RunContext) -> None:
 
 
 def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -> list[str]:
-    """What the tab shows before Start: the sentences of the plan for pictures of `sizes` (w, h), [] when unknown.
+    """What the tab shows before Start: the sentences of the plan for pictures of these `sizes` (w, h) each, [] when
+    unknown.
 
     Takes seconds the first time. Known are models whose file can be looked into.
     """
@@ -84,9 +88,10 @@ def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -
         return []
     configs = configs_of_file(info.family, info.path)
     device = torch.device(info.device)
-    request = _request(job, info.family, configs, largest(sizes), device, info.dtype, info.dtype)
+    request = _request(job, info.family, configs, sizes, device, info.dtype, info.dtype)
     request = replace(request, can_stream=can_rest_unet(host))
-    plan = make_memory_plan(request, host.memory.free(), remembering(host.folders.cache))
+    there = 0 if request.whole_model else bytes_on_device(host)
+    plan = make_memory_plan(request, host.memory.free(), remembering(host.folders.cache), there=there)
     return plan.sentences()
 
 
@@ -98,14 +103,14 @@ def largest(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 def _plan_on(host: Host, lease: Lease, parts: Parts, request: Request, may_change_optimizer: bool) -> MemoryPlan:
     """The plan against what is free, after the host was asked to make room if that is too little."""
     predicted = remembering(host.folders.cache)
-    # A whole model's copy is there already, and is in the prediction.
-    there = bytes_of(parts.parameters()) if request.whole_model else 0
-    if needs(predicted(request)) > host.memory.free() + there:
-        host.memory.ask(needs(predicted(request)))
+    wanted = needs(predicted(request), bytes_on(parts.device, parts.parameters()))
+    if wanted > host.memory.free():
+        host.memory.ask(wanted)
         with lease.turn():  # some hosts make room when the next turn begins
             pass
+    there = bytes_on(parts.device, parts.parameters())
     return make_memory_plan(
-        request, host.memory.free() + there, predicted, eight_bit=None if may_change_optimizer else False
+        request, host.memory.free(), predicted, eight_bit=None if may_change_optimizer else False, there=there
     )
 
 
@@ -116,7 +121,7 @@ def _request_of_parts(context: RunContext, parts: Parts) -> Request:
     configs = configs_of_file(parts.family.name, base.path) if tells else configs_of_parts(parts)
     sizes = [picture.bucket for picture in context.data.pictures]
     return _request(
-        context.job, parts.family.name, configs, largest(sizes), parts.device, dtype_of(parts.unet),
+        context.job, parts.family.name, configs, sizes, parts.device, dtype_of(parts.unet),
         dtype_of(parts.vae),
     )  # fmt: skip
 
@@ -125,7 +130,7 @@ def _request(
     job: JobConfig,
     family: str,
     configs: dict[str, dict[str, Any]],
-    size: tuple[int, int],
+    sizes: Sequence[tuple[int, int]],
     device: torch.device,
     dtype: str,
     vae_dtype: str,
@@ -135,7 +140,7 @@ def _request(
     base = None if settings.train_whole_model else getattr(torch, dtype, None)
     precision = choose(settings.mixed_precision, device, _count(json.dumps(configs["unet"], sort_keys=True)), base)
     return request_for(
-        settings, family, configs, size, _batch(job), precision,
+        settings, family, configs, largest(sizes), _batch(job), precision, len(sizes),
         trains_unet=trains_unet(settings), trains_text=trains_text(settings), base_dtype=dtype, vae_dtype=vae_dtype,
         device=device.type,
     )  # fmt: skip

@@ -24,6 +24,7 @@ from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.data.scan import scan
 from atelier.hosts.contract import BaseGone, Host, ModelInfo, can_rest_unet, lora_remark, remarks
+from atelier.models.out_of_memory import is_out_of_memory
 from atelier.training.class_drawing import with_class_pictures
 from atelier.training.context import (
     RunContext,
@@ -42,7 +43,6 @@ from atelier.training.processes import process_count
 from atelier.training.randomness import derived_seed
 from atelier.training.rates import LOWER, TRIES, can_be_lowered
 from atelier.training.rhythm import Calendar, Rhythm
-from atelier.training.savers import is_out_of_memory
 from atelier.training.saving import check_writable, output_folder
 from atelier.training.session import Ending, Session
 from atelier.training.state import State, go_back, write_state
@@ -90,21 +90,26 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
         ending = _wait_for_base(context, gone)
         if ending is Ending.PAUSED:
             session = Session(context, lambda new: _keep(states, new, record))
+            saved: str | None = None
             try:
                 ending = session.run(host.lease(PARTS), state)
             except BaseGone as error:
                 gone = str(error)
             except Exception as error:
                 # Of several processes only one has run out of it: the others would wait for the step that it repeats.
-                if not (is_out_of_memory(error) and process_count() == 1 and context.savers.take_next()):
+                if not is_out_of_memory(error) or process_count() > 1:
                     raise
-                record.message(f"Out of memory: {context.savers.notes[-1]} The step is repeated.", "warning")
+                if not context.savers.take_next():
+                    raise _too_little(context) from error
+                saved = context.savers.notes[-1]
                 keep_savers(context)
             finally:
                 state = session.keep() or go_back(states) or state
                 session.leave()
                 for told in remarks(host):
                     record.message(told, "warning")
+            if saved is not None:
+                record.message(f"Out of memory: {saved} {_goes_on(session, state)}", "warning")
             give_back_memory()
             trained = session if session.ready else trained
         if ending is Ending.DIVERGED and trained is not None and _lowered(context, trained):
@@ -202,6 +207,30 @@ def _keep(folder: Path, state: State, record: RunRecord) -> None:
         write_state(folder, state)
     except OSError as error:
         record.message(f"The state at step {state.step} could not be kept: {error}. Training goes on.", "warning")
+
+
+def _goes_on(session: Session, state: State | None) -> str:
+    """Where a session goes on after one that ran out of memory: a step taken in part has spoilt the weights."""
+    if state is None or state.step == session.step:
+        return "The step is repeated."
+    return f"Training goes on from step {state.step}, whose state is the last whole one."
+
+
+def _too_little(context: RunContext) -> AtelierError:
+    """When every saver is on and it is not enough."""
+    settings, savers = context.job.settings, context.savers
+    on = {
+        "gradient checkpointing": savers.gradient_checkpointing or settings.gradient_checkpointing,
+        "a batch in parts": savers.pieces > 1,
+        "text encoder and VAE off the device": savers.text_and_vae_off,
+        "a streamed UNet": savers.streamed,
+    }
+    saved = ", ".join(what for what, is_on in on.items() if is_on)
+    smaller = "a smaller resolution" if settings.train_whole_model else "a smaller resolution or rank"
+    return AtelierError(
+        f"The memory is not enough, though all that saves some is on ({saved}). What was learnt is kept. Close what "
+        f"else uses the memory, or train with {smaller}."
+    )
 
 
 def _lowered(context: RunContext, session: Session) -> bool:

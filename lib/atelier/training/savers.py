@@ -7,8 +7,6 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from atelier.config.durable import put_in_place
 
 FILE = "savers.json"
@@ -92,15 +90,3 @@ class Savers:
 
 
 _KEPT = ("text_and_vae_off", "gradient_checkpointing", "pieces", "optimizer", "streamed", "fp8")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for the ways in which torch says that a device's memory is full."""
-    kinds: tuple[type[BaseException], ...] = (torch.cuda.OutOfMemoryError, MemoryError)
-    if isinstance(error, kinds):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
-
-
-_WORDS = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
-"""The last is cuBLAS' and cuDNN's, which ask for memory past torch's allocator."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
-from atelier.hosts.contract import Host, Lease
+from atelier.hosts.contract import Host, Lease, make_room
 from atelier.models.family import Parts
 from atelier.models.size import numbers_of
 from atelier.training import unet_blocks
@@ -29,6 +29,8 @@ class OwnedLease(AbstractContextManager[Parts]):
         self._host = host
         self._lease = lease
         self._dtype = dtype
+        self.room = 0
+        """Bytes that a step needs beside what the run holds; 0 asks for none."""
 
     def __enter__(self) -> Parts:
         with self._lease as borrowed:
@@ -42,9 +44,13 @@ class OwnedLease(AbstractContextManager[Parts]):
     ) -> None:
         """Nothing is borrowed any more."""
 
-    def turn(self) -> AbstractContextManager[Any]:
-        """The host's queue."""
-        return self._host.turn()
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The host's queue. A model that the host has loaded for a picture since may be in the way of a step."""
+        with self._host.turn():
+            if self.room and self._host.memory.free() < self.room:
+                make_room(self._host, self.room)
+            yield
 
 
 class WholeModel(nn.Module):

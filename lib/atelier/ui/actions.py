@@ -64,7 +64,7 @@ class Actions:
             )
             yield reply
             job = job_of(replace(request, values={**request.values, **reply.changes}, notes=[]), self._host)
-            memory = self._memory.about(job, [size for size, _ in found.buckets])
+            memory = self._memory.about(job, [picture.bucket for picture in found.pictures])
             if memory:
                 yield Reply(found_html(found, f"{self._model_line()} {memory}", name_note), filled=reply.filled)
         except AtelierError as error:

@@ -23,7 +23,7 @@ class MemoryLine:
         self._worker: threading.Thread | None = None
 
     def about(self, job: JobConfig, sizes: Sequence[tuple[int, int]]) -> str:
-        """For pictures of `sizes` (width, height); "" while it is not known, or cannot be."""
+        """For pictures of `sizes` (width, height) each; "" while it is not known, or cannot be."""
         if self._worker is not None and self._worker.is_alive():
             return ""
         found: list[str] = []

@@ -25,6 +25,7 @@ from atelier.hosts.embedded.queue_lock import QueueLock
 from atelier.models.checkpoint import load_checkpoint
 from atelier.models.family import Parts
 from atelier.models.samplers import SAMPLERS
+from atelier.models.size import bytes_on
 
 DEMO_BASE = Path(__file__).resolve().parents[4] / "assets" / "demo" / "base"
 
@@ -172,10 +173,15 @@ class EmbeddedHost:
         return self._move_unet(self.device)
 
     def _move_unet(self, device: torch.device) -> bool:
-        if self.current is None or next(self.current.parts.unet.parameters()).device.type == device.type:
+        # All are looked at: a move for which memory ran out leaves some here and some there.
+        if self.current is None or all(p.device.type == device.type for p in self.current.parts.unet.parameters()):
             return False
         self.current.parts.unet.to(device)
         return True
+
+    def bytes_on_device(self) -> int | None:
+        """Less than the model while the UNet rests."""
+        return None if self.current is None else bytes_on(self.device, self.current.parts.parameters())
 
     def turn(self) -> AbstractContextManager[object]:
         """The queue."""

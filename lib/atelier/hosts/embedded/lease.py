@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -14,10 +15,13 @@ from torch import nn
 from atelier.config.errors import AtelierError
 from atelier.hosts.contract import BaseGone
 from atelier.models.family import Parts
+from atelier.models.out_of_memory import is_out_of_memory
 from atelier.models.view import view_parts
 
 if TYPE_CHECKING:
     from atelier.hosts.embedded.host import EmbeddedHost, LoadedModel
+
+log = logging.getLogger(__name__)
 
 
 class EmbeddedLease(AbstractContextManager[Parts]):
@@ -42,6 +46,8 @@ class EmbeddedLease(AbstractContextManager[Parts]):
             if model is None:
                 raise AtelierError("No model is loaded. Choose a checkpoint at the top of the page.")
             views = self._view(model.parts)
+            if self._rests:
+                views.computes_on = self._host.device
             self._identity = model.identity
             self._views = views
             self._lent = [_tensors(module) for module in views.modules]
@@ -59,7 +65,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
             self._lent = []
             self._source = None
             if self._rests:
-                self._host.bring_unet()
+                self._bring_back()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -84,6 +90,17 @@ class EmbeddedLease(AbstractContextManager[Parts]):
         The host brings it back when it draws, and when the lease ends.
         """
         self._rests = True
+        if self._views is not None:
+            self._views.computes_on = self._host.device
+
+    def _bring_back(self) -> None:
+        """The device may still be full of what was trained: then the UNet comes when a picture is drawn."""
+        try:
+            self._host.bring_unet()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            log.info("the UNet stays in the processor's memory until it is needed: %s", error)
 
     def let_go(self) -> None:
         """Empties the views. Called by the host, inside its queue, before it loads another checkpoint."""

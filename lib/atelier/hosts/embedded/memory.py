@@ -16,7 +16,8 @@ class DeviceMemory:
 
     def free(self) -> int:
         if self.device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self.device)[0])
+            unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            return int(torch.cuda.mem_get_info(self.device)[0] + unused)
         return int(psutil.virtual_memory().available)
 
     def total(self) -> int:

@@ -66,6 +66,8 @@ class WebUILease(AbstractContextManager["Parts"]):
     def rest_unet(self) -> None:
         """Keeps the UNet in the processor's memory: from the start, or from the next turn on."""
         self._rests = True
+        if self._borrowed is not None:
+            self._note_device(self._borrowed.parts)
 
     def __enter__(self) -> Parts:
         with in_turn(self._host.queue()):
@@ -83,10 +85,14 @@ class WebUILease(AbstractContextManager["Parts"]):
             except BaseException:
                 self._host.give_back()
                 raise
-            parts = self._borrowed.parts
-            if self._rests and parts.vae is not None:
-                parts.computes_on = next(parts.vae.parameters()).device
-            return parts
+            if self._rests:
+                self._note_device(self._borrowed.parts)
+            return self._borrowed.parts
+
+    def _note_device(self, parts: Parts) -> None:
+        """The VAE is where the UNet would be."""
+        if parts.vae is not None:
+            parts.computes_on = next(parts.vae.parameters()).device
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
