@@ -15,7 +15,7 @@ from atelier.jobs.control import Control
 from atelier.models.checkpoint import load_checkpoint
 from atelier.training.ema import Average
 from atelier.training.optimizers import create_optimizer
-from atelier.training.update import Updater, load_optimizer, round_at_random
+from atelier.training.update import Updater, clip_gradients, load_optimizer, round_at_random
 
 ADAFACTOR = ["relative_step=False", "scale_parameter=False", "warmup_init=False"]
 
@@ -73,6 +73,27 @@ def test_the_same_as_all_at_once(kind: str, name: str, arguments: list[str]) -> 
     ours, theirs = trained(kind, name, arguments)[0], trained("at once", name, arguments)[0]
     assert_same(ours, theirs)
     assert any(not torch.equal(tensor, start) for tensor, start in zip(ours.values(), model().parameters()))
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 50.0, float("nan"), float("inf")])
+def test_clipping_is_torchs(size: float) -> None:
+    def weights() -> list[torch.nn.Parameter]:
+        random = torch.Generator().manual_seed(0)
+        made = [torch.nn.Parameter(torch.randn(shape, generator=random)) for shape in ((4, 3), (7,), (2, 3, 1, 1))]
+        for number, weight in enumerate(made[:2]):
+            weight.grad = torch.randn(weight.shape, generator=random)
+            if number == 0:
+                weight.grad[0] *= size
+        return made
+
+    ours, theirs = weights(), weights()
+    clip_gradients(ours, 1.0)
+    torch.nn.utils.clip_grad_norm_(theirs, 1.0, foreach=True)
+    for mine, other in zip(ours[:2], theirs):
+        assert mine.grad is not None and other.grad is not None
+        assert torch.equal(mine.grad.nan_to_num(-7), other.grad.nan_to_num(-7))
+    assert ours[2].grad is None
+    clip_gradients(ours[2:], 1.0)
 
 
 def test_small_steps_count_in_bf16() -> None:

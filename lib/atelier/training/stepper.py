@@ -18,7 +18,7 @@ from atelier.training.plan import Plan
 from atelier.training.processes import sum_gradients
 from atelier.training.schedulers import create_scheduler
 from atelier.training.state import pack, unpack
-from atelier.training.update import Updater, check_each_for_itself, load_optimizer
+from atelier.training.update import Updater, check_each_for_itself, clip_gradients, load_optimizer
 from atelier.training.whole_model import WholeModel
 
 
@@ -76,10 +76,8 @@ class Stepper:
         if not self.fused:
             sum_gradients(self._accelerator, self.parameters)
             if settings.max_grad_norm:
-                # As accelerate does it, but on a processor too for all weights at once.
                 self._accelerator.unscale_gradients(self._prepared)
-                at_once = True if self.parameters[0].device.type == "cpu" else None
-                nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm, foreach=at_once)
+                clip_gradients(self.parameters, settings.max_grad_norm)
             if self._updater is not None:
                 self._updater.step()
             else:
