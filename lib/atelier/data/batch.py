@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -27,6 +27,14 @@ class Draw:
     flipped: bool
     seed: int
     """Seeds its crop, its colours and its caption."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What the VAE encodes at once: cache keys, and pixels [B, 3, H, W] float32 in -1..1."""
+
+    keys: list[str]
+    pixels: Tensor
 
 
 @dataclass
@@ -59,6 +67,8 @@ class Batch:
     """The place of this part's first picture in the global batch."""
     total: int
     """Pictures in the global batch, over all processes."""
+    together: list[Pixels] = field(default_factory=list)
+    """To be encoded and cached before the batch's own pixels, which are among them; none where each goes alone."""
 
     def __len__(self) -> int:
         return len(self.captions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +16,10 @@ from torch import Tensor
 from atelier.config.datasets import Subset
 from atelier.config.errors import AtelierError
 from atelier.config.schema import Settings
-from atelier.data.batch import Batch, Draw
+from atelier.data.batch import Batch, Draw, Pixels
 from atelier.data.buckets import LATENT_STEP, size_condition_crop
 from atelier.data.captions import final_caption
+from atelier.data.groups import Variant, grouped
 from atelier.data.latents import LatentCache
 from atelier.data.plan import Plan, split, use_seed
 from atelier.data.scan import Picture, Scan
@@ -84,12 +86,6 @@ class TrainingData:
         """Pictures in an epoch, with repeats and regularisation pictures."""
         return self._plan.uses_per_epoch
 
-    @property
-    def cacheable(self) -> bool:
-        """True when the latents of all its pictures can be cached: no colours varied, no random crops."""
-        subsets = [self._subset(picture) for picture in self.pictures]
-        return self.settings.cache_latents and not any(each.color_aug or each.random_crop for each in subsets)
-
     def validation(self) -> TrainingData | None:
         """The pictures held out by validation_split, each once an epoch, in order, without augmentation; or None."""
         if not self._validates:
@@ -134,9 +130,10 @@ class TrainingData:
     def batch(self, batch_index: int, latents: LatentCache | None, rank: int = 0, world: int = 1) -> Batch:
         """The part of a global batch that process `rank` of `world` computes on; it may be empty.
 
-        It has latents when the cache has all of them, else pixels. A picture that was removed or changed since the
-        run began is left out (unless its latents are cached) and reported; when that leaves nothing, another picture
-        takes its place. Raises `AtelierError` when no picture is left.
+        It has latents when the cache has all of them, else pixels, and beside these the pixels of all that is encoded
+        together with them. A picture that was removed or changed since the run began is left out (unless its latents
+        are cached) and reported; when that leaves nothing, another picture takes its place. Raises `AtelierError` when
+        no picture is left.
         """
         draws = self.draws(batch_index)
         first, last = len(draws) * rank // world, len(draws) * (rank + 1) // world
@@ -144,32 +141,9 @@ class TrainingData:
         items = self._fetch(part, latents)
         if part and not items:
             items = self._substitute(part[0], latents)
-        return self._assemble(items, first, len(items) if world == 1 else len(draws))
-
-    def missing(
-        self, latents: LatentCache, batch_size: int = 1, rank: int = 0, world: int = 1
-    ) -> Iterator[Batch]:
-        """Pixels of every picture (and its mirror image, where used) whose latents are not cached, in order of use.
-
-        Each batch has one size. Encode them and `put` them under their keys; `first` and `total` mean nothing here.
-        """
-        groups: dict[tuple[int, int], list[Draw]] = {}
-        number = 0
-        for draw in self._variants():
-            picture = self.scan.pictures[draw.picture]
-            if self._source.cached(draw, self._subset(picture), latents) is not None:
-                continue
-            group = groups.setdefault(picture.bucket, [])
-            group.append(draw)
-            if len(group) == batch_size:
-                groups[picture.bucket] = []
-                if number % world == rank:
-                    yield from self._pixels(group, latents)
-                number += 1
-        for group in groups.values():
-            if group and number % world == rank:
-                yield from self._pixels(group, latents)
-            number += bool(group)
+        batch = self._assemble(items, first, len(items) if world == 1 else len(draws))
+        batch.together = self._together(items, latents)
+        return batch
 
     # -- fetching -------------------------------------------------------------------------------------------------
 
@@ -186,10 +160,24 @@ class TrainingData:
         loaded = (self._source.loaded(draw, self._subset_of(draw), latents) for draw in draws)
         return [item for item in loaded if item is not None]
 
-    def _pixels(self, draws: Sequence[Draw], latents: LatentCache) -> Iterator[Batch]:
-        items = self._load(draws, latents)
-        if items:
-            yield self._assemble(items, 0, len(items))
+    def _together(self, items: Sequence[Item], latents: LatentCache | None) -> list[Pixels]:
+        """The groups of pictures in which the VAE encodes these, where it takes more than one at once."""
+        if latents is None or self.settings.vae_batch_size <= 1:
+            return []
+        groups: list[list[Draw]] = []
+        for item in items:
+            group = self._groups.get((item.draw.picture, item.draw.flipped))
+            known = group is None or any(group is one for one in groups)
+            if group is not None and not known and item.pixels is not None and item.key not in latents:
+                groups.append(group)
+        loaded = [self._load(group, latents) for group in groups]
+        return [Pixels([item.key for item in group], _stacked(group)) for group in loaded if group]
+
+    @functools.cached_property
+    def _groups(self) -> dict[Variant, list[Draw]]:
+        return grouped(
+            self._variants(), lambda draw: self.scan.pictures[draw.picture].bucket, self.settings.vae_batch_size
+        )
 
     def _substitute(self, lost: Draw, latents: LatentCache | None) -> list[Item]:
         """One picture for a batch that lost all of its own: the next of the run that can still be had."""
@@ -231,7 +219,6 @@ class TrainingData:
     def _assemble(self, items: Sequence[Item], first: int, total: int) -> Batch:
         pictures = [self.scan.pictures[item.draw.picture] for item in items]
         cached = [item.latents for item in items if item.latents is not None]
-        pixels = [item.pixels for item in items if item.pixels is not None]
         prior = self.settings.prior_loss_weight
         weights = [picture.subset.loss_weight * (prior if picture.is_reg else 1.0) for picture in pictures]
         crops = [
@@ -244,7 +231,7 @@ class TrainingData:
             keys=[item.key for item in items],
             pictures=[picture.path for picture in pictures],
             latents=torch.stack(cached).float() if cached else None,
-            pixels=torch.stack(pixels) if pixels else None,
+            pixels=None if not items or cached else _stacked(items),
             masks=_masks(items, pictures),
             loss_weights=torch.tensor(weights, dtype=torch.float32),
             original_sizes=_pairs([(picture.size[1], picture.size[0]) for picture in pictures]),
@@ -290,6 +277,11 @@ _STILL: dict[str, Any] = {
     "random_crop": False,
 }
 """What makes a subset the same each time."""
+
+
+def _stacked(items: Sequence[Item]) -> Tensor:
+    """The pixels of items that have some, [B, 3, H, W]."""
+    return torch.stack([item.pixels for item in items if item.pixels is not None])
 
 
 def _pairs(values: Sequence[tuple[int, int]]) -> Tensor:

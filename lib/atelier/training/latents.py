@@ -31,8 +31,19 @@ class LatentEncoder:
         if latents is None:
             if batch.pixels is None:
                 raise AtelierError("A batch has neither pixels nor latents.")
+            self._encode_together(batch)
             latents = self._fresh(batch.pixels, batch.keys)
         return to_device(latents, self._parts.device, torch.float32) * self._parts.family.latent_scale
+
+    def _encode_together(self, batch: Batch) -> None:
+        """Caches whole groups of pictures, those that are not cached since the batch was loaded."""
+        cache = self._cache
+        if cache is None:
+            return
+        for group in batch.together:
+            if any(key in batch.keys and cache.get(key) is None for key in group.keys):
+                for key, latents in zip(group.keys, self.encode(group.pixels, group.keys).cpu()):
+                    cache.put(key, latents)
 
     def _fresh(self, pixels: Tensor, keys: list[str]) -> Tensor:
         """The latents of a batch, each picture encoded but once: some may be cached since the batch was loaded."""

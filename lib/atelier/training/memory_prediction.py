@@ -214,7 +214,7 @@ class _Step:
         if parts.vae is None:
             return
         request = self.request
-        count = min(request.rows, max(1, self.settings.get("vae_batch_size") or 1))
+        count = max(1, self.settings.get("vae_batch_size") or 1)
         dtype = next(parts.vae.parameters()).dtype
         with torch.no_grad():
             distribution = encode(parts.vae, torch.empty(count, 3, request.height, request.width, dtype=dtype))
