@@ -21,13 +21,20 @@ SMALL = ["bench", "--models", "demo", "--precisions", "no", "--ranks", "8", "--c
 def test_cases_without_and_with_wishes() -> None:
     options = bench_command.options(["--models", "demo,sdxl"])
     cases = {(c.shape.name, c.precision, c.gradient_checkpointing, c.rank) for c in bench_command.cases(options)}
-    assert len({case for case in cases if case[0] == "demo"}) == 8
-    for place, values in ((1, {"no", "bf16"}), (2, {False, True}), (3, {8, 64})):
-        assert {case[place] for case in cases if case[0] == "sdxl"} == values
+    assert len(cases) == 16
+    for place, values in ((0, {"demo", "sdxl"}), (1, {"no", "bf16"}), (2, {False, True}), (3, {8, 64})):
+        assert {case[place] for case in cases} == values
     asked = bench_command.cases(bench_command.options(["--models", "sd15", "--ranks", "4", "--checkpointing", "on"]))
     assert [(case.precision, case.gradient_checkpointing, case.rank) for case in asked] == [
         ("no", True, 4), ("bf16", True, 4),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [["--models", "sd3"], ["--precisions", "fp16"], ["--ranks", "0"], ["--ranks", "x"]])
+def test_what_there_is_not_is_told(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *wrong])
+    assert ended.value.code == 2 and wrong[0] in capsys.readouterr().err
 
 
 def test_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import safetensors.torch
 from torch import Tensor
 
 from atelier.adapters.layouts import kind_of
+from atelier.adapters.whole_layers import fault_of
 from atelier.config.durable import put_in_place
 from atelier.config.errors import AtelierError
 from atelier.config.paths import is_file
@@ -62,11 +63,17 @@ class LoRAFile:
 def read_lora(path: str | Path) -> LoRAFile:
     """Opens a .safetensors LoRA (or an old .pt / .ckpt / .bin, read without running anything it contains).
 
-    Raises `AtelierError` when the file is missing, truncated or something else.
+    Raises `AtelierError` when the file is missing, truncated or something else, and when its layers cannot be whole.
     """
     path = Path(path)
-    if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin"):
-        return _read_pickle(path)
+    file = _read_pickle(path) if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin") else _read_safetensors(path)
+    fault = fault_of(file.shapes)
+    if fault is not None:
+        raise AtelierError(f"{path.name} is damaged: {fault}. Download or save it again.")
+    return file
+
+
+def _read_safetensors(path: Path) -> LoRAFile:
     try:
         header = read_header(path)
     except FileNotFoundError as error:

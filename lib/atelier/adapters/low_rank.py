@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from atelier.config.errors import AtelierError
+
 EXACT_UP_TO = 384
 """Matrices with a side of at most this are decomposed exactly."""
 PASSES = 4
@@ -30,9 +32,10 @@ def of_product(up: Tensor, down: Tensor, rank: int, energy: float | None = None)
     """The best form of `up` [out, r] · `down` [r, in] in at most `rank` ranks.
 
     `energy` (0 to 1) takes fewer when they keep that share of the squared norm. Exact: the singular values of the
-    product are those of an r x r matrix.
+    product are those of an r x r matrix. Raises `AtelierError` for values that are no numbers.
     """
     up, down = up.double(), down.double()
+    _check_numbers(up, down)
     left, left_core = torch.linalg.qr(up)
     right, right_core = torch.linalg.qr(down.t())
     u, values, vh = torch.linalg.svd(left_core @ right_core.t())
@@ -42,9 +45,11 @@ def of_product(up: Tensor, down: Tensor, rank: int, energy: float | None = None)
 def of_matrix(matrix: Tensor, rank: int, energy: float | None = None, seed: int = 0) -> LowRank:
     """The best form of `matrix` [out, in] in at most `rank` ranks; large ones by randomised projection.
 
-    Halko, Martinsson and Tropp 2011 (arXiv:0909.4061), algorithm 4.4; `seed` decides the projection.
+    Halko, Martinsson and Tropp 2011 (arXiv:0909.4061), algorithm 4.4; `seed` decides the projection. Raises
+    `AtelierError` for values that are no numbers.
     """
     matrix = matrix.float()
+    _check_numbers(matrix)
     total = float(matrix.double().square().sum())
     if min(matrix.shape) <= EXACT_UP_TO:
         u, values, vh = torch.linalg.svd(matrix, full_matrices=False)
@@ -58,6 +63,11 @@ def of_matrix(matrix: Tensor, rank: int, energy: float | None = None, seed: int 
         basis = torch.linalg.qr(matrix @ basis).Q
     u, values, vh = torch.linalg.svd(basis.t() @ matrix, full_matrices=False)
     return _cut(basis @ u, values, vh, total, rank, energy)
+
+
+def _check_numbers(*tensors: Tensor) -> None:
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise AtelierError("Some of its values are no numbers (NaN or infinite): it cannot be taken apart into ranks.")
 
 
 def _cut(u: Tensor, values: Tensor, vh: Tensor, total: float, rank: int, energy: float | None) -> LowRank:

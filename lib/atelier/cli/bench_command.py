@@ -21,10 +21,13 @@ def options(arguments: list[str]) -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(prog="run.py bench", description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="write every figure there")
-    parser.add_argument("--models", default="demo,sd15,sdxl", help="of demo, sd15, sdxl (default: %(default)s)")
-    parser.add_argument("--precisions", help="of no, bf16, as in no,bf16")
-    parser.add_argument("--ranks", help="as in 8,64")
-    parser.add_argument("--checkpointing", choices=("off", "on", "both"), help="gradient checkpointing")
+    parser.add_argument("--models", type=_models, default="demo,sd15,sdxl", help="of them (default: %(default)s)")
+    parser.add_argument("--precisions", type=_precisions, default="no,bf16", help="of them (default: %(default)s)")
+    parser.add_argument("--ranks", type=_ranks, default="8,64", help="of the LoRA (default: %(default)s)")
+    parser.add_argument(
+        "--checkpointing", choices=("off", "on", "both"), default="both",
+        help="gradient checkpointing (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--pairs", type=int, default=0, help="pairs of steps (default: 30 for demo, 4 for the others)")
     parser.add_argument("--threads", type=int, default=0, help="processor threads (default: torch's own choice)")
     parser.add_argument("--against", metavar="COMMAND", help="time this command in turn with our own training")
@@ -74,27 +77,37 @@ def run(arguments: list[str]) -> int:
 
 
 def cases(asked: argparse.Namespace) -> list[Case]:
-    """Every combination that was asked for; else all of them on the small model, and some on the others."""
+    """Every combination of what was asked for."""
     from atelier.bench.models import SHAPES
     from atelier.bench.steps import Case
 
-    wishes = asked.precisions or asked.ranks or asked.checkpointing
-    checkpointing = {"off": [False], "on": [True], "both": [False, True]}[asked.checkpointing or "both"]
-    every = list(product(_precisions(asked), checkpointing, map(int, _words(asked.ranks or "8,64"))))
-    some = [("no", False, 8), ("bf16", False, 8), ("bf16", True, 64)]
-    return [
-        Case(SHAPES[name], *settings)
-        for name in _words(asked.models)
-        for settings in (every if wishes or name == "demo" else some)
-    ]
+    checkpointing = {"off": [False], "on": [True], "both": [False, True]}[asked.checkpointing]
+    every = product(asked.models, asked.precisions, checkpointing, asked.ranks)
+    return [Case(SHAPES[name], precision, saves, rank) for name, precision, saves, rank in every]
 
 
-def _precisions(asked: argparse.Namespace) -> list[str]:
-    return _words(asked.precisions or "no,bf16")
+def _models(listed: str) -> list[str]:
+    return _words(listed, ("demo", "sd15", "sdxl"))
 
 
-def _words(listed: str) -> list[str]:
-    return [word.strip() for word in listed.split(",")]
+def _precisions(listed: str) -> list[str]:
+    return _words(listed, ("no", "bf16"))
+
+
+def _ranks(listed: str) -> list[int]:
+    ranks = [int(word) for word in listed.split(",")]
+    if min(ranks) < 1:
+        raise ValueError("a rank is 1 or more")
+    return ranks
+
+
+def _words(listed: str, known: tuple[str, ...]) -> list[str]:
+    """The words of a list with commas. Raises argparse's error for one that is not known."""
+    words = [word.strip() for word in listed.split(",")]
+    for word in words:
+        if word not in known:
+            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(known)}")
+    return words
 
 
 def _pairs(case: Case) -> int:
@@ -110,7 +123,7 @@ def _choices(asked: argparse.Namespace) -> int:
 
     print(_CHOICES_HEAD)
     found = []
-    for name, precision, way in product(_words(asked.models), _precisions(asked), WAYS):
+    for name, precision, way in product(asked.models, asked.precisions, WAYS):
         case = Case(SHAPES[name], precision)
         found.append(apart(measure_choice, way.name, case, asked.pairs or _pairs(case)))
         print(found[-1], flush=True)
