@@ -30,6 +30,11 @@ def test_steps_and_sides_are_held_within_bounds() -> None:
     assert parse_line("a --s 0").sample_steps == 1 and parse_line("a --s 5000").sample_steps == 1000
 
 
+def test_sides_and_seeds_beyond_all_bounds() -> None:
+    prompt = parse_line("a cat --w 1000000 --h 99999999999 --d 99999999999999999999999")
+    assert (prompt.width, prompt.height) == (4096, 4096) and prompt.seed == 99999999999999999999999 % 2**63
+
+
 def test_comments_and_empty_lines_are_no_prompts() -> None:
     assert [prompt.prompt for prompt in parse_lines("# one\n\n a cat \n  # two\na dog")] == ["a cat", "a dog"]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from atelier.config.errors import AtelierError
 from atelier.config.toml_text import parse_toml
+from atelier.config.whole_file import read_whole
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ _FLAGS: dict[str, tuple[str, type]] = {
 _OTHERS = frozenset({"g", "cn", "i", "ctr", "rcfg", "fs"})
 """Flags of kohya's for models and pictures that are not drawn here: they are passed over, as there."""
 _FLAG = re.compile(r"\s--([a-z]{1,4})\s+", re.IGNORECASE)
-_MOST_STEPS, _LEAST_SIDE = 1000, 64
+_MOST_STEPS, _LEAST_SIDE, _MOST_SIDE = 1000, 64, 4096
 
 
 def parse_line(line: str) -> SamplePrompt:
@@ -65,13 +66,17 @@ def parse_line(line: str) -> SamplePrompt:
 
 
 def _within_bounds(prompt: SamplePrompt) -> SamplePrompt:
-    """Steps from 1 to 1000, and sides of at least 64 pixels that the autoencoder can make, as kohya takes them."""
+    """Steps from 1 to 1000, and sides from 64 pixels that the autoencoder can make, as kohya takes them.
+
+    Sides end at 4096 pixels, and seeds at what torch's generators take.
+    """
     steps, width, height = prompt.sample_steps, prompt.width, prompt.height
     return replace(
         prompt,
         sample_steps=None if steps is None else max(1, min(_MOST_STEPS, steps)),
-        width=None if width is None else max(_LEAST_SIDE, width - width % 8),
-        height=None if height is None else max(_LEAST_SIDE, height - height % 8),
+        width=None if width is None else min(_MOST_SIDE, max(_LEAST_SIDE, width - width % 8)),
+        height=None if height is None else min(_MOST_SIDE, max(_LEAST_SIDE, height - height % 8)),
+        seed=None if prompt.seed is None else prompt.seed % 2**63,
     )
 
 
@@ -83,15 +88,13 @@ def parse_lines(text: str) -> list[SamplePrompt]:
 
 def read_sample_prompts(path: Path) -> list[SamplePrompt]:
     """The prompts of a .txt, .toml or .json file. Raises `AtelierError` when it cannot be read."""
+    text = read_whole(path, what="a file of sample prompts").decode("utf-8-sig", errors="replace")
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
         if path.suffix.lower() == ".toml":
             return _from_toml(parse_toml(text, path.name))
         if path.suffix.lower() == ".json":
             items = json.loads(text)
             return [_from_mapping(item, {}) for item in (items if isinstance(items, list) else [items])]
-    except OSError as error:
-        raise AtelierError(f"The sample prompts {path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise AtelierError(f"The sample prompts {path.name} are not valid: {error}.") from error
     return parse_lines(text)

@@ -15,16 +15,15 @@ from atelier.config.datasets import DatasetConfig
 from atelier.config.errors import AtelierError, Problem, SettingsError
 from atelier.config.job import JobConfig, job_from_settings
 from atelier.config.limits import check_size
-from atelier.config.paths import exists, expanded, is_file, is_folder
+from atelier.config.paths import exists, expanded, is_file
 from atelier.config.schema import Settings
 from atelier.config.toml_text import parse_toml
 from atelier.config.verdicts import NOT_SUPPORTED, UNKNOWN, training_verdict
+from atelier.config.whole_file import read_whole
 
 OURS = "atelier"
 EXACT = "exact"
 """[atelier.exact] in our own files: what stands there wins, the other sections hold what sd-scripts makes of it."""
-LONGEST = 8_000_000
-"""Bytes: a larger file holds no settings."""
 _KEY = re.compile(r"""(?:^|[{,\s])(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*=""")
 """A key as it stands in a line: in quotation marks of either kind, or without."""
 
@@ -59,14 +58,7 @@ class Document:
 
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8 or, by its mark, UTF-16. Raises `AtelierError`."""
-    if is_folder(path):
-        raise AtelierError(f"{path} is a folder; give a file.")
-    try:
-        if path.stat().st_size > LONGEST:
-            raise AtelierError(f"{path.name} is too large to be a file of settings.")
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise AtelierError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    data = read_whole(path)
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")

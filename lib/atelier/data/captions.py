@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.config.datasets import Subset
+from atelier.config.whole_file import CAPTIONS, read_whole
 
 LONGEST_FILE = 65_536
 """Bytes of a caption file that are read: no text encoder takes more than 225 tokens."""
@@ -79,10 +80,10 @@ def caption_from_name(path: Path) -> str:
 def read_metadata(path: Path) -> dict[str, str]:
     """Captions by picture from kohya's metadata JSON: {"picture": {"caption": "…", "tags": "…"}}.
 
-    Each is found under the key as written, its file name and its stem. Raises OSError, ValueError or RecursionError
-    for a bad file.
+    Each is found under the key as written, its file name and its stem. Raises `AtelierError`, ValueError or
+    RecursionError for a bad file.
     """
-    entries = json.loads(decode(path.read_bytes()))
+    entries = json.loads(decode(read_whole(path, CAPTIONS, "a file of captions")))
     if not isinstance(entries, dict):
         raise ValueError("it must hold an object")
     captions: dict[str, str] = {}

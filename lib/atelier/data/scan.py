@@ -168,7 +168,7 @@ def _metadata(subset: Subset) -> dict[str, str] | None:
     path = expanded(subset.metadata_file)
     try:
         return read_metadata(path)
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         sentence = f"{path}: the metadata_file cannot be read ({error}); give a JSON file of captions."
         raise AtelierError(sentence) from error
 

@@ -17,7 +17,7 @@ from atelier.adapters.usable import kind_remark
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.config.network_args import passed_over
-from atelier.config.paths import is_file
+from atelier.config.paths import expanded, is_file
 from atelier.config.sample_prompts import SamplePrompt, parse_lines, read_sample_prompts, with_defaults
 from atelier.config.schema import parse_resolution
 from atelier.data.dataset import TrainingData
@@ -190,7 +190,7 @@ def sample_prompts(job: JobConfig) -> list[SamplePrompt]:
         text = f"a photo of {job.trigger}" if settings.subject != "style" else f"a picture, {job.trigger}"
         prompts = [SamplePrompt(text.strip(" ,"))] if job.trigger else []
     elif "\n" not in given and Path(given).suffix.lower() in (".txt", ".toml", ".json") and is_file(given):
-        prompts = read_sample_prompts(Path(given))
+        prompts = read_sample_prompts(expanded(given))
     else:
         prompts = parse_lines(given)
     seeds = [derived_seed(0, "sample", index) % 2**32 for index in range(len(prompts))]
