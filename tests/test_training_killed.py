@@ -1,4 +1,5 @@
-"""Killed fifty times, also while it writes, a run ends with the file of one that was never killed."""
+"""Killed fifty times, also while it writes, a run ends with the file of one that was never killed: of a LoRA, of one
+with a moving average, of the whole model."""
 
 from __future__ import annotations
 
@@ -23,5 +24,5 @@ def test_fifty_kills(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
-    assert report["kills"] >= KILLS and report["finished"] >= 2
+    assert report["kills"] >= KILLS and report["finished"] >= 3
     assert min(report["moment"], report["event"], report["torn"]) >= 5

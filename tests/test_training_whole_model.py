@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from models_tiny import tiny_parts as small_parts
-from training_fakes import TinyHost, run, tiny_job, tiny_parts, write_pictures
+from training_fakes import MemoryRecord, TinyHost, run, tiny_job, tiny_parts, write_pictures
 
 from atelier.config.errors import AtelierError
 from atelier.jobs.control import Control
@@ -167,6 +167,19 @@ def test_it_goes_on_from_a_saved_checkpoint(tmp_path: Path, pictures: Path) -> N
     assert [row[0] for row in skipped.record.rows] == [3, 4] and skipped.record.values != found.record.values
     with pytest.raises(AtelierError, match="would begin at step 4"):
         run(tiny_job(pictures, initial_step=4, **WHOLE), tmp_path / "late")
+
+
+def test_killed_between_the_checkpoint_and_its_note(tmp_path: Path, pictures: Path) -> None:
+    """It is this run's own, not another's of that name; one that another run wrote stays as it is."""
+    first = run(tiny_job(pictures, **WHOLE), tmp_path / "run")
+    assert first.outcome.path is not None
+    record = MemoryRecord(first.record.folder)
+    again = run(tiny_job(pictures, **WHOLE), tmp_path / "run", record=record)
+    assert again.files == [] and again.outcome.path == first.outcome.path
+    written = first.outcome.path.read_bytes()
+    other = run(tiny_job(pictures, **{**WHOLE, "seed": 9}), tmp_path / "run", record=MemoryRecord(tmp_path / "other"))
+    assert other.outcome.path is not None and other.outcome.path.name == "tiny-2.safetensors"
+    assert other.record.told("tiny.safetensors is another run's") and first.outcome.path.read_bytes() == written
 
 
 @pytest.mark.parametrize(("form", "ending"), [("ckpt", ".ckpt"), ("diffusers", "")])

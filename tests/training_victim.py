@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
 
 import torch
+from safetensors.torch import load_file
 from training_fakes import assert_same, predicts_nothing, tiny_parts, write_pictures
 from training_forks import arguments_for, fork
 
-from atelier.adapters.kohya_file import read_lora
 from atelier.cli import headless, train_command
 from atelier.config import toml_in
 from atelier.models import checkpoint
@@ -38,6 +38,12 @@ from atelier.models.save import save_checkpoint
 from atelier.training import memory_run
 
 STEPS = 10
+KINDS = {
+    "adapter": "",
+    "average": 'optimizer_type = "Prodigy"\nlearning_rate = 1.0\nema_decay = 0.9\nema_save = "beside"\n',
+    "model": "train_whole_model = true\n",
+}
+"""What is trained: a LoRA, the same with a moving average and an optimiser that keeps more, the model itself."""
 SETTINGS = f"""
 output_name = "tiny"
 resolution = "32"
@@ -62,12 +68,15 @@ seed = 3
 class Scene:
     """The folder with the base, the pictures and the settings; `data` folders of the runs go beside them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: str) -> None:
         self.folder = folder
+        self.saved = "models" if kind == "model" else "loras"
         folder.mkdir(parents=True, exist_ok=True)
         save_checkpoint(folder / "base", tiny_parts(), format="diffusers")
         pictures = write_pictures(folder / "pictures")
-        text = SETTINGS + f"train_data_dir = {json.dumps(str(pictures))}\n"
+        changed = {line.split(" = ")[0] for line in KINDS[kind].splitlines()}
+        kept = [line for line in SETTINGS.splitlines() if line.split(" = ")[0] not in changed]
+        text = "\n".join([*kept, KINDS[kind], f"train_data_dir = {json.dumps(str(pictures))}\n"])
         (folder / "settings.toml").write_text(text, encoding="utf-8")
 
     def life(self, data: str, prepare: Callable[[], None], limit: float | None = None) -> tuple[int, float]:
@@ -89,9 +98,16 @@ class Scene:
         return os.waitstatus_to_exitcode(status), time.monotonic() - began
 
     def check_whole(self, data: str) -> None:
-        """What lies in the LoRA folder can be loaded, however the life ended."""
-        for path in (self.folder / data / "loras").glob("*.safetensors"):
-            assert read_lora(path).tensors
+        """What was saved can be loaded, however the life ended."""
+        for path in (self.folder / data / self.saved).glob("[!.]*.safetensors"):
+            assert load_file(path)
+
+    def files(self, data: str) -> list[str]:
+        """The names of all that was saved; half written files go with the next save, and so may be there."""
+        return sorted(path.name for path in (self.folder / data / self.saved).iterdir() if path.suffix != ".part")
+
+    def result(self, data: str) -> dict[str, torch.Tensor]:
+        return load_file(self.folder / data / self.saved / "tiny.safetensors")
 
 
 def nothing() -> None:
@@ -179,26 +195,34 @@ def count_operations(into: Path) -> Callable[[], None]:
 
 
 def main(folder: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Kills runs of every kind in turn, until there were enough and one of each was finished all the same."""
     assert headless and toml_in  # what a life would import
     torch.set_num_threads(1)
-    scene = Scene(folder)
     tokenizers = checkpoint.load_tokenizers("sd1", None)
     checkpoint.load_tokenizers = lambda *_: tokenizers
     memory_run.remembering = predicts_nothing
     gc.collect()
     gc.freeze()
     dice = random.Random(seed)
+    done: Counter[str] = Counter()
+    for index, kind in enumerate(KINDS):
+        war(Scene(folder / kind, kind), kills * (index + 1) // len(KINDS), dice, done)
+    return {"kills": sum(done[way] for way in ("moment", "event", "torn")), **done}
+
+
+def war(scene: Scene, kills: int, dice: random.Random, done: Counter[str]) -> None:
+    """Runs of one scene, until there were `kills` kills in all. `done` counts them by their ways."""
+    folder = scene.folder
     code, seconds = scene.life("peace", count_operations(folder / "peace"))
     assert code == 0, (folder / "peace.log").read_text(encoding="utf-8")
     counts = json.loads((folder / "peace.counts").read_text(encoding="utf-8"))
-    wanted = read_lora(folder / "peace" / "loras" / "tiny.safetensors").tensors
-    done: Counter[str] = Counter()
-    finished = lives = 0
-    while sum(done.values()) < kills or finished == 0:
+    wanted, expected = scene.result("peace"), scene.files("peace")
+    finished = 0
+    while (killed := sum(done[way] for way in ("moment", "event", "torn"))) < kills or finished == 0:
         data = f"war{finished}"
         while True:
-            lives += 1
-            kind = dice.choice(["moment", "event", "torn"]) if sum(done.values()) < kills else "peace"
+            done["lives"] += 1
+            kind = dice.choice(["moment", "event", "torn"]) if killed < kills else "peace"
             prepare: Callable[[], None] = nothing
             limit = None
             if kind == "moment":
@@ -208,18 +232,17 @@ def main(folder: Path, kills: int, seed: int) -> dict[str, Any]:
             elif kind == "torn":
                 prepare = die_torn(dice.randint(1, counts["fsync"] // 2))
             code, _ = scene.life(data, prepare, limit)
-            if (folder / data / "loras").exists():
+            if (folder / data / scene.saved).exists():
                 scene.check_whole(data)
             if code == 0:
                 break
             assert code == -signal.SIGKILL, (folder / f"{data}.log").read_text(encoding="utf-8")
             done[kind] += 1
-        files = sorted(path.name for path in (folder / data / "loras").iterdir())
-        expected = sorted(path.name for path in (folder / "peace" / "loras").iterdir())
-        assert files == expected, (files, expected)
-        assert_same(read_lora(folder / data / "loras" / "tiny.safetensors").tensors, wanted)
+            killed += 1
+        assert scene.files(data) == expected, (scene.files(data), expected)
+        assert_same(scene.result(data), wanted)
         finished += 1
-    return {"kills": sum(done.values()), **done, "lives": lives, "finished": finished, "life": round(seconds, 2)}
+    done["finished"] += finished
 
 
 if __name__ == "__main__":

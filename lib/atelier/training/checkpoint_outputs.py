@@ -77,11 +77,7 @@ class CheckpointOutputs(Outputs):
         dtype = DTYPES[settings.save_precision]
         remove_leftovers(self.folder, settings.output_name)
         check_space(self.folder, self._file_size())
-        name = self._name(step, epoch, kind) + suffix
-        path, number = self.folder / f"{name}{ending}", 1
-        while path.exists() and not any(save.path == path for save in context.saves):
-            number += 1
-            path = self.folder / f"{name}-{number}{ending}"
+        path = self._place(self._name(step, epoch, kind) + suffix, ending)
         base = context.base.path if context.base.path is not None and context.base.path.exists() else None
         save_checkpoint(path, self._model.parts, base, form, dtype, metadata=self._about(step, epoch))
         if not any(save.path == path for save in context.saves):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ from atelier.adapters.kohya_file import lora_hashes, read_lora, save_lora
 from atelier.adapters.metadata import DatasetFacts, RunFacts, lora_metadata
 from atelier.adapters.network import Network
 from atelier.adapters.sidecar import Sidecar, write_preview, write_sidecar
+from atelier.config.durable import put_in_place
 from atelier.config.errors import AtelierError
 from atelier.data.summary import bucket_info, tag_frequency
 from atelier.models.families import family_named
@@ -33,6 +36,8 @@ log = logging.getLogger(__name__)
 
 EMA = "-ema"
 """Behind the name of a file that has the moving average of the weights, beside one that has the weights."""
+BEGUN = "saving"
+"""In the folder of a run's record: the file that it was last about to write."""
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "float": torch.float32}
 
 
@@ -88,7 +93,7 @@ class Outputs:
         tensors = self._network.state_tensors(DTYPES[settings.save_precision])
         check_space(self.folder, bytes_of(tensors.values()))
         remove_leftovers(self.folder, settings.output_name)
-        path = self._place(name, tensors)
+        path = self._place(name, ".safetensors", lambda path: _holds(path, tensors))
         save_lora(path, tensors, self._metadata(step, epoch), overwrite=path.exists())
         if not any(save.path == path for save in context.saves):
             context.saves.append(Save(path, step, epoch, kind))
@@ -98,20 +103,43 @@ class Outputs:
         name = self._context.job.settings.output_name
         return {"final": name, "epoch": epoch_name(name, epoch)}.get(kind, step_name(name, step))
 
-    def _place(self, name: str, tensors: dict[str, Tensor]) -> Path:
-        """NAME.safetensors; NAME-2 … where another run's file has that name, since nothing saved is overwritten.
+    def _place(self, name: str, ending: str, holds: Callable[[Path], bool] = lambda path: False) -> Path:
+        """NAME and its ending; NAME-2 … where another run's file has that name, since nothing saved is overwritten.
 
-        A file of this run may be written again, and so may one that holds the very same weights: it is from this
-        run too, which was killed before it could note the file.
+        A file of this run may be written again. It may have been killed before it could note the file: that it was
+        about to write it is noted before, and one that `holds` the very same weights is its own too.
         """
-        first = path = self.folder / f"{name}.safetensors"
+        ours = {save.path for save in self._context.saves}
+        begun = self._begun()
+        first = path = self.folder / f"{name}{ending}"
         number = 1
-        while path.exists() and not (any(save.path == path for save in self._context.saves) or _holds(path, tensors)):
+        while path.exists() and path not in ours and path != begun and not holds(path):
             number += 1
-            path = first.with_name(f"{name}-{number}.safetensors")
+            path = first.with_name(f"{name}-{number}{ending}")
         if path != first:
             self._context.record.message(f"{first.name} is another run's: this one is saved as {path.stem}.", "warning")
+        self._begin(path)
         return path
+
+    def _begun(self) -> Path | None:
+        """The file that this run was last about to write."""
+        try:
+            return Path((self._context.record.folder / BEGUN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def _begin(self, path: Path) -> None:
+        note = self._context.record.folder / BEGUN
+        part = note.with_name(f".{BEGUN}.{os.getpid()}.part")
+        try:
+            with part.open("w", encoding="utf-8") as file:
+                file.write(str(path))
+                file.flush()
+                os.fsync(file.fileno())
+            put_in_place(part, note)
+        except OSError as error:  # the file itself will tell of a full disk
+            log.warning("what is about to be saved could not be noted: %s", error)
+            part.unlink(missing_ok=True)
 
     def _accompany(self, path: Path) -> None:
         """Description and preview beside the file, and the host told of it. A failure costs these alone."""
