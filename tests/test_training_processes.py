@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_fakes import tiny_parts, write_pictures
-
-from atelier.models.save import save_checkpoint
+from training_forks import arguments_for
+from training_launched import apart, result
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forks")]
 NEAR = 1e-5
@@ -20,9 +19,14 @@ STEPS = [1, 2, 3, 4, 5, 6]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("launched")
+
+
+@pytest.fixture(scope="module")
+def found(scene: Path) -> dict[str, Any]:
     script = Path(__file__).with_name("training_launched.py")
-    command = [sys.executable, str(script), str(tmp_path_factory.mktemp("launched"))]
+    command = [sys.executable, str(script), str(scene)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=540, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -52,29 +56,24 @@ def test_stop_in_one_stops_all_and_resumes_to_the_bit(found: dict[str, Any]) -> 
     assert found["resumed apart"] == 0.0
 
 
-def test_accelerate_launch(tmp_path: Path, root: Path) -> None:
-    """The real launcher; --multi_gpu is its word for several processes, also where there are only processors."""
-    save_checkpoint(tmp_path / "base", tiny_parts(), format="diffusers")
-    pictures = write_pictures(tmp_path / "pictures")
-    settings = {
-        "output_name": "tiny", "resolution": "32", "train_data_dir": str(pictures), "network_dim": 2, "seed": 3,
-        "max_train_steps": 2, "train_batch_size": 2, "min_bucket_reso": 32, "bucket_reso_steps": 8,
-    }  # fmt: skip
-    text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
-    (tmp_path / "settings.toml").write_text(text, encoding="utf-8")
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-            "--main_process_port", "0", "-m", "atelier.cli", "train", str(tmp_path / "settings.toml"),
-            "--ckpt", str(tmp_path / "base"), "--device", "cpu", "--data-dir", str(tmp_path / "data"),
-        ],
-        capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "PYTHONPATH": str(root / "lib"), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("Saved ") == 1
-    runs = list((tmp_path / "data" / "runs").iterdir())
-    assert len(runs) == 1
-    rows = [json.loads(line) for line in (runs[0] / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [row[0] for row in rows] == [1, 2]
-    assert (tmp_path / "data" / "loras" / "tiny.safetensors").exists()
+def test_accelerate_launch(scene: Path, found: dict[str, Any], root: Path) -> None:
+    """By the real launcher, ended after three steps and resumed: the losses of six, saved once.
+
+    --multi_gpu is its word for several processes, also where there are only processors.
+    """
+    for steps in (3, 6):
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+                "--main_process_port", "0", "-m", "atelier.cli", *["train", *arguments_for(scene, "launcher")],
+                "--train_batch_size", "2", "--max_train_steps", str(steps),
+            ],
+            capture_output=True, text=True, timeout=300, check=False,
+            env={**os.environ, "PYTHONPATH": str(root / "lib"), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        saves = [f"tiny{name}.safetensors" for name in (("-step00000002", "") if steps == 3 else ("-step00000004", ""))]
+        assert [line.split()[1].split("/")[-1] for line in done.stdout.splitlines() if line.startswith("Saved ")] == saves
+    ended = result(scene, "launcher")
+    assert ended["steps"] == STEPS and ended["losses"] == found["two"]["losses"]
+    assert ended["files"] == found["two"]["files"] and apart(scene, "two", "launcher") == 0.0
