@@ -12,7 +12,7 @@ from atelier.config.errors import AtelierError
 EPILOG = """Every setting can be given as --KEY VALUE and wins over the file:
     run.py train my.toml --max_train_steps 400 --output_name my_cat_2
 On several GPUs (after one plain start has made the environment):
-    .venv/bin/accelerate launch --num_processes 2 run.py train my.toml"""
+    .venv/bin/accelerate launch --multi_gpu --num_processes 2 run.py train my.toml"""
 
 
 def run(arguments: list[str]) -> int:
