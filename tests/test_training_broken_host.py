@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from training_fakes import MemoryRecord, Run, TinyHost, WatchedLease, assert_same, run, tiny_job, write_pictures
 
-from atelier.hosts.contract import SampleRequest
+from atelier.hosts.contract import SampleRequest, bytes_on_device, make_room
+from atelier.training.savers import FILE
 from atelier.training.state import read_newest
 
 STEPS = 6
@@ -161,6 +163,45 @@ def test_the_host_does_not_tell_its_memory(call: str, originals: Path, straight:
     done = run(tiny_job(originals, **SETTINGS), tmp_path, host=BrokenHost(tmp_path, call, 1))
     assert done.record.told("could not be predicted")
     assert_same(done.tensors, straight.tensors)
+
+
+@pytest.mark.parametrize("call", ["remarks", "lora_remark", "usual_request", "bytes_on_device", "make_room"])
+def test_what_a_host_offers_beyond_the_contract_fails(
+    call: str, originals: Path, straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run does without, and the log has it."""
+    host = TinyHost(tmp_path)
+    asked: list[str] = []
+
+    def broken(*arguments: Any) -> Any:
+        asked.append(call)
+        raise Broken(call)
+
+    monkeypatch.setattr(host, call, broken, raising=False)
+    if call in ("bytes_on_device", "make_room"):  # for the tab, and while a whole model is trained on a GPU
+        assert bytes_on_device(host) is None if call == "bytes_on_device" else make_room(host, 1) is None
+    else:
+        changes = {"sample_with": "host", "sample_at_first": True, "sample_prompts": "a --w 32 --h 32 --s 1"}
+        done = run(tiny_job(originals, **SETTINGS, **changes), tmp_path, host=host)
+        assert_same(done.tensors, straight.tensors)
+    assert asked
+
+
+def test_the_unet_cannot_be_put_to_rest(originals: Path, straight: Run, tmp_path: Path) -> None:
+    """Nothing is trained then, and the run can be resumed."""
+    record = MemoryRecord(tmp_path / "record")
+    kept = {"text_and_vae_off": False, "gradient_checkpointing": True, "pieces": 1, "optimizer": "", "streamed": True}
+    (record.folder / FILE).write_text(json.dumps({**kept, "fp8": False}), encoding="utf-8")
+    host = TinyHost(tmp_path)
+
+    def broken() -> bool:
+        raise Broken("rest")
+
+    host.send_unet_to_rest = broken  # type: ignore[method-assign]
+    with pytest.raises(Broken, match="rest"):
+        run(tiny_job(originals, **SETTINGS), tmp_path, host=host, record=record)
+    assert host.leases == [] and not host.queue.locked()
+    assert_same(again(record, originals, tmp_path).tensors, straight.tensors)
 
 
 def test_the_host_cannot_draw(originals: Path, straight: Run, tmp_path: Path) -> None:

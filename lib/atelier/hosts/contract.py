@@ -6,6 +6,7 @@ parameters are the host's own tensors, and gives everything back when it ends, o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any, Protocol
 from PIL import Image
 
 from atelier.config.errors import AtelierError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,7 @@ def bytes_on_device(host: Host) -> int | None:
 
     Hosts that keep models, or parts of them, in the processor's memory until they compute offer `bytes_on_device`.
     """
-    ask = getattr(host, "bytes_on_device", None)
-    return None if ask is None else ask()
+    return _advice(host, "bytes_on_device", None)
 
 
 def make_room(host: Host, size: int) -> None:
@@ -174,9 +176,7 @@ def make_room(host: Host, size: int) -> None:
 
     Hosts that leave a model on the device after a picture, and can take it off again, offer `make_room`.
     """
-    ask = getattr(host, "make_room", None)
-    if ask is not None:
-        ask(size)
+    _advice(host, "make_room", None, size)
 
 
 def rest_unet(lease: Lease) -> None:
@@ -187,8 +187,7 @@ def rest_unet(lease: Lease) -> None:
 
 def remarks(host: Host) -> list[str]:
     """What the host has to say about the loan since it was asked last: sentences for the person. Often none."""
-    ask = getattr(host, "remarks", None)
-    return [] if ask is None else list(ask())
+    return list(_advice(host, "remarks", []))
 
 
 def lora_remark(host: Host, text_encoder: bool) -> str | None:
@@ -196,8 +195,7 @@ def lora_remark(host: Host, text_encoder: bool) -> str | None:
 
     `text_encoder` tells whether that is trained too. Hosts that leave parts of a LoRA out offer `lora_remark`.
     """
-    ask = getattr(host, "lora_remark", None)
-    return None if ask is None else ask(text_encoder)
+    return _advice(host, "lora_remark", None, text_encoder)
 
 
 def usual_request(host: Host) -> SampleRequest:
@@ -205,8 +203,7 @@ def usual_request(host: Host) -> SampleRequest:
 
     Hosts that know it offer `usual_request`; for others it is what `SampleRequest` says.
     """
-    ask = getattr(host, "usual_request", None)
-    return SampleRequest("") if ask is None else ask()
+    return _advice(host, "usual_request", SampleRequest(""))
 
 
 def captioners(host: Host) -> tuple[str, ...]:
@@ -223,3 +220,18 @@ def caption(host: Host, picture: Image.Image, captioner: str) -> str:
     if captioner not in captioners(host):
         raise AtelierError(f"This WebUI has no {captioner}: write the captions into .txt files beside the pictures.")
     return str(host.caption(picture, captioner))  # type: ignore[attr-defined]
+
+
+def _advice(host: Host, call: str, otherwise: Any, *arguments: Any) -> Any:
+    """What a host offers beyond the contract, `otherwise` where it offers nothing of the kind.
+
+    A run can do without it: what the host's own code raises goes to the log, and costs the run nothing.
+    """
+    ask = getattr(host, call, None)
+    if ask is None:
+        return otherwise
+    try:
+        return ask(*arguments)
+    except Exception:
+        log.exception("the host's %s failed", call)
+        return otherwise
