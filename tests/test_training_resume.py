@@ -278,6 +278,16 @@ def test_the_rhythm_goes_by_a_clock_that_nobody_sets(monkeypatch: pytest.MonkeyP
     assert [rhythm.due() for _ in range(5)] == [False, False, True, False, True]
 
 
+def test_a_state_that_takes_long_is_written_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds for one: the next is due after two hundred."""
+    now = iter([100.0, 110.0, 160.0, 299.0, 301.0])
+    monkeypatch.setattr(rhythm_module, "time", SimpleNamespace(monotonic=now.__next__))
+    rhythm = Rhythm(60.0, 100.0)
+    with rhythm.timed():
+        pass
+    assert [rhythm.due() for _ in range(3)] == [False, False, True]
+
+
 def test_the_clock_is_set_back_during_a_run(
     pictures: Path, straight: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+SHARE = 0.05
+"""Of a run's time, for what has a rhythm."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,22 @@ class Calendar:
 
 @dataclass
 class Rhythm:
-    """True every `seconds`, by the monotonic clock, which nobody can set back."""
+    """True every `seconds`, or less often where what is done takes long, by a clock that nobody can set back."""
 
     seconds: float = 60.0
     _last: float = field(default_factory=time.monotonic)
+    _took: float = 0.0
 
     def due(self) -> bool:
         now = time.monotonic()
-        if now - self._last < self.seconds:
+        if now - self._last < max(self.seconds, self._took / SHARE):
             return False
         self._last = now
         return True
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Around what is done when it is due: it is to take a twentieth of the time at the most."""
+        begun = time.monotonic()
+        yield
+        self._took = time.monotonic() - begun

@@ -165,8 +165,8 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
         started_at=time.time(),
         first_step=first_step(settings, calendar),
         saves=[Save(*file) for file in record.saved_files()],
-        # The state of a whole model is many gigabytes: it is written less often.
-        rhythm=Rhythm(1800.0 if settings.train_whole_model else 60.0),
+        # The state of a whole model is many gigabytes, which wear a disk: it is written less often.
+        rhythm=Rhythm(600.0 if settings.train_whole_model else 60.0),
     )
 
 

@@ -91,7 +91,8 @@ class Session:
             return None
         state = self.capture()
         if self.is_main:
-            self._keep_state(state)
+            with self.context.rhythm.timed():
+                self._keep_state(state)
         return state
 
     def leave(self) -> None:
