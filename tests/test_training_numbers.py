@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from training_fakes import MemoryRecord, Run, assert_same, run, tiny_job, write_pictures
 
 from atelier.config.errors import AtelierError
@@ -30,11 +31,11 @@ def straight(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run(tiny_job(originals, **SETTINGS), tmp_path_factory.mktemp("straight"))
 
 
-def again(first: MemoryRecord, pictures: Path, root: Path) -> Run:
+def again(first: MemoryRecord, pictures: Path, root: Path, **settings: Any) -> Run:
     """Another run over the same record, with nothing in its way."""
     record = MemoryRecord(first.folder)
     record.saves = list(first.saves)
-    return run(tiny_job(pictures, **SETTINGS), root, record=record)
+    return run(tiny_job(pictures, **{**SETTINGS, **settings}), root, record=record)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -65,6 +66,37 @@ def test_a_loss_that_is_no_number(
     else:
         assert done.outcome.path is None and done.files == []
     assert_same(again(done.record, originals, tmp_path).tensors, straight.tensors)
+
+
+@pytest.mark.parametrize("when", ["stop", "lower"])
+def test_a_whole_model_whose_loss_is_no_number(
+    when: str, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No second copy of it is kept: its last state is what there is to go back to, and no file is made of the rest."""
+    whole = {**SETTINGS, "train_whole_model": True, "learning_rate": 1e-3, "when_diverged": when}
+    plain = run(tiny_job(originals, **whole), tmp_path / "plain")
+    calls = {"count": 0}
+    losses = session_module.diffusion_losses
+
+    def broken(*arguments: Any) -> Any:
+        calls["count"] += 1
+        return losses(*arguments) * (float("nan") if calls["count"] == 4 else 1.0)
+
+    monkeypatch.setattr(session_module, "diffusion_losses", broken)
+    done = run(tiny_job(originals, **whole), tmp_path / "run")
+    monkeypatch.undo()
+    saved = sorted(path.stem for path in done.host.folders.checkpoints.iterdir())
+    if when == "lower":
+        assert (done.outcome.state, done.outcome.steps) == ("done", STEPS)
+        assert done.record.told("back to step 2, with half the learning rate")
+        assert saved == ["tiny", "tiny-step00000002", "tiny-step00000004"]
+        return
+    assert done.outcome.state == "diverged" and saved == ["tiny-step00000002"]
+    state = read_newest(done.record.folder / "state")
+    assert state is not None and state.step == 2
+    resumed = again(done.record, originals, tmp_path / "run", **whole)
+    assert resumed.outcome.path is not None and plain.outcome.path is not None
+    assert_same(load_file(resumed.outcome.path), load_file(plain.outcome.path))
 
 
 @pytest.mark.parametrize("at_step", [1, 4])
