@@ -25,16 +25,20 @@ MB = 1 << 20
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are reset by Linux' clear_refs")
 @pytest.mark.parametrize(
-    ("checkpointing", "kind"), [("off", []), ("on", []), ("off", ["algo=lora", "dora_wd=True"]), ("off", ["algo=lokr"])]
-)
-def test_prediction_is_within_15_percent_of_the_measured_peak(checkpointing: str, kind: list[str]) -> None:
+    ("checkpointing", "rank", "kind"),
+    [
+        ("off", 16, []), ("on", 128, []), ("off", 16, ["algo=lora", "dora_wd=True"]), ("off", 16, ["algo=lokr"]),
+        ("on", 16, ["whole"]),
+    ],
+)  # fmt: skip
+def test_prediction_is_within_15_percent_of_the_measured_peak(checkpointing: str, rank: int, kind: list[str]) -> None:
     """Measured as resident memory of a process of its own, which shares no counting with the prediction."""
     here = Path(__file__).parent
     # glibc would keep freed blocks for later; as mappings they go back, and the peak is what was alive.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     environment.update(PYTHONPATH=str(here), OMP_NUM_THREADS="1")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(here / "training_memory_victim.py"), checkpointing, "16", *kind],
+        [sys.executable, "-W", "ignore", str(here / "training_memory_victim.py"), checkpointing, str(rank), *kind],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     found = json.loads(done.stdout.splitlines()[-1])
