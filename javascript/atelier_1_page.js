@@ -59,7 +59,7 @@ window.atelier = window.atelier || {};
 
     // Writes into a Gradio text box as if it had been typed.
     const type = (box, text) => {
-        const setter = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set;
+        const setter = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(box), "value").set;
         setter.call(box, text);
         box.dispatchEvent(new Event("input", { bubbles: true }));
         box.dispatchEvent(new Event("change", { bubbles: true }));
@@ -142,4 +142,12 @@ window.atelier = window.atelier || {};
         box.focus();
     };
     window.atelierTryIt = atelier.tryIt;
+
+    // What is found in the pictures ends with the memory that the run needs, which can take some seconds to work out:
+    // until it is there, the tab asks again as if something had been changed.
+    const AGAIN = 3000;
+    setInterval(() => {
+        const box = atelier.find("#atelier_changed textarea, #atelier_changed input");
+        if (box && atelier.find(".atelier-again")) type(box, String(performance.now()));
+    }, AGAIN);
 })(window.atelier);

@@ -14,7 +14,7 @@ import pytest
 import torch
 from forge_fakes import forge  # noqa: F401 - a fixture
 from models_tiny import tiny_parts as drawn_parts
-from training_fakes import TinyHost, tiny_job, tiny_parts, write_pictures
+from training_fakes import MemoryRecord, TinyHost, tiny_job, tiny_parts, write_pictures
 
 from atelier.bench.memory import CASES, GB, predicted
 from atelier.hosts.contract import ModelInfo, bytes_on_device
@@ -22,13 +22,16 @@ from atelier.hosts.embedded.host import EmbeddedHost
 from atelier.hosts.embedded.memory import DeviceMemory as EmbeddedMemory
 from atelier.hosts.forge import ForgeHost
 from atelier.hosts.webui.memory import DeviceMemory
+from atelier.jobs.control import Control
 from atelier.models.sampling import TILE, decode
+from atelier.models.save import save_checkpoint
 from atelier.training import memory_run
 from atelier.training.latents import LatentEncoder
 from atelier.training.memory_plan import largest_cut, make_memory_plan, needs
 from atelier.training.memory_prediction import Prediction, predict
 from atelier.training.memory_request import MOST_CAPTIONS, Request, released, request_for
 from atelier.training.memory_run import memory_lines
+from atelier.training.run import train
 from atelier.training.whole_model import OwnedLease
 
 MB = 1 << 20
@@ -156,12 +159,34 @@ def test_the_sentences_of_the_tab_follow_where_the_base_is(tmp_path: Path, monke
     info = ModelInfo("base", "sd1", path, "base", "epsilon", "float16", "cuda")
     monkeypatch.setattr(host, "loaded_model", lambda: info)
     monkeypatch.setattr(host.memory, "free", lambda: 3000 * MB)
-    monkeypatch.setattr(memory_run, "configs_of_file", lambda family, path: released(family))
+    monkeypatch.setattr(memory_run, "configs_of_model", lambda family, path: released(family))
     monkeypatch.setattr(memory_run, "remembering", lambda folder: lambda request: of(2000, 200, 2000))
     job = tiny_job(write_pictures(tmp_path / "pictures", 1))
     for there, said in ((2000, "220 MB on the GPU beside the model"), (100, "2.2 GB on the GPU with the model in it")):
         monkeypatch.setattr(host, "bytes_on_device", lambda there=there: there * MB)
         assert said in memory_lines(job, host, [(512, 512)])[0]
+
+
+@pytest.mark.parametrize("form", ["diffusers", "safetensors"])
+def test_the_tab_and_the_run_ask_for_the_same_prediction(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a folder and of a single file: what the tab worked out is at hand when the run begins."""
+    base = tmp_path / ("base" if form == "diffusers" else "base.safetensors")
+    save_checkpoint(base, tiny_parts(), format=form)
+    host = EmbeddedHost(tmp_path / "data", base, device="cpu", demo_base=None)
+    asked: list[Request] = []
+
+    def noted(request: Request) -> Prediction:
+        asked.append(request)
+        return of(2000, 200, 2000)
+
+    monkeypatch.setattr(memory_run, "remembering", lambda folder: noted)
+    job = tiny_job(write_pictures(tmp_path / "pictures", 3), max_train_steps=1)
+    assert memory_lines(job, host, [(32, 32)] * 3)
+    of_tab = asked[-1]
+    train(job, host, MemoryRecord(tmp_path / "record"), Control())
+    assert len(asked) > 1 and asked[-1] == of_tab
 
 
 @pytest.mark.parametrize("kind", [EmbeddedMemory, lambda device: DeviceMemory(lambda: device)])

@@ -99,17 +99,6 @@ class Page:
         return str(self.held[self.by_id["atelier_message"]])
 
 
-def test_what_is_filled_in_comes_before_the_memory(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value that the person types while the memory is worked out is not written over by a preset."""
-    monkeypatch.setattr("atelier.ui.memory_line.MemoryLine.about", lambda *_: "This needs much memory.")
-    page.fill()
-    handler = handler_of(page.blocks, page.by_id["atelier_train_data_dir"], "change")
-    first, second = handler.fn({block: page.held[block] for block in handler.inputs})
-    controls = {block for key, block in page.by_id.items() if block in handler.inputs}
-    assert controls & set(first) and not controls & set(second)
-    assert "much memory" in second[page.by_id["atelier_found"]]
-
-
 def test_class_pictures_are_told_before_train(page: Page) -> None:
     page.fill()
     page.set(class_prompt=["a dog"], num_class_images=4)

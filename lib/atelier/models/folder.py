@@ -17,6 +17,7 @@ from atelier.models.pickle_file import PickleFile
 from atelier.models.refusals import TRAINABLE, refused_channels
 from atelier.models.tensor_file import SafetensorsFile, TensorFile
 
+PARTS = ("unet", "text_encoder", "text_encoder_2", "vae")
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_ATTENTION_NAME = re.compile(r"(\.attentions\.\d+\.)(query|key|value|proj_attn)\.")
 
@@ -59,10 +60,20 @@ def folder_schedule(path: Path) -> tuple[str | None, bool]:
     return config.get("prediction_type"), bool(config.get("rescale_betas_zero_snr", False))
 
 
+def configs_of_folder(path: Path) -> dict[str, dict[str, Any]]:
+    """The configurations of the parts that a diffusers folder has, without opening its weights."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in PARTS:
+        if (path / part / "config.json").is_file():
+            config = _json(path / part / "config.json")
+            found[part] = clip_keys(config) if part.startswith("text_encoder") else dict(config)
+    return found
+
+
 def weights_from_folder(path: Path, parts: frozenset[str], convert: Callable[[Tensor], Tensor]) -> Weights:
     """The tensors of the asked parts, each passed through `convert` as it is read, and the configurations."""
     weights = Weights()
-    for part in ("unet", "text_encoder", "text_encoder_2", "vae"):
+    for part in PARTS:
         config_file = path / part / "config.json"
         if part.removesuffix("_2") not in parts or not config_file.is_file():
             continue

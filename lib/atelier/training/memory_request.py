@@ -17,7 +17,7 @@ from atelier.models.assets import released_config
 from atelier.models.build import TEXT_CLASSES, clip_keys, configs_of
 from atelier.models.checkpoint import stated_config
 from atelier.models.family import Parts
-from atelier.models.folder import open_tensor_file
+from atelier.models.folder import configs_of_folder, is_diffusers_folder, open_tensor_file
 from atelier.models.ldm_names import TEXT_PARTS
 from atelier.training.precision import autocast_dtype
 from atelier.training.streaming import FP8
@@ -146,17 +146,19 @@ def configs_of_parts(parts: Parts) -> dict[str, dict[str, Any]]:
     return configs
 
 
-def has_header(path: Path | None) -> bool:
-    """True for a file whose header tells the shapes of a model's tensors."""
-    return path is not None and path.is_file() and path.suffix == ".safetensors"
+def tells(path: Path | None) -> bool:
+    """True for a diffusers folder, and for a file whose header tells the shapes of a model's tensors."""
+    if path is None:
+        return False
+    return is_diffusers_folder(path) or (path.is_file() and path.suffix == ".safetensors")
 
 
-def configs_of_file(family: str, path: Path | None) -> dict[str, dict[str, Any]]:
-    """Of a single file in the LDM layout, from its header alone; of anything else, the released model's."""
+def configs_of_model(family: str, path: Path) -> dict[str, dict[str, Any]]:
+    """Of a model that `tells`: from a folder's configurations, or from a file's header alone."""
     from atelier.models.families import family_named
 
-    if path is None or not has_header(path):
-        return released(family)
+    if path.is_dir():
+        return {part: _without_notes(config) for part, config in configs_of_folder(path).items()}
     file = open_tensor_file(path)
     try:
         configs = configs_of(family_named(family), file.shapes)
@@ -186,7 +188,11 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def _plain(module: nn.Module) -> dict[str, Any]:
-    """A diffusers module's configuration without what diffusers notes about itself."""
+    """A diffusers module's configuration."""
     config: Any = module.config
-    found = {key: value for key, value in dict(config).items() if not key.startswith("_")}
-    return json.loads(json.dumps(found, default=str))
+    return json.loads(json.dumps(_without_notes(dict(config)), default=str))
+
+
+def _without_notes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what diffusers notes about itself."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}

@@ -22,11 +22,11 @@ from atelier.training.memory_cache import remembering
 from atelier.training.memory_plan import MemoryPlan, can_rest, can_stream, largest_cut, make_memory_plan, needs
 from atelier.training.memory_request import (
     Request,
-    configs_of_file,
+    configs_of_model,
     configs_of_parts,
     dtype_of,
-    has_header,
     request_for,
+    tells,
 )
 from atelier.training.precision import choose
 from atelier.training.processes import process_count
@@ -84,9 +84,9 @@ def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -
     info = host.loaded_model()
     if info is None or info.family is None or info.refusal or not sizes:
         return []
-    if not has_header(info.path):
+    if info.path is None or not tells(info.path):
         return []
-    configs = configs_of_file(info.family, info.path)
+    configs = configs_of_model(info.family, info.path)
     device = torch.device(info.device)
     request = _request(job, info.family, configs, sizes, device, info.dtype, info.dtype)
     request = replace(request, can_stream=can_rest_unet(host))
@@ -117,8 +117,8 @@ def _plan_on(host: Host, lease: Lease, parts: Parts, request: Request, may_chang
 def _request_of_parts(context: RunContext, parts: Parts) -> Request:
     """As the tab asked for it where the model's file tells enough, so that its prediction is at hand."""
     base = context.base
-    tells = has_header(base.path)
-    configs = configs_of_file(parts.family.name, base.path) if tells else configs_of_parts(parts)
+    known = base.path is not None and tells(base.path)
+    configs = configs_of_model(parts.family.name, base.path) if known and base.path else configs_of_parts(parts)
     sizes = [picture.bucket for picture in context.data.pictures]
     return _request(
         context.job, parts.family.name, configs, sizes, parts.device, dtype_of(parts.unet),

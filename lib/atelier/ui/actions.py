@@ -26,6 +26,8 @@ from atelier.ui.request import NameTaken, Request, check_name, has_pictures, job
 
 log = logging.getLogger(__name__)
 
+WORKED_OUT = "How much memory this needs is being worked out."
+
 
 @dataclass
 class Reply:
@@ -65,8 +67,9 @@ class Actions:
             yield reply
             job = job_of(replace(request, values={**request.values, **reply.changes}, notes=[]), self._host)
             memory = self._memory.about(job, [picture.bucket for picture in found.pictures])
-            if memory:
-                yield Reply(found_html(found, f"{self._model_line()} {memory}", name_note), filled=reply.filled)
+            if memory != "":
+                line = f"{self._model_line()} {WORKED_OUT if memory is None else memory}"
+                yield Reply(found_html(found, line, name_note, again=memory is None), filled=reply.filled)
         except AtelierError as error:
             yield Reply(found=error_html(in_words(error)), filled=dict(filled))
         except Exception as error:  # the page must go on, whatever is in the folder

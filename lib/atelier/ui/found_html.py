@@ -23,8 +23,8 @@ def nothing_yet(model_line: str) -> str:
     )
 
 
-def found_html(found: Found, model_line: str, name_note: str) -> str:
-    """Counts, thumbnails, sizes, three captions and problems."""
+def found_html(found: Found, model_line: str, name_note: str, again: bool = False) -> str:
+    """Counts, thumbnails, sizes, three captions and problems. `again`: the page is to ask again soon."""
     parts = [f'<p class="atelier-count" role="status">{html.escape(_summary(found))}</p>']
     parts += [_list("atelier-problems", [name_note])] if name_note else []
     parts += [_list("atelier-problems", _shortened(found.problems, MOST_PROBLEMS))] if found.problems else []
@@ -41,7 +41,8 @@ def found_html(found: Found, model_line: str, name_note: str) -> str:
         parts.append(_list("atelier-buckets", _shortened(sizes, MOST_BUCKETS)))
     parts += [_list("atelier-notes", found.notes)] if found.notes else []
     parts.append(_quiet(model_line))
-    return f'<section class="atelier-found" aria-label="Pictures found">{"".join(parts)}</section>'
+    kind = "atelier-found atelier-again" if again else "atelier-found"
+    return f'<section class="{kind}" aria-label="Pictures found">{"".join(parts)}</section>'
 
 
 def _summary(found: Found) -> str:

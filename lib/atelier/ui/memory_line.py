@@ -12,7 +12,7 @@ from atelier.hosts.contract import Host
 log = logging.getLogger(__name__)
 
 PATIENCE = 1.0
-"""Seconds that the page waits; a prediction that takes longer is shown the next time something changes."""
+"""Seconds that the page waits; for a prediction that takes longer it asks again."""
 
 
 class MemoryLine:
@@ -22,15 +22,15 @@ class MemoryLine:
         self._host = host
         self._worker: threading.Thread | None = None
 
-    def about(self, job: JobConfig, sizes: Sequence[tuple[int, int]]) -> str:
-        """For pictures of `sizes` (width, height) each; "" while it is not known, or cannot be."""
+    def about(self, job: JobConfig, sizes: Sequence[tuple[int, int]]) -> str | None:
+        """For pictures of `sizes` (width, height) each; None while it is worked out, "" when it cannot be known."""
         if self._worker is not None and self._worker.is_alive():
-            return ""
+            return None
         found: list[str] = []
         self._worker = threading.Thread(target=self._work_out, args=(job, list(sizes), found), daemon=True)
         self._worker.start()
         self._worker.join(PATIENCE)
-        return " ".join(found) if not self._worker.is_alive() else ""
+        return None if self._worker.is_alive() else " ".join(found)
 
     def _work_out(self, job: JobConfig, sizes: list[tuple[int, int]], found: list[str]) -> None:
         from atelier.training.memory_run import memory_lines
