@@ -61,10 +61,12 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         keep_files([dropped(tmp_path / "a", "1.txt")], tmp_path / "up")
 
 
-def test_what_the_file_control_of_each_gradio_holds(tmp_path: Path) -> None:
+def test_what_the_file_control_of_each_gradio_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+
     class OldFile:
         name = str(tmp_path / "cat0abc.png")
-        orig_name = "C:\\fakepath\\cat.png"
+        orig_name = str(tmp_path / "gradio" / "0abc" / "cat.png")
 
     class NewFile(str):
         name = str(tmp_path / "dog.png")
@@ -72,6 +74,25 @@ def test_what_the_file_control_of_each_gradio_holds(tmp_path: Path) -> None:
     assert dropped_files(None) == []
     assert dropped_files([OldFile()]) == [DroppedFile(tmp_path / "cat0abc.png", "cat.png")]
     assert dropped_files(NewFile(NewFile.name)) == [DroppedFile(tmp_path / "dog.png", "dog.png")]
+
+
+@pytest.mark.parametrize(
+    "named", ["/etc/passwd", "params.txt", "../params.txt", "{gradio}/../secret.txt", "{gradio}", "a\0b", "C:\\x.txt"]
+)
+def test_a_file_of_the_server_that_was_only_named(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio 3 has copied it by then, to where uploads lie."""
+    gradio = tmp_path / "gradio"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(gradio))
+
+    class Copied:
+        name = str(gradio / "0abc" / "secret.txt")
+        orig_name = named.format(gradio=gradio)
+
+    assert dropped_files([Copied()]) == []
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
+    assert dropped_files([Copied()]) == []
 
 
 def test_a_picture_can_be_opened_after_copying(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+
+log = logging.getLogger(__name__)
 
 
 def component(kind: type, **arguments: Any) -> Any:
@@ -118,16 +123,33 @@ class DroppedFile:
 
 
 def dropped_files(value: Any) -> list[DroppedFile]:
-    """What a `gr.File` holds: temporary-file objects in Gradio 3, strings with attributes later, or nothing."""
+    """What a `gr.File` holds: temporary-file objects in Gradio 3, strings with attributes later, or nothing.
+
+    Gradio 3 takes any path of the server's that a request names for an upload, and keeps it as `orig_name`: those
+    that were never uploaded are passed over.
+    """
     if value is None:
         return []
     items: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
     files = []
     for item in items:
         path = Path(str(getattr(item, "name", item)))
-        name = getattr(item, "orig_name", None) or path.name
+        named = getattr(item, "orig_name", None)
+        if named and not _was_uploaded(str(named)):
+            log.warning("a file that was named but not uploaded is passed over")
+            continue
+        name = named or path.name
         files.append(DroppedFile(path, Path(str(name).replace("\\", "/")).name))
     return files
+
+
+def _was_uploaded(path: str) -> bool:
+    """True for a path in the folder where Gradio 3 puts what is uploaded."""
+    folder = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio").resolve()
+    try:
+        return folder in Path(path).resolve().parents
+    except (OSError, ValueError):  # no path at all
+        return False
 
 
 @lru_cache(maxsize=256)
