@@ -24,5 +24,8 @@ def test_what_is_flat(each: float, files: int, flat: bool) -> None:
 
 @pytest.mark.slow
 def test_steps_and_runs_leave_nothing_open() -> None:
-    for found in (soak_steps(24, every=4), soak_runs(3)):
-        assert found.threads[1] <= found.threads[0] and found.files[1] <= found.files[0], str(found)
+    """Of 300 steps memory is flat; a few runs are too few for that, as the first ones still fill caches."""
+    found = soak_steps(300, every=5)
+    assert found.flat, str(found)
+    found = soak_runs(6)
+    assert found.threads[1] <= found.threads[0] and found.files[1] <= found.files[0], str(found)
