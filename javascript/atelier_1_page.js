@@ -143,11 +143,15 @@ window.atelier = window.atelier || {};
     };
     window.atelierTryIt = atelier.tryIt;
 
-    // What is found in the pictures ends with the memory that the run needs, which can take some seconds to work out:
-    // until it is there, the tab asks again as if something had been changed.
-    const AGAIN = 3000;
-    setInterval(() => {
-        const box = atelier.find("#atelier_changed textarea, #atelier_changed input");
-        if (box && atelier.find(".atelier-again")) type(box, String(performance.now()));
-    }, AGAIN);
+    // What is found in the pictures ends with the memory that the run needs. That can take some seconds to work out, and
+    // is put there when it is known.
+    const ASK_AGAIN = 2000;
+    setInterval(async () => {
+        if (!atelier.find(".atelier-worked-out")) return;
+        const { sentences } = await atelier.ask("/memory").catch(() => ({ sentences: null }));
+        const line = atelier.find(".atelier-worked-out");
+        if (typeof sentences !== "string" || !line) return;
+        line.textContent = sentences;
+        line.classList.remove("atelier-worked-out");
+    }, ASK_AGAIN);
 })(window.atelier);

@@ -199,7 +199,7 @@ def test_routes_are_documented(site: Site) -> None:
     assert start["tags"] == ["Atelier"]
     assert "application/toml" in start["requestBody"]["content"]
     ours = [route for path, methods in schema["paths"].items() if path.startswith(V1) for route in methods.values()]
-    assert len(ours) == 8
+    assert len(ours) == 9
     assert all(route["description"] and route["summary"] for route in ours)
 
 
@@ -262,7 +262,7 @@ def test_the_guard_is_asked_on_every_route(tmp_path: Path) -> None:
             assert site.client.request(method, path).status_code == 401, path
             assert site.client.request(method, path, headers={"authorization": "yes"}).status_code != 401
             checked += 1
-    assert checked == 8
+    assert checked == 9
 
 
 LOCAL_NAMES = ["localhost:7860", "LOCALHOST", "127.0.0.1:7860", "127.1.2.3", "[::1]:7860", "192.168.0.5", "a.localhost"]

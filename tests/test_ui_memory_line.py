@@ -7,8 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from gradio_pages import handler_of
 from test_ui_tab import Page
+
+from atelier.config.job import JobConfig
+from atelier.ui.memory_line import MemoryLine
+from atelier.ui.routes import register
 
 
 @pytest.fixture
@@ -29,23 +35,37 @@ def test_what_is_filled_in_comes_before_the_memory(page: Page, monkeypatch: pyte
     assert "much memory" in second[page.by_id["atelier_found"]]
 
 
-def test_the_page_asks_again_while_the_memory_is_worked_out(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_asks_until_the_memory_is_worked_out(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     known = threading.Event()
+    asked: list[int] = []
 
-    def memory_lines(*arguments: object) -> list[str]:
+    def memory_lines(job: JobConfig, *arguments: object) -> list[str]:
+        asked.append(job.settings.network_dim)
         assert known.wait(30)
-        return ["This needs much memory."]
+        return [f"Rank {job.settings.network_dim} needs much memory."]
 
     monkeypatch.setattr("atelier.training.memory_run.memory_lines", memory_lines)
     monkeypatch.setattr("atelier.ui.memory_line.PATIENCE", 0.0)
+    app = FastAPI()
+    register(app, page.jobs, page.host)
+    client = TestClient(app, base_url="http://127.0.0.1")
+
+    def sentences() -> object:
+        return client.get("/atelier/v1/memory").json()["sentences"]
+
+    assert sentences() == ""
     page.fill()
-    for _ in range(2):
+    for rank in (4, 5, 6):  # while the first is worked out, only the newest of the others waits
+        page.set(network_dim=rank)
         found = page.change()
-        assert "being worked out" in found and 'class="atelier-found atelier-again"' in found
+        assert "being worked out" in found and "atelier-worked-out" in found and sentences() is None
     known.set()
     monkeypatch.setattr("atelier.ui.memory_line.PATIENCE", 30.0)
-    while "being worked out" in (found := page.change()):  # the one that was begun first ends
-        pass
-    assert "This needs much memory." in found and "atelier-again" not in found
+    line = MemoryLine.of(page.jobs, page.host)
+    with line._changed:
+        assert line._changed.wait_for(lambda: line.newest is not None, 30)
+    assert sentences() == "Rank 6 needs much memory." and asked == [4, 6]
+    found = page.change()
+    assert "Rank 6 needs much memory." in found and "atelier-worked-out" not in found
     monkeypatch.setattr("atelier.training.memory_run.memory_lines", lambda *arguments: 1 / 0)
-    assert "memory" not in page.change()
+    assert "memory" not in page.change() and sentences() == ""

@@ -13,6 +13,7 @@ import re
 import secrets
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
@@ -47,6 +48,8 @@ class Jobs:
         self._closing = False
         self.page_key = secrets.token_urlsafe(18)
         """Lies in the pages of this process: what is pressed there brings it along."""
+        self.for_page: dict[str, Any] = {}
+        """What the page keeps for as long as there is the queue, by name."""
         self._interrupt: Job | None = None
         """The run that the host's end stops, not the person."""
         with self._changed:

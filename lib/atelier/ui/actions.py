@@ -26,8 +26,6 @@ from atelier.ui.request import NameTaken, Request, check_name, has_pictures, job
 
 log = logging.getLogger(__name__)
 
-WORKED_OUT = "How much memory this needs is being worked out."
-
 
 @dataclass
 class Reply:
@@ -45,7 +43,7 @@ class Actions:
     def __init__(self, jobs: Jobs, host: Host) -> None:
         self._jobs = jobs
         self._host = host
-        self._memory = MemoryLine(host)
+        self._memory = MemoryLine.of(jobs, host)
 
     def refresh(self, request: Request, filled: Mapping[str, Any]) -> Reply:
         """Looks at the pictures, and lets the untouched controls follow them."""
@@ -68,8 +66,7 @@ class Actions:
             job = job_of(replace(request, values={**request.values, **reply.changes}, notes=[]), self._host)
             memory = self._memory.about(job, [picture.bucket for picture in found.pictures])
             if memory != "":
-                line = f"{self._model_line()} {WORKED_OUT if memory is None else memory}"
-                yield Reply(found_html(found, line, name_note, again=memory is None), filled=reply.filled)
+                yield Reply(found_html(found, self._model_line(), name_note, memory), filled=reply.filled)
         except AtelierError as error:
             yield Reply(found=error_html(in_words(error)), filled=dict(filled))
         except Exception as error:  # the page must go on, whatever is in the folder

@@ -23,8 +23,12 @@ def nothing_yet(model_line: str) -> str:
     )
 
 
-def found_html(found: Found, model_line: str, name_note: str, again: bool = False) -> str:
-    """Counts, thumbnails, sizes, three captions and problems. `again`: the page is to ask again soon."""
+def found_html(found: Found, model_line: str, name_note: str, memory: str | None = "") -> str:
+    """Counts, thumbnails, sizes, three captions and problems.
+
+    `memory`: what the run needs of it, "" when that is not known, None while it is worked out: the page's script then
+    asks for it, and puts it there.
+    """
     parts = [f'<p class="atelier-count" role="status">{html.escape(_summary(found))}</p>']
     parts += [_list("atelier-problems", [name_note])] if name_note else []
     parts += [_list("atelier-problems", _shortened(found.problems, MOST_PROBLEMS))] if found.problems else []
@@ -41,8 +45,11 @@ def found_html(found: Found, model_line: str, name_note: str, again: bool = Fals
         parts.append(_list("atelier-buckets", _shortened(sizes, MOST_BUCKETS)))
     parts += [_list("atelier-notes", found.notes)] if found.notes else []
     parts.append(_quiet(model_line))
-    kind = "atelier-found atelier-again" if again else "atelier-found"
-    return f'<section class="{kind}" aria-label="Pictures found">{"".join(parts)}</section>'
+    parts.append(_WORKED_OUT if memory is None else _quiet(memory))
+    return f'<section class="atelier-found" aria-label="Pictures found">{"".join(parts)}</section>'
+
+
+_WORKED_OUT = '<p class="atelier-quiet atelier-worked-out">How much memory this needs is being worked out.</p>'
 
 
 def _summary(found: Found) -> str:

@@ -20,6 +20,7 @@ from atelier.hosts.contract import Host
 from atelier.jobs.files import plain
 from atelier.jobs.job import ACTIONS, Job
 from atelier.jobs.queue import Jobs
+from atelier.ui.memory_line import MemoryLine
 from atelier.ui.routes_start import check_model, job_from_body
 from atelier.ui.security import Access, Refused, check_host, check_origin, check_sample_name, read_body
 
@@ -67,6 +68,7 @@ class _Routes:
             ("GET", job + "/samples/{file}", self.sample, {"summary": "A sample picture", "responses": PICTURE}),
             ("POST", job + "/{action}", self.act, {"summary": "Stop, pause, resume, save, sample"}),
             ("GET", "/settings", self.settings, {"summary": "Every setting"}),
+            ("GET", "/memory", self.memory, {"summary": "The memory that the run on the page needs"}),
             ("GET", "/model", self.model, {"summary": "The model that a run would train on"}),
         ]
 
@@ -180,6 +182,13 @@ class _Routes:
             return {"loaded": True, "title": info.title, "family": info.family, "refusal": info.refusal}
 
         return await self._answer(request, work)
+
+    async def memory(self, request: Request) -> Response:
+        """The sentences of the memory plan for what the training tab was last filled in with.
+
+        `sentences` is null while they are worked out, and empty when they are not known.
+        """
+        return await self._answer(request, lambda: {"sentences": MemoryLine.of(self._jobs, self._host).newest})
 
     # -- shared ----------------------------------------------------------------------------------------------------
 
