@@ -59,7 +59,7 @@ window.atelier = window.atelier || {};
 
     // Writes into a Gradio text box as if it had been typed.
     const type = (box, text) => {
-        const setter = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(box), "value").set;
+        const setter = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set;
         setter.call(box, text);
         box.dispatchEvent(new Event("input", { bubbles: true }));
         box.dispatchEvent(new Event("change", { bubbles: true }));

@@ -38,11 +38,8 @@ def again(first: MemoryRecord, pictures: Path, root: Path, **settings: Any) -> R
     return run(tiny_job(pictures, **{**SETTINGS, **settings}), root, record=record)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("at_step", [1, 4])
-def test_a_loss_that_is_no_number(
-    value: float, at_step: int, originals: Path, straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def spoil(monkeypatch: pytest.MonkeyPatch, at_step: int, value: float = float("nan")) -> dict[str, int]:
+    """Makes the loss of one step, from 1, `value`. Gives the count of those computed so far."""
     calls = {"count": 0}
     losses = session_module.diffusion_losses
 
@@ -51,6 +48,15 @@ def test_a_loss_that_is_no_number(
         return losses(*arguments) * (value if calls["count"] == at_step else 1.0)
 
     monkeypatch.setattr(session_module, "diffusion_losses", broken)
+    return calls
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("at_step", [1, 4])
+def test_a_loss_that_is_no_number(
+    value: float, at_step: int, originals: Path, straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, at_step, value)
     done = run(tiny_job(originals, **SETTINGS), tmp_path)
     good = at_step - 1
     assert (done.outcome.state, done.outcome.steps) == ("diverged", good)
@@ -75,14 +81,7 @@ def test_a_whole_model_whose_loss_is_no_number(
     """No second copy of it is kept: its last state is what there is to go back to, and no file is made of the rest."""
     whole = {**SETTINGS, "train_whole_model": True, "learning_rate": 1e-3, "when_diverged": when}
     plain = run(tiny_job(originals, **whole), tmp_path / "plain")
-    calls = {"count": 0}
-    losses = session_module.diffusion_losses
-
-    def broken(*arguments: Any) -> Any:
-        calls["count"] += 1
-        return losses(*arguments) * (float("nan") if calls["count"] == 4 else 1.0)
-
-    monkeypatch.setattr(session_module, "diffusion_losses", broken)
+    spoil(monkeypatch, 4)
     done = run(tiny_job(originals, **whole), tmp_path / "run")
     monkeypatch.undo()
     saved = sorted(path.stem for path in done.host.folders.checkpoints.iterdir())
@@ -104,14 +103,7 @@ def test_a_loss_that_is_no_number_and_a_lower_rate(
     at_step: int, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the last good state on with half the rate, as a run does that was stopped there and resumed so."""
-    calls = {"count": 0}
-    losses = session_module.diffusion_losses
-
-    def broken(*arguments: Any) -> Any:
-        calls["count"] += 1
-        return losses(*arguments) * (float("nan") if calls["count"] == at_step else 1.0)
-
-    monkeypatch.setattr(session_module, "diffusion_losses", broken)
+    calls = spoil(monkeypatch, at_step)
     done = run(tiny_job(originals, **SETTINGS, when_diverged="lower", lr_scheduler="cosine"), tmp_path)
     good = (at_step - 1) // 2 * 2
     assert (done.outcome.state, done.outcome.steps) == ("done", STEPS)
@@ -129,14 +121,7 @@ def test_a_loss_that_is_no_number_and_a_lower_rate(
 def test_a_lower_rate_outlasts_a_pause_and_a_restart(
     originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = {"count": 0}
-    losses = session_module.diffusion_losses
-
-    def broken(*arguments: Any) -> Any:
-        calls["count"] += 1
-        return losses(*arguments) * (float("nan") if calls["count"] == 4 else 1.0)
-
-    monkeypatch.setattr(session_module, "diffusion_losses", broken)
+    calls = spoil(monkeypatch, 4)
     settings = {**SETTINGS, "when_diverged": "lower"}
     straight = run(tiny_job(originals, **settings), tmp_path / "straight")
     calls["count"] = 0

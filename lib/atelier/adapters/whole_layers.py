@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from atelier.adapters.layouts import layers_of
@@ -24,10 +25,7 @@ def fault_of(shapes: Mapping[str, Shape]) -> str | None:
             where = f"{name}.{suffix} has the shape {list(shape)}"
             if 0 in shape:
                 return f"{where}, which is empty"
-            numbers = 1
-            for length in shape:
-                numbers *= length
-            if suffix in ONE_NUMBER and numbers != 1:
+            if suffix in ONE_NUMBER and math.prod(shape) != 1:
                 return f"{where} in place of one number"
             if suffix in MATRICES and len(shape) < 2:
                 return f"{where} in place of a matrix"

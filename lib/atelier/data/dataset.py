@@ -164,14 +164,19 @@ class TrainingData:
         """The groups of pictures in which the VAE encodes these, where it takes more than one at once."""
         if latents is None or self.settings.vae_batch_size <= 1:
             return []
+        at_hand = {(item.draw.picture, item.draw.flipped): item for item in items if item.pixels is not None}
         groups: list[list[Draw]] = []
-        for item in items:
-            group = self._groups.get((item.draw.picture, item.draw.flipped))
-            known = group is None or any(group is one for one in groups)
-            if group is not None and not known and item.pixels is not None and item.key not in latents:
+        for variant, item in at_hand.items():
+            group = self._groups.get(variant)
+            if group is not None and group not in groups and item.key not in latents:
                 groups.append(group)
-        loaded = [self._load(group, latents) for group in groups]
-        return [Pixels([item.key for item in group], _stacked(group)) for group in loaded if group]
+
+        def item_of(draw: Draw) -> Item | None:
+            found = at_hand.get((draw.picture, draw.flipped))
+            return found or self._source.loaded(draw, self._subset_of(draw), latents)
+
+        members = ([one for draw in group if (one := item_of(draw)) is not None] for group in groups)
+        return [Pixels([item.key for item in group], _stacked(group)) for group in members]
 
     @functools.cached_property
     def _groups(self) -> dict[Variant, list[Draw]]:

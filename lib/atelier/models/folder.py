@@ -62,12 +62,12 @@ def folder_schedule(path: Path) -> tuple[str | None, bool]:
 
 def configs_of_folder(path: Path) -> dict[str, dict[str, Any]]:
     """The configurations of the parts that a diffusers folder has, without opening its weights."""
-    found: dict[str, dict[str, Any]] = {}
-    for part in PARTS:
-        if (path / part / "config.json").is_file():
-            config = _json(path / part / "config.json")
-            found[part] = clip_keys(config) if part.startswith("text_encoder") else dict(config)
-    return found
+    return {part: _config(path, part) for part in PARTS if (path / part / "config.json").is_file()}
+
+
+def _config(path: Path, part: str) -> dict[str, Any]:
+    config = _json(path / part / "config.json")
+    return clip_keys(config) if part.startswith("text_encoder") else dict(config)
 
 
 def weights_from_folder(path: Path, parts: frozenset[str], convert: Callable[[Tensor], Tensor]) -> Weights:
@@ -77,9 +77,8 @@ def weights_from_folder(path: Path, parts: frozenset[str], convert: Callable[[Te
         config_file = path / part / "config.json"
         if part.removesuffix("_2") not in parts or not config_file.is_file():
             continue
-        config = _json(config_file)
         is_text = part.startswith("text_encoder")
-        weights.configs[part] = clip_keys(config) if is_text else dict(config)
+        weights.configs[part] = _config(path, part)
         tensors: dict[str, Tensor] = {}
         for file in _weight_files(path / part):
             with _open(file) as opened:

@@ -146,10 +146,8 @@ def configs_of_parts(parts: Parts) -> dict[str, dict[str, Any]]:
     return configs
 
 
-def tells(path: Path | None) -> bool:
+def tells(path: Path) -> bool:
     """True for a diffusers folder, and for a file whose header tells the shapes of a model's tensors."""
-    if path is None:
-        return False
     return is_diffusers_folder(path) or (path.is_file() and path.suffix == ".safetensors")
 
 

@@ -117,8 +117,10 @@ def _plan_on(host: Host, lease: Lease, parts: Parts, request: Request, may_chang
 def _request_of_parts(context: RunContext, parts: Parts) -> Request:
     """As the tab asked for it where the model's file tells enough, so that its prediction is at hand."""
     base = context.base
-    known = base.path is not None and tells(base.path)
-    configs = configs_of_model(parts.family.name, base.path) if known and base.path else configs_of_parts(parts)
+    if base.path is not None and tells(base.path):
+        configs = configs_of_model(parts.family.name, base.path)
+    else:
+        configs = configs_of_parts(parts)
     sizes = [picture.bucket for picture in context.data.pictures]
     return _request(
         context.job, parts.family.name, configs, sizes, parts.device, dtype_of(parts.unet),

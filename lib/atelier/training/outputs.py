@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from atelier.adapters.checkpoint_hash import model_hashes
-from atelier.adapters.kohya_file import lora_hashes, read_lora, save_lora
+from atelier.adapters.kohya_file import lora_hashes, read_lora, save_lora, write_atomically
 from atelier.adapters.metadata import DatasetFacts, RunFacts, lora_metadata
 from atelier.adapters.network import Network
 from atelier.adapters.sidecar import Sidecar, write_preview, write_sidecar
-from atelier.config.durable import put_in_place
 from atelier.config.errors import AtelierError
 from atelier.data.summary import bucket_info, tag_frequency
 from atelier.models.families import family_named
@@ -129,17 +127,10 @@ class Outputs:
             return None
 
     def _begin(self, path: Path) -> None:
-        note = self._context.record.folder / BEGUN
-        part = note.with_name(f".{BEGUN}.{os.getpid()}.part")
         try:
-            with part.open("w", encoding="utf-8") as file:
-                file.write(str(path))
-                file.flush()
-                os.fsync(file.fileno())
-            put_in_place(part, note)
-        except OSError as error:  # the file itself will tell of a full disk
+            write_atomically(self._context.record.folder / BEGUN, str(path).encode(), overwrite=True)
+        except AtelierError as error:  # the file itself will tell of a full disk
             log.warning("what is about to be saved could not be noted: %s", error)
-            part.unlink(missing_ok=True)
 
     def _accompany(self, path: Path) -> None:
         """Description and preview beside the file, and the host told of it. A failure costs these alone."""

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import gc
 
-import psutil
 import torch
 
+from atelier.hosts.webui.memory import DeviceMemory as WebUIMemory
 
-class DeviceMemory:
+
+class DeviceMemory(WebUIMemory):
     """Implements `hosts.contract.Memory`: bytes of the GPU, or of the machine when there is none."""
 
     def __init__(self, device: torch.device) -> None:
+        super().__init__(lambda: device)
         self.device = device
-
-    def free(self) -> int:
-        if self.device.type == "cuda":
-            unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-            return int(torch.cuda.mem_get_info(self.device)[0] + unused)
-        return int(psutil.virtual_memory().available)
-
-    def total(self) -> int:
-        if self.device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self.device)[1])
-        return int(psutil.virtual_memory().total)
 
     def ask(self, size: int) -> None:
         """This host keeps one model and nothing else, so all it can give is what Python and torch hold unused."""
