@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
-from atelier.bench import choices
+from atelier.bench import choices, steps
 from atelier.bench.apart import apart
 from atelier.cli import bench_command, main
 
@@ -69,11 +70,21 @@ def test_a_process_that_is_killed_ends_the_bench() -> None:
         apart(os._exit, 1)
 
 
-def test_another_command_in_turn(tmp_path: Path) -> None:
+def test_another_command_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are run, ours first in each pair, by a clock that is set: a command this short takes any time."""
     mark = tmp_path / "ran"
     theirs = [sys.executable, "-c", f"open({str(mark)!r}, 'a').write('x')"]
-    found = bench_command.against(theirs, runs=2, steps=1)
+    seconds = iter([3.0, 1.0, 10.0, 2.0])
+
+    def timed(work: Callable[[], object]) -> float:
+        work()
+        return next(seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "timed", timed)
+        found = bench_command.against(theirs, runs=2, steps=1)
     assert mark.read_text(encoding="utf-8") == "xx"
+    assert (found["our_seconds"], found["their_seconds"], found["ratio"]) == (6.5, 1.5, 4.0)
     assert found["ratio"] == pytest.approx(found["our_seconds"] / found["their_seconds"], rel=0.5)
     with pytest.raises(subprocess.CalledProcessError):
         bench_command.against([sys.executable, "-c", "raise SystemExit(3)"], runs=1, steps=1)
