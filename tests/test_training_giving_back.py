@@ -15,6 +15,7 @@ from process_memory import status
 from training_fakes import MemoryRecord, TinyHost, run, tiny_job, tiny_parts, write_pictures
 
 from atelier.jobs.control import Control
+from atelier.training import monitor
 from atelier.training.giving_back import give_back_memory
 from atelier.training.run import train
 from atelier.training.session import Session
@@ -69,9 +70,10 @@ def test_nothing_is_left_of_a_run_that_failed(seen: list[Any], tmp_path: Path) -
 
 @pytest.mark.parametrize("network", [{}, {"network_args": ["algo=loha"], "network_module": "lycoris.kohya"}])
 def test_a_paused_run_holds_nothing_of_the_host_s_model(
-    network: dict[str, Any], seen: list[Any], tmp_path: Path
+    network: dict[str, Any], seen: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The host may load another: the first one must not stay in memory beside it."""
+    monkeypatch.setattr(monitor, "STEPS", 1)
     control, record, host = Control(), MemoryRecord(tmp_path / "record"), TinyHost(tmp_path)
     parts = host.parts
     lent = [weakref.ref(next(module.parameters())) for module in parts.modules]

@@ -25,7 +25,7 @@ from atelier.hosts.contract import Lease
 from atelier.jobs.control import Control
 from atelier.models.family import Parts
 from atelier.training import memory_run
-from atelier.training.divergence import all_finite
+from atelier.training.norms import all_finite
 from atelier.training.run import PARTS, prepare
 from atelier.training.session import Session
 

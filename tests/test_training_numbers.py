@@ -74,6 +74,26 @@ def test_a_loss_that_is_no_number(
     assert_same(again(done.record, originals, tmp_path).tensors, straight.tensors)
 
 
+@pytest.mark.parametrize("at_step", [2, 4, 6])
+def test_a_loss_that_is_no_number_among_several_read_at_once(
+    at_step: int, originals: Path, straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Back to the weights after the last losses that were all numbers, and to the losses until there."""
+    settings = {**SETTINGS, "save_every_n_steps": None}
+    spoil(monkeypatch, at_step)
+    done = run(tiny_job(originals, **settings), tmp_path, losses_at_once=3)
+    good = (at_step - 1) // 3 * 3
+    assert (done.outcome.state, done.outcome.steps) == ("diverged", good)
+    monkeypatch.undo()
+    if good:
+        stopped = run(
+            tiny_job(originals, **settings), tmp_path / "stopped", lambda n, c: c.stop() if n == good else None
+        )
+        assert_same(done.tensors, stopped.tensors)
+    resumed = again(done.record, originals, tmp_path, save_every_n_steps=None)
+    assert_same(resumed.tensors, straight.tensors)
+
+
 @pytest.mark.parametrize("when", ["stop", "lower"])
 def test_a_whole_model_whose_loss_is_no_number(
     when: str, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

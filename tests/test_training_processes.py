@@ -13,6 +13,8 @@ import pytest
 from training_forks import arguments_for
 from training_launched import apart, result
 
+from atelier.adapters.kohya_file import read_lora
+
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forks")]
 NEAR = 1e-5
 STEPS = [1, 2, 3, 4, 5, 6]
@@ -54,6 +56,13 @@ def test_stop_in_one_stops_all_and_resumes_to_the_bit(found: dict[str, Any]) -> 
     assert found["stopped"]["steps"] == [1, 2, 3] and found["stopped"]["saved"][-1] == "tiny-step00000003"
     assert found["resumed"]["losses"] == found["two"]["losses"]
     assert found["resumed apart"] == 0.0
+
+
+def test_a_loss_that_another_process_reads_first(scene: Path, found: dict[str, Any]) -> None:
+    """The one that saves reads ten losses at once, the other each: both go back to what was good."""
+    assert set(found["spoilt"]["saved"]) == {"tiny-step00000002"}
+    tensors = read_lora(scene / "spoilt" / "loras" / "tiny-step00000002.safetensors").tensors
+    assert tensors and all(bool(tensor.isfinite().all()) for tensor in tensors.values())
 
 
 def test_accelerate_launch(scene: Path, found: dict[str, Any], root: Path) -> None:

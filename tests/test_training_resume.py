@@ -33,6 +33,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "Prodigy": {"max_train_steps": STEPS, "optimizer_type": "Prodigy", "learning_rate": 1.0},
     "Adafactor": {"max_train_steps": STEPS, "optimizer_type": "Adafactor", "lr_scheduler": "adafactor"},
     "cached on disk": {"max_train_steps": STEPS, "cache_latents_to_disk": True, "network_train_unet_only": True},
+    "small weights as one": {
+        **CHANCES, "network_args": ["rank_dropout=0.2"], "network_train_unet_only": True, "ema_decay": 0.9,
+        "ema_save": "beside", "scale_weight_norms": 0.05,
+    },
     "norms held down": {"max_train_steps": STEPS, "scale_weight_norms": 0.05, "conv_dim": 2, "conv_alpha": 1.0},
 }
 

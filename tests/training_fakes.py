@@ -34,7 +34,7 @@ from atelier.jobs.control import Control
 from atelier.models.assets import load_tokenizers, released_config
 from atelier.models.families import family_named
 from atelier.models.family import Parts
-from atelier.training import memory_run
+from atelier.training import memory_run, monitor
 from atelier.training.memory_prediction import Prediction
 from atelier.training.run import Outcome, train
 
@@ -250,10 +250,12 @@ def run(
     record: MemoryRecord | None = None,
     control: Control | None = None,
     predicts: bool = False,
+    losses_at_once: int = 1,
 ) -> Run:
     """Trains below the folder `root`, and sees to it that everything else is as before.
 
-    `predicts`: with the prediction of its memory, which takes seconds.
+    `predicts`: with the prediction of its memory, which takes seconds. `losses_at_once`: how many steps the record is
+    told of together; `on_step` comes with them.
     """
     host = host or TinyHost(root)
     asked = control or Control()
@@ -261,6 +263,9 @@ def run(
     if on_step is not None:
         record.on_step = lambda step: on_step(step, asked)
     with unchanged(host), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitor, "STEPS", losses_at_once)
+        if losses_at_once > 1:
+            patch.setattr(monitor, "longest_wait", lambda device: float("inf"))
         if not predicts:
             patch.setattr(memory_run, "remembering", predicts_nothing)
         outcome = train(job, host, record, asked)

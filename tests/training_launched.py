@@ -27,7 +27,8 @@ from training_forks import arguments_for, fork
 from atelier.adapters.kohya_file import read_lora
 from atelier.cli import headless, train_command
 from atelier.models.save import save_checkpoint
-from atelier.training import memory_run
+from atelier.training import memory_run, monitor
+from atelier.training import session as session_module
 
 SETTINGS = """
 output_name = "tiny"
@@ -47,8 +48,13 @@ seed = 3
 """
 
 
-def launch(folder: Path, data: str, world: int, *more: str, stop_after: int | None = None) -> None:
-    """One run below `data` on `world` processes, each with `more` arguments; asserts that all end well."""
+def launch(
+    folder: Path, data: str, world: int, *more: str, stop_after: int | None = None, spoilt: int | None = None
+) -> None:
+    """One run below `data` on `world` processes, each with `more` arguments; asserts that all end well.
+
+    `spoilt`: the step, from 1, whose loss is no number; all are to end with 1 then.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -63,12 +69,15 @@ def launch(folder: Path, data: str, world: int, *more: str, stop_after: int | No
                 )  # fmt: skip
             if stop_after is not None and rank == world - 1:
                 stop_at(stop_after)
+            if spoilt is not None:
+                spoil(spoilt)
+                monitor.STEPS = 1 if rank == world - 1 else 10
             return train_command.run([*arguments_for(folder, data), *more])
 
         children.append(fork(folder / f"{data}-{rank}.log", live))
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     logs = [(folder / f"{data}-{rank}.log").read_text(encoding="utf-8") for rank in range(world)]
-    assert codes == [0] * world, "\n".join(logs)
+    assert codes == [0 if spoilt is None else 1] * world, "\n".join(logs)
 
 
 def stop_at(step: int) -> None:
@@ -81,6 +90,17 @@ def stop_at(step: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     headless.SilentRecord.losses = losses  # type: ignore[method-assign]
+
+
+def spoil(step: int) -> None:
+    """Makes the loss of that step no number, from which the weights are none either."""
+    losses, calls = session_module.diffusion_losses, []
+
+    def broken(*arguments: Any) -> Any:
+        calls.append(None)
+        return losses(*arguments) * (float("nan") if len(calls) == step else 1.0)
+
+    session_module.diffusion_losses = broken
 
 
 def result(folder: Path, data: str) -> dict[str, Any]:
@@ -104,6 +124,7 @@ def apart(folder: Path, one: str, other: str) -> float:
 
 def main(folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
+    monitor.STEPS = 1
     memory_run.remembering = predicts_nothing
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(folder / "base", tiny_parts(), format="diffusers")
@@ -118,7 +139,8 @@ def main(folder: Path) -> dict[str, Any]:
     launch(folder, "resumed", 2, "--train_batch_size", "2")
     launch(folder, "one-a", 1, "--train_batch_size", "4", "--gradient_accumulation_steps", "2")
     launch(folder, "two-a", 2, "--train_batch_size", "2", "--gradient_accumulation_steps", "2")
-    names = ("one", "two", "resumed", "one-a", "two-a")
+    launch(folder, "spoilt", 2, "--train_batch_size", "2", spoilt=3)
+    names = ("one", "two", "resumed", "one-a", "two-a", "spoilt")
     return {
         **{name: result(folder, name) for name in names},
         "stopped": stopped,

@@ -39,11 +39,12 @@ from atelier.training import memory_run
 
 STEPS = 10
 KINDS = {
-    "adapter": "",
+    "adapter": "network_train_unet_only = true\n",
     "average": 'optimizer_type = "Prodigy"\nlearning_rate = 1.0\nema_decay = 0.9\nema_save = "beside"\n',
     "model": "train_whole_model = true\n",
 }
-"""What is trained: a LoRA, the same with a moving average and an optimiser that keeps more, the model itself."""
+"""What is trained: a LoRA for the UNet; one for the text encoder too, with a moving average and an optimiser that keeps
+more; the model itself."""
 SETTINGS = f"""
 output_name = "tiny"
 resolution = "32"

@@ -19,6 +19,7 @@ from atelier.bench.pictures import PICTURES, bench_job
 from atelier.hosts.contract import Host
 from atelier.jobs.control import Control
 from atelier.jobs.record import Record
+from atelier.training.monitor import STEPS, longest_wait
 from atelier.training.run import PARTS, prepare
 from atelier.training.session import Session
 
@@ -39,7 +40,8 @@ class Case:
 @dataclass
 class Figures:
     """Medians in seconds, of the parts the mean of a few steps. `step_ratio`: ours over the bare loop, in the median
-    of the pairs; ours is an iteration of the real loop, with the reading of losses and all that is due."""
+    of the pairs; ours are iterations of the real loop, with the reading of losses and all that is due. A pair is as
+    many steps of each as losses are read of at once."""
 
     case: str
     precision: str
@@ -60,7 +62,7 @@ class Figures:
 
 
 def measure(case: Case, pairs: int) -> Figures:
-    """Takes `pairs` steps of ours and of the bare loop in turn, after a warm-up of both."""
+    """Takes `pairs` turns of ours and of the bare loop, after a warm-up of both."""
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as name:
         folder = Path(name)
         host = loaded_host(case.shape, folder / "data")
@@ -94,7 +96,7 @@ def measure(case: Case, pairs: int) -> Figures:
 def begun_session(host: Host, case: Case, pairs: int, folder: Path) -> Iterator[Session]:
     """A run on the model that `host` has loaded, about to take its first step. `folder` takes its files."""
     job = bench_job(
-        case.shape, folder / "pictures", 2 * PICTURES + 2 * pairs + 2 + WATCHED, network_dim=case.rank,
+        case.shape, folder / "pictures", 2 * PICTURES + 2 * STEPS * pairs + 2 + WATCHED, network_dim=case.rank,
         network_alpha=case.rank, mixed_precision=case.precision, gradient_checkpointing=case.gradient_checkpointing,
     )  # fmt: skip
     context = prepare(job, host, Record.create(folder / "run", {}), Control())
@@ -106,17 +108,20 @@ def begun_session(host: Host, case: Case, pairs: int, folder: Path) -> Iterator[
 
 
 def in_turn(session: Session, case: Case, pairs: int) -> tuple[list[float], list[float]]:
-    """Seconds of `pairs` steps of ours and of the bare loop, in turn. Only ours pay for the turns with the host."""
+    """Seconds of a step, `pairs` times of ours and of the bare loop, in turn. Only ours pay for the host's turns."""
     bare = BareLoop(session, case)
 
-    def floor_step() -> float:
+    def floor_steps(count: int) -> float:
         with session.lease.turn():
-            return timed(bare.step)
+            return timed(repeated(bare.step, count)) / count
 
-    for _ in range(PICTURES):  # every picture's latents are then cached
-        session.advance()
-    floor_step()
-    both = [(floor_step(), timed(session.advance)) for _ in range(pairs)]
+    def our_steps(count: int) -> float:
+        return timed(repeated(session.advance, count)) / count
+
+    our_steps(PICTURES)  # every picture's latents are then cached
+    floor_steps(1)
+    count = max(1, min(STEPS, round(longest_wait(session.device) / floor_steps(1))))
+    both = [(floor_steps(count), our_steps(count)) for _ in range(pairs)]
     return [ours for _, ours in both], [floor for floor, _ in both]
 
 
@@ -167,6 +172,16 @@ def peak_memory() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def repeated(work: Callable[[], object], count: int) -> Callable[[], None]:
+    """`work`, so many times."""
+
+    def every() -> None:
+        for _ in range(count):
+            work()
+
+    return every
 
 
 def timed(work: Callable[[], object]) -> float:

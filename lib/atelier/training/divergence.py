@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from atelier.training.norms import all_finite
 
 
 class Guard:
@@ -32,17 +33,3 @@ class Guard:
         for copy, parameter in zip(self._copies, self._parameters):
             parameter.copy_(copy)
         return self._step
-
-
-def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """True when no tensor has a NaN or an infinity in it. Waits once for each device.
-
-    The root of a tensor's squares is neither then: one pass over each, and no copy. Weights beyond 1e19, whose squares
-    no float32 can hold, count as spoilt too.
-    """
-    found: dict[tuple[torch.device, torch.dtype], list[Tensor]] = defaultdict(list)
-    for tensor in tensors:
-        if tensor.numel():
-            found[tensor.device, tensor.dtype].append(tensor.detach())
-    norms = (torch.stack(torch._foreach_norm(each, 2)) for each in found.values())
-    return all(bool(torch.isfinite(each).all()) for each in norms)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
-from atelier.training.divergence import all_finite
+from atelier.training.norms import all_finite
 
 EVERY_ON_GPU = 10
 """Steps from one look at weights on a GPU to the next: fetching all of them takes longer than a small step."""

@@ -26,6 +26,16 @@ class LossOptions:
     v_pred_like_loss: float | None = None
     debiased_estimation_loss: bool = False
 
+    @property
+    def by_timestep(self) -> bool:
+        """False where every timestep counts the same."""
+        return bool(
+            self.min_snr_gamma
+            or self.scale_v_pred_loss_like_noise_pred
+            or self.v_pred_like_loss
+            or self.debiased_estimation_loss
+        )
+
 
 def huber_deltas(timesteps: Tensor, schedule: NoiseSchedule, options: LossOptions) -> Tensor:
     """The huber threshold of each picture, [B].
@@ -103,7 +113,7 @@ def picture_losses(
     loss = loss.mean(dim=(1, 2, 3))
     if picture_weights is not None:
         loss = loss * picture_weights
-    return loss * timestep_weights(timesteps, schedule, options)
+    return loss * timestep_weights(timesteps, schedule, options) if options.by_timestep else loss
 
 
 def _v_scale(snr: Tensor) -> Tensor:

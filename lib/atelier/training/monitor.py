@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -23,8 +24,18 @@ class Sink(Protocol):
     ) -> None: ...
 
 
+STEPS = 10
+"""The most steps whose losses wait to be read."""
+SECONDS = {"cpu": 0.5}
+"""The longest that a loss waits, by device; on a processor it lies at hand."""
+SECONDS_ELSEWHERE = 2.0
+
+
 class Monitor:
-    """Collects losses on the device and reads them in batches: one wait for the device every `every` steps."""
+    """Collects losses on the device and reads them in batches: one wait for the device every so many steps.
+
+    Where steps are long they are read by the clock, so that a person sees how the run goes.
+    """
 
     def __init__(self, sink: Sink, calendar: Calendar, device: torch.device) -> None:
         self._sink = sink
@@ -33,16 +44,19 @@ class Monitor:
         self._device = device
         self._pending: list[tuple[int, Tensor, dict[str, float]]] = []
         self._seconds: deque[float] = deque(maxlen=20)
-        self._every = 1 if device.type == "cpu" else 10
+        self._longest = longest_wait(device)
+        self._read_at = time.monotonic()
 
     def step_done(self, step: int, loss: Tensor, rates: dict[str, float], seconds: float) -> bool:
         """Notes step number `step` (from 1). Gives True when the losses are due to be read."""
         self._pending.append((step, loss.detach(), rates))
         self._seconds.append(seconds)
-        return len(self._pending) >= self._every or step >= self._total
+        late = time.monotonic() - self._read_at >= self._longest
+        return late or len(self._pending) >= STEPS or step >= self._total
 
     def read(self) -> bool:
         """Reads what is pending and hands it on. False when a loss was not finite."""
+        self._read_at = time.monotonic()
         if not self._pending:
             return True
         values = torch.stack([loss for _, loss, _ in self._pending]).float().cpu().tolist()
@@ -61,6 +75,11 @@ class Monitor:
     def seconds_per_step(self) -> float:
         """The mean of the last twenty steps, without the waits for the host's pictures."""
         return sum(self._seconds) / len(self._seconds) if self._seconds else 0.0
+
+
+def longest_wait(device: torch.device) -> float:
+    """Seconds that a loss waits to be read, at the most."""
+    return SECONDS.get(device.type, SECONDS_ELSEWHERE)
 
 
 def memory_used(device: torch.device) -> int:

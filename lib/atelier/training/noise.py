@@ -35,13 +35,16 @@ class NoiseSchedule:
 
     alphas: Tensor
 
+    def __post_init__(self) -> None:
+        columns = self.alphas[:, None, None, None]
+        self._signal, self._sigma = columns.sqrt(), (1.0 - columns).sqrt()
+
     @classmethod
     def create(cls, device: torch.device, zero_terminal_snr: bool = False) -> NoiseSchedule:
         return cls(alphas_cumprod(zero_terminal_snr).to(device))
 
     def _coefficients(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        alpha = self.alphas[timesteps][:, None, None, None]
-        return alpha.sqrt(), (1.0 - alpha).sqrt()
+        return self._signal[timesteps], self._sigma[timesteps]
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """x_t for x_0 and eps."""

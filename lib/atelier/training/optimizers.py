@@ -150,6 +150,11 @@ def _has_one_kernel(cls: Any, arguments: dict[str, Any], groups: list[dict[str, 
     return all(weight.device.type in kinds and weight.is_floating_point() for weight in weights)
 
 
+def by_itself(name: str) -> bool:
+    """True for optimisers of torch's whose step for one number rests on no other number."""
+    return optimizer_class(name)[0] in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+
+
 def create_optimizer(
     groups: list[dict[str, Any]], name: str, learning_rate: float, pairs: Sequence[str], one_kernel: bool = False
 ) -> torch.optim.Optimizer:

@@ -23,7 +23,7 @@ from atelier.models.transfer import to_device
 from atelier.training.begun_with import begun_with, differences
 from atelier.training.checkpoint_outputs import outputs_for
 from atelier.training.context import RunContext, loss_options, noise_options
-from atelier.training.divergence import Guard, all_finite
+from atelier.training.divergence import Guard
 from atelier.training.host_previews import previews_for
 from atelier.training.latents import LatentEncoder
 from atelier.training.memory_pieces import pieces_of
@@ -31,6 +31,7 @@ from atelier.training.memory_run import plan_memory
 from atelier.training.monitor import Monitor
 from atelier.training.networks import at_strength, new_trainee, wear_base_weights
 from atelier.training.noise import NoiseSchedule
+from atelier.training.norms import all_finite
 from atelier.training.objective import Draws, diffusion_losses, draw
 from atelier.training.outputs import EMA
 from atelier.training.plan import make_plan
@@ -85,9 +86,7 @@ class Session:
 
     def keep(self) -> State | None:
         """Writes the state after the last whole step and gives it; None when there is nothing whole to keep."""
-        if not self._ready or self._updating:
-            return None
-        if not all_finite((*self.parameters, *self.stepper.averages)):
+        if not self._ready or self._updating or not all_finite((*self.stepper.stepped, *self.stepper.averages)):
             return None
         state = self.capture()
         if self.is_main:
@@ -159,7 +158,7 @@ class Session:
         self.latents = LatentEncoder(self.parts, context.latent_cache, settings.vae_batch_size)
         self.monitor = Monitor(context.record, context.calendar, self.device)
         # A second copy of a whole model would be too much: its last good weights are those of the last state.
-        self.guard = Guard([] if context.whole_model else self.parameters, self.step)
+        self.guard = Guard([] if context.whole_model else self.stepper.stepped, self.step)
         self.outputs = outputs_for(context, self.network, self.plan.precision)
         if state is None and self.is_main:
             self.outputs.check_room()
@@ -193,6 +192,8 @@ class Session:
         while True:
             bad, stopping, paused = self._agreed(not good, control.stopping, control.paused)
             if bad:
+                if good:  # another process has read that loss first
+                    self._read_losses()
                 return Ending.DIVERGED
             if self.step >= context.calendar.total_steps:
                 return Ending.DONE

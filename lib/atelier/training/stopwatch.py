@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+
+NOTHING = nullcontext()
 
 
 class Stopwatch:
@@ -16,12 +18,12 @@ class Stopwatch:
         self.on = False
         self.seconds: dict[str, float] = {}
 
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
+    def part(self, name: str) -> AbstractContextManager[None]:
         """Times the block under `name`."""
-        if not self.on:
-            yield
-            return
+        return self._timed(name) if self.on else NOTHING
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
         started = self._now()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - started
