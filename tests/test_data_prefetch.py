@@ -34,16 +34,11 @@ def test_it_works_ahead_but_not_further_than_its_depth() -> None:
             assert reached.acquire(timeout=10)
         assert loaded == [0, 1, 2], "three are loaded before any is asked for"
         assert batches.get(0) == 0
+        assert not reached.acquire(timeout=0.05), "it rests until it is told that there is time"
+        batches.refill()
         assert reached.acquire(timeout=10)
         assert not reached.acquire(timeout=0.05) and loaded == [0, 1, 2, 3]
-
-
-def test_the_next_is_loaded_while_the_last_is_used() -> None:
-    """Loading batch 1 begins without anybody asking for it."""
-    begun = threading.Event()
-    with Prefetcher(lambda index: begun.set() if index == 1 else None, 0, 2) as batches:
-        batches.get(0)
-        assert begun.wait(timeout=10)
+        assert [batches.get(index) for index in range(1, 9)] == list(range(1, 9)), "or until something is missing"
 
 
 def test_an_error_reaches_who_asks_and_the_batch_may_be_asked_for_again() -> None:

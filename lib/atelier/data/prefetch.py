@@ -61,6 +61,7 @@ class Prefetcher(Generic[T]):
                 self._round += 1
                 self._ready.clear()
                 self._next = self._taken = index
+            if index not in self._ready:
                 self._changed.notify_all()
             while index not in self._ready:
                 if self._closed or self._thread is None:
@@ -69,10 +70,18 @@ class Prefetcher(Generic[T]):
             result = self._ready.pop(index)
             # A failed batch may be asked for again, and is then loaded again.
             self._taken = -1 if isinstance(result, BaseException) else index + 1
-            self._changed.notify_all()
         if isinstance(result, BaseException):
             raise result
         return result
+
+    def refill(self) -> None:
+        """Lets the thread load what is missing ahead; it rests from `get` until here, unless more than that is missing.
+
+        To be called where Python has little to do for a while, as before a backward pass: two threads that both need
+        the interpreter keep each other waiting.
+        """
+        with self._changed:
+            self._changed.notify_all()
 
     def _work(self) -> None:
         while True:

@@ -268,6 +268,7 @@ class Session:
             rows = draws.rows(batch.first, batch.first + len(batch.captions))
             with self.watch.part("forward"):
                 loss = self._losses(batch, latents, rows, text).sum() * share
+        self.batches.refill()
         with self.watch.part("backward"):
             self.accelerator.backward(loss)
         return loss.detach()
