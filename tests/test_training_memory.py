@@ -158,9 +158,17 @@ def test_no_saver_that_cannot_be_had() -> None:
     assert make_memory_plan(case(divisible=False), 10 * MB, predicted, True).request.pieces == 1
 
 
-def test_a_prediction_has_a_tenth_in_hand() -> None:
-    prediction = predicted(case(batch=1))
-    assert needs(prediction) == int(prediction.extra * 1.1) and prediction.extra == 940 * MB
+@pytest.mark.parametrize(
+    ("device", "checkpointing", "share"),
+    [("cuda", False, 1.1), ("cuda", True, 1.1), ("cpu", False, 1.4), ("cpu", True, 1.6)],
+)
+def test_a_plan_has_a_share_in_hand(device: str, checkpointing: bool, share: float) -> None:
+    plan = make_memory_plan(case(batch=1, device=device, gradient_checkpointing=checkpointing), 10**12, predicted)
+    extra = plan.prediction.extra
+    assert plan.needs(None) == pytest.approx(extra * share, abs=1) and extra > 100 * MB
+    assert needs(plan.prediction) == int(extra * 1.1)
+    just, short = (replace(plan, free=round(extra * share) + more) for more in (1, -2))
+    assert just.fits and not short.fits
 
 
 def test_savers_are_taken_in_order_and_outlast_a_restart(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 IN_HAND = 0.1
 """This share of what a run needs beside the base is kept free: kernels' workspaces and fragments are not predicted."""
+IN_HAND_OF_C = (0.4, 0.6)
+"""The same on a processor, without and with gradient checkpointing: C's allocator keeps what is freed between blocks
+that are in use, the more the more often blocks come and go (docs/performance.md has the figures)."""
 _NEARLY = 0.95
 """A host may hold a part of its model in another precision than the rest."""
 EIGHT_BIT = {"adamw": "AdamW8bit", "lion": "Lion8bit"}
@@ -37,7 +40,11 @@ class MemoryPlan:
 
     @property
     def fits(self) -> bool:
-        return needs(self.prediction, self.there) <= self.free
+        return self.needs(self.there) <= self.free
+
+    def needs(self, there: int | None) -> int:
+        """Bytes that have to be free where `there` bytes of the base lie on the device."""
+        return needs(self.prediction, there, in_hand(self.request))
 
     def sentences(self) -> list[str]:
         """For the person: what is needed and what is free, what was turned on, and a warning if it is not enough."""
@@ -45,10 +52,10 @@ class MemoryPlan:
         lent = self.prediction.borrowed
         there = lent if self.there is None else self.there
         if self.request.whole_model or self.request.streamed or there < _NEARLY * lent:
-            needed, free = size(needs(self.prediction, 0)), size(self.free + there)
+            needed, free = size(self.needs(0)), size(self.free + there)
             first = f"This needs about {needed} {place} with the model in it; {free} can be had."
         else:
-            needed, free = size(needs(self.prediction, there)), size(self.free)
+            needed, free = size(self.needs(there)), size(self.free)
             first = f"This needs about {needed} {place} beside the model; {free} are free."
         told = [first, *self.notes]
         if not self.fits:
@@ -93,27 +100,34 @@ def make_memory_plan(
     notes: dict[str, str] = {}
     for kind in _KINDS:
         for option, note in _options(request, kind, eight_bit):
-            if needs(prediction, there) <= free:
+            if needs(prediction, there, in_hand(request)) <= free:
                 break
             better = predicted(option)
             if better.peak < prediction.peak:
                 request, prediction, notes[kind] = option, better, note
     for kind in list(notes)[:-1]:
         without = _without(request, kind, asked)
-        if without is None or needs(prediction, there) > free:
+        if without is None or needs(prediction, there, in_hand(request)) > free:
             continue
         fewer = predicted(without)
-        if needs(fewer, there) <= free:
+        if needs(fewer, there, in_hand(without)) <= free:
             request, prediction = without, fewer
             del notes[kind]
     return MemoryPlan(asked, request, prediction, free, tuple(notes.values()), there)
 
 
-def needs(prediction: Prediction, there: int | None = None) -> int:
-    """Bytes that have to be free before the run, of whose base `there` bytes lie on the device; None for all of it."""
+def needs(prediction: Prediction, there: int | None = None, share: float = IN_HAND) -> int:
+    """Bytes that have to be free before the run, of whose base `there` bytes lie on the device; None for all of it.
+
+    `share` of what is needed beside the base is kept in hand.
+    """
     there = prediction.borrowed if there is None else there
-    in_hand = IN_HAND * max(0, prediction.peak - prediction.base)
-    return max(0, int(prediction.peak - there + in_hand))
+    return max(0, int(prediction.peak - there + share * max(0, prediction.peak - prediction.base)))
+
+
+def in_hand(request: Request) -> float:
+    """The share that `needs` keeps free for what is not predicted."""
+    return IN_HAND_OF_C[request.gradient_checkpointing] if request.device == "cpu" else IN_HAND
 
 
 @functools.cache

@@ -5,7 +5,7 @@ shapes and precisions, and `memory_tracking` counts what is alive. Nothing is co
 model on any machine.
 
 Not seen: what a kernel uses inside one operation (cuDNN's and oneDNN's workspaces), what an allocator loses to
-fragments, and what the driver takes for itself. `memory_plan` keeps a tenth in hand for these.
+fragments, and what the driver takes for itself. `memory_plan` keeps a share in hand for these.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from atelier.models.size import bytes_on, numbers_of
 from atelier.models.view import build_empty
 from atelier.training.context import RunContext, trains_text, trains_unet
 from atelier.training.memory_cache import remembering
-from atelier.training.memory_plan import MemoryPlan, can_rest, can_stream, largest_cut, make_memory_plan, needs
+from atelier.training.memory_plan import MemoryPlan, can_rest, can_stream, in_hand, largest_cut, make_memory_plan, needs
 from atelier.training.memory_request import (
     Request,
     configs_of_model,
@@ -103,7 +103,7 @@ def largest(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 def _plan_on(host: Host, lease: Lease, parts: Parts, request: Request, may_change_optimizer: bool) -> MemoryPlan:
     """The plan against what is free, after the host was asked to make room if that is too little."""
     predicted = remembering(host.folders.cache)
-    wanted = needs(predicted(request), bytes_on(parts.device, parts.parameters()))
+    wanted = needs(predicted(request), bytes_on(parts.device, parts.parameters()), in_hand(request))
     if wanted > host.memory.free():
         host.memory.ask(wanted)
         with lease.turn():  # some hosts make room when the next turn begins
