@@ -10,8 +10,10 @@ import pytest
 import torch
 from training_fakes import run, tiny_job, write_pictures
 
+from atelier.training import divergence
 from atelier.training import monitor as module
 from atelier.training.monitor import STEPS, Monitor, longest_wait
+from atelier.training.norms import all_finite
 from atelier.training.rhythm import Calendar
 
 
@@ -55,3 +57,25 @@ def test_what_is_read_at_once_is_what_is_read_one_by_one(tmp_path: Path) -> None
     each, several = run(job, tmp_path / "each"), run(job, tmp_path / "several", losses_at_once=3)
     assert each.record.rows == several.record.rows and len(each.record.rows) == 7
     assert all(torch.equal(several.tensors[name], tensor) for name, tensor in each.tensors.items())
+
+
+def test_weights_that_take_long_to_copy_are_copied_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a hundredth of the time at the most; those that are no numbers never."""
+    now = [100.0]
+
+    def looked_at(weights: Any) -> bool:
+        now[0] += 0.1
+        return all_finite(weights)
+
+    monkeypatch.setattr(divergence.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(divergence, "all_finite", looked_at)
+    weight = torch.nn.Parameter(torch.zeros(3))
+    guard = divergence.Guard([weight])
+    kept = []
+    for step in range(1, 31):
+        now[0] += 1.0
+        weight.data.fill_(float("nan") if step == 25 else float(step))
+        guard.remember(step)
+        kept.append(guard.roll_back())
+        assert weight.tolist() == [kept[-1]] * 3
+    assert kept[:11] == [1] * 10 + [11] and len(set(kept)) == 3 and 25 not in kept

@@ -27,7 +27,7 @@ from training_forks import arguments_for, fork
 from atelier.adapters.kohya_file import read_lora
 from atelier.cli import headless, train_command
 from atelier.models.save import save_checkpoint
-from atelier.training import memory_run, monitor
+from atelier.training import divergence, memory_run, monitor
 from atelier.training import session as session_module
 
 SETTINGS = """
@@ -71,6 +71,7 @@ def launch(
                 stop_at(stop_after)
             if spoilt is not None:
                 spoil(spoilt)
+                divergence.SHARE = float("inf")
                 monitor.STEPS = 1 if rank == world - 1 else 10
             return train_command.run([*arguments_for(folder, data), *more])
 

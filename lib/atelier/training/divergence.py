@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import torch
@@ -9,23 +10,30 @@ from torch import nn
 
 from atelier.training.norms import all_finite
 
+SHARE = 0.01
+"""Of a run's time, for looking at the weights and copying them: at a high rank that takes as long as some layers do."""
+
 
 class Guard:
-    """A copy of the trained weights from the last time the loss was read and finite."""
+    """A copy of the trained weights from the last time, or one of the last times, that the loss was read and finite."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], step: int = 0) -> None:
         self._parameters = list(parameters)
         self._copies = [parameter.detach().clone() for parameter in self._parameters]
         self._step = step
+        self._ended = self._took = 0.0
 
     @torch.no_grad()
     def remember(self, step: int) -> None:
-        """Takes the weights after `step` as good, if they are finite themselves."""
-        if not all_finite(self._parameters):
+        """Takes the weights after `step` as good, if they are finite themselves; does nothing when it just did."""
+        begun = time.monotonic()
+        if begun - self._ended < self._took / SHARE or not all_finite(self._parameters):
             return
         if self._copies:
             torch._foreach_copy_(self._copies, self._parameters)
         self._step = step
+        self._ended = time.monotonic()
+        self._took = self._ended - begun
 
     @torch.no_grad()
     def roll_back(self) -> int:
