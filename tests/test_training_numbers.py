@@ -171,8 +171,14 @@ def out_of_memory() -> list[BaseException]:
 
 
 @pytest.mark.parametrize("error", out_of_memory(), ids=["GPU", "Python", "processor", "cuBLAS"])
+@pytest.mark.parametrize("losses_at_once", [1, 10])
 def test_out_of_memory(
-    error: BaseException, originals: Path, straight: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException,
+    losses_at_once: int,
+    originals: Path,
+    straight: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = {"count": 0}
     losses = session_module.diffusion_losses
@@ -184,7 +190,7 @@ def test_out_of_memory(
         return losses(*arguments)
 
     monkeypatch.setattr(session_module, "diffusion_losses", full)
-    done = run(tiny_job(originals, **SETTINGS), tmp_path)
+    done = run(tiny_job(originals, **SETTINGS), tmp_path, losses_at_once=losses_at_once)
     assert calls["count"] == STEPS + 1
     assert done.record.told("gradient checkpointing is now on") and done.record.told("The step is repeated")
     assert [row[0] for row in done.record.rows] == list(range(1, STEPS + 1))

@@ -31,7 +31,6 @@ from atelier.training.memory_run import plan_memory
 from atelier.training.monitor import Monitor
 from atelier.training.networks import at_strength, new_trainee, wear_base_weights
 from atelier.training.noise import NoiseSchedule
-from atelier.training.norms import all_finite
 from atelier.training.objective import Draws, diffusion_losses, draw
 from atelier.training.outputs import EMA
 from atelier.training.plan import make_plan
@@ -86,7 +85,8 @@ class Session:
 
     def keep(self) -> State | None:
         """Writes the state after the last whole step and gives it; None when there is nothing whole to keep."""
-        if not self._ready or self._updating or not all_finite((*self.stepper.stepped, *self.stepper.averages)):
+        # Losses are left to read where something has ended the session.
+        if not self._ready or self._updating or not self.monitor.read() or not self.stepper.sound:
             return None
         state = self.capture()
         if self.is_main:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -14,6 +14,7 @@ from atelier.adapters.network import PLAIN, Network
 from atelier.training.context import RunContext, schedule_options
 from atelier.training.ema import Average
 from atelier.training.joined import Joined
+from atelier.training.norms import all_finite
 from atelier.training.optimizers import by_itself, create_optimizer, is_schedule_free
 from atelier.training.plan import Plan
 from atelier.training.processes import sum_gradients
@@ -133,9 +134,10 @@ class Stepper:
         self.optimizer.state.clear()
 
     @property
-    def averages(self) -> Iterable[Tensor]:
-        """The moving average of each weight; nothing where none is kept."""
-        return () if self.average is None else self.average.tensors().values()
+    def sound(self) -> bool:
+        """True when every weight, and its moving average where one is kept, is a number."""
+        averages = () if self.average is None else self.average.tensors().values()
+        return all_finite((*self.stepped, *averages))
 
     def rates(self) -> dict[str, float]:
         """The learning rate of each group now, by name."""
