@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from training_fakes import run, tiny_job, write_pictures
 
-from atelier.training import divergence
+from atelier.training import divergence, rhythm
 from atelier.training import monitor as module
 from atelier.training.monitor import STEPS, Monitor, longest_wait
 from atelier.training.norms import all_finite
@@ -61,13 +62,13 @@ def test_what_is_read_at_once_is_what_is_read_one_by_one(tmp_path: Path) -> None
 
 def test_weights_that_take_long_to_copy_are_copied_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a hundredth of the time at the most; those that are no numbers never."""
-    now = [100.0]
+    now = [time.monotonic()]
 
     def looked_at(weights: Any) -> bool:
         now[0] += 0.1
         return all_finite(weights)
 
-    monkeypatch.setattr(divergence.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(rhythm.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(divergence, "all_finite", looked_at)
     weight = torch.nn.Parameter(torch.zeros(3))
     guard = divergence.Guard([weight])

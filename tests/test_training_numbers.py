@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_fakes import MemoryRecord, Run, assert_same, run, tiny_job, write_pictures
+from training_fakes import MemoryRecord, Run, assert_same, run, spoil, tiny_job, write_pictures
 
 from atelier.config.errors import AtelierError
 from atelier.training import session as session_module
@@ -36,19 +36,6 @@ def again(first: MemoryRecord, pictures: Path, root: Path, **settings: Any) -> R
     record = MemoryRecord(first.folder)
     record.saves = list(first.saves)
     return run(tiny_job(pictures, **{**SETTINGS, **settings}), root, record=record)
-
-
-def spoil(monkeypatch: pytest.MonkeyPatch, at_step: int, value: float = float("nan")) -> dict[str, int]:
-    """Makes the loss of one step, from 1, `value`. Gives the count of those computed so far."""
-    calls = {"count": 0}
-    losses = session_module.diffusion_losses
-
-    def broken(*arguments: Any) -> Any:
-        calls["count"] += 1
-        return losses(*arguments) * (value if calls["count"] == at_step else 1.0)
-
-    monkeypatch.setattr(session_module, "diffusion_losses", broken)
-    return calls
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -13,9 +13,10 @@ from training_fakes import TinyHost, assert_same, run, tiny_job, write_pictures
 from atelier.config.errors import AtelierError
 from atelier.jobs.control import Control
 from atelier.models.checkpoint import load_checkpoint
+from atelier.training import norms
 from atelier.training.ema import Average
 from atelier.training.optimizers import create_optimizer
-from atelier.training.update import Updater, clip_gradients, gradients_of, load_optimizer, round_at_random
+from atelier.training.update import Updater, clip_gradients, load_optimizer, round_at_random
 
 ADAFACTOR = ["relative_step=False", "scale_parameter=False", "warmup_init=False"]
 
@@ -76,7 +77,12 @@ def test_the_same_as_all_at_once(kind: str, name: str, arguments: list[str]) -> 
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 50.0, float("nan"), float("inf")])
-def test_clipping_is_torchs(size: float) -> None:
+@pytest.mark.parametrize("joined", [False, True])
+def test_clipping_is_torchs(joined: bool, size: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit, but for the order in which the numbers of small weights are added up."""
+    if not joined:
+        monkeypatch.setattr(norms, "SMALL", 0)
+
     def weights() -> list[torch.nn.Parameter]:
         random = torch.Generator().manual_seed(0)
         made = [torch.nn.Parameter(torch.randn(shape, generator=random)) for shape in ((4, 3), (7,), (2, 3, 1, 1))]
@@ -87,13 +93,14 @@ def test_clipping_is_torchs(size: float) -> None:
         return made
 
     ours, theirs = weights(), weights()
-    clip_gradients(gradients_of(ours), 1.0)
+    clip_gradients(ours, 1.0)
     torch.nn.utils.clip_grad_norm_(theirs, 1.0, foreach=True)
     for mine, other in zip(ours[:2], theirs):
         assert mine.grad is not None and other.grad is not None
         assert torch.allclose(mine.grad, other.grad, rtol=1e-6, atol=0, equal_nan=True)
+        assert joined or torch.equal(mine.grad.nan_to_num(-7), other.grad.nan_to_num(-7))
     assert ours[2].grad is None
-    clip_gradients(gradients_of(ours[2:]), 1.0)
+    clip_gradients(ours[2:], 1.0)
 
 
 def test_small_steps_count_in_bf16() -> None:

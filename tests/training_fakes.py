@@ -35,6 +35,7 @@ from atelier.models.assets import load_tokenizers, released_config
 from atelier.models.families import family_named
 from atelier.models.family import Parts
 from atelier.training import divergence, memory_run, monitor
+from atelier.training import session as session_module
 from atelier.training.memory_prediction import Prediction
 from atelier.training.run import Outcome, train
 
@@ -271,6 +272,19 @@ def run(
             patch.setattr(memory_run, "remembering", predicts_nothing)
         outcome = train(job, host, record, asked)
     return Run(outcome, record, host, job.settings)
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, at_step: int, value: float = float("nan")) -> dict[str, int]:
+    """Makes the loss of one step, from 1, `value`. Gives the count of those computed so far."""
+    calls = {"count": 0}
+    losses = session_module.diffusion_losses
+
+    def broken(*arguments: Any) -> Any:
+        calls["count"] += 1
+        return losses(*arguments) * (value if calls["count"] == at_step else 1.0)
+
+    monkeypatch.setattr(session_module, "diffusion_losses", broken)
+    return calls
 
 
 def predicts_nothing(folder: Path) -> Callable[[Any], Prediction]:

@@ -20,15 +20,15 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
 
+import pytest
 import torch
-from training_fakes import predicts_nothing, tiny_parts, write_pictures
+from training_fakes import predicts_nothing, spoil, tiny_parts, write_pictures
 from training_forks import arguments_for, fork
 
 from atelier.adapters.kohya_file import read_lora
 from atelier.cli import headless, train_command
 from atelier.models.save import save_checkpoint
 from atelier.training import divergence, memory_run, monitor
-from atelier.training import session as session_module
 
 SETTINGS = """
 output_name = "tiny"
@@ -70,7 +70,7 @@ def launch(
             if stop_after is not None and rank == world - 1:
                 stop_at(stop_after)
             if spoilt is not None:
-                spoil(spoilt)
+                spoil(pytest.MonkeyPatch(), spoilt)  # in this fork alone
                 divergence.SHARE = float("inf")
                 monitor.STEPS = 1 if rank == world - 1 else 10
             return train_command.run([*arguments_for(folder, data), *more])
@@ -91,17 +91,6 @@ def stop_at(step: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     headless.SilentRecord.losses = losses  # type: ignore[method-assign]
-
-
-def spoil(step: int) -> None:
-    """Makes the loss of that step no number, from which the weights are none either."""
-    losses, calls = session_module.diffusion_losses, []
-
-    def broken(*arguments: Any) -> Any:
-        calls.append(None)
-        return losses(*arguments) * (float("nan") if len(calls) == step else 1.0)
-
-    session_module.diffusion_losses = broken
 
 
 def result(folder: Path, data: str) -> dict[str, Any]:

@@ -113,15 +113,12 @@ def in_turn(session: Session, case: Case, pairs: int) -> tuple[list[float], list
 
     def floor_steps(count: int) -> float:
         with session.lease.turn():
-            return timed(repeated(bare.step, count)) / count
+            return each_of(count, bare.step)
 
-    def our_steps(count: int) -> float:
-        return timed(repeated(session.advance, count)) / count
-
-    our_steps(PICTURES)  # every picture's latents are then cached
+    each_of(PICTURES, session.advance)  # every picture's latents are then cached
     floor_steps(1)
     count = max(1, min(STEPS, round(longest_wait(session.device) / floor_steps(1))))
-    both = [(floor_steps(count), our_steps(count)) for _ in range(pairs)]
+    both = [(floor_steps(count), each_of(count, session.advance)) for _ in range(pairs)]
     return [ours for _, ours in both], [floor for floor, _ in both]
 
 
@@ -174,14 +171,14 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def repeated(work: Callable[[], object], count: int) -> Callable[[], None]:
-    """`work`, so many times."""
+def each_of(count: int, work: Callable[[], object]) -> float:
+    """Seconds that `work` takes, as the mean of so many times in a row."""
 
     def every() -> None:
         for _ in range(count):
             work()
 
-    return every
+    return timed(every) / count
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from atelier.training.norms import all_finite
+from atelier.training.rhythm import Rhythm
 
 SHARE = 0.01
 """Of a run's time, for looking at the weights and copying them: at a high rank that takes as long as some layers do."""
@@ -21,19 +21,19 @@ class Guard:
         self._parameters = list(parameters)
         self._copies = [parameter.detach().clone() for parameter in self._parameters]
         self._step = step
-        self._ended = self._took = 0.0
+        self._rhythm = Rhythm(0.0, share=SHARE)
 
     @torch.no_grad()
     def remember(self, step: int) -> None:
         """Takes the weights after `step` as good, if they are finite themselves; does nothing when it just did."""
-        begun = time.monotonic()
-        if begun - self._ended < self._took / SHARE or not all_finite(self._parameters):
+        if not self._rhythm.due():
             return
-        if self._copies:
-            torch._foreach_copy_(self._copies, self._parameters)
-        self._step = step
-        self._ended = time.monotonic()
-        self._took = self._ended - begun
+        with self._rhythm.timed():
+            if not all_finite(self._parameters):
+                return
+            if self._copies:
+                torch._foreach_copy_(self._copies, self._parameters)
+            self._step = step
 
     @torch.no_grad()
     def roll_back(self) -> int:

@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._utils import _flatten_dense_tensors
 
-from atelier.training.norms import SMALL
+from atelier.training.norms import SMALL, flattened
 
 
 class Joined:
@@ -45,9 +44,9 @@ class Joined:
                 continue
             gradients = [member.grad for member in members]
             if any(gradient is not None for gradient in gradients):
-                weight.grad = _flatten_dense_tensors(
+                weight.grad = flattened(
                     [torch.zeros_like(m) if gradient is None else gradient for m, gradient in zip(members, gradients)]
-                ).to(weight.dtype)
+                )
 
     def split(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """An optimiser's `state_dict` as it were for the weights by themselves; tensors are windows, not copies."""
@@ -94,7 +93,7 @@ def _members(weights: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
 def _joined(members: Sequence[nn.Parameter]) -> nn.Parameter:
     if len(members) == 1:
         return members[0]
-    whole = torch.cat([member.reshape(-1) for member in members])
+    whole = flattened(members)
     for member, part in zip(members, _parts(whole, members)):
         member.data = part
     return nn.Parameter(whole)
@@ -114,4 +113,4 @@ def _whole(parts: Sequence[Any]) -> Any:
     """The inverse of `_parts`."""
     if len(parts) == 1 or not isinstance(parts[0], Tensor) or parts[0].dim() == 0:
         return parts[0]
-    return torch.cat([part.reshape(-1) for part in parts])
+    return flattened(parts)

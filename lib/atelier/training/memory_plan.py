@@ -98,19 +98,23 @@ def make_memory_plan(
     asked = request
     prediction = predicted(request)
     notes: dict[str, str] = {}
+
+    def fits(request: Request, prediction: Prediction) -> bool:
+        return needs(prediction, there, in_hand(request)) <= free
+
     for kind in _KINDS:
         for option, note in _options(request, kind, eight_bit):
-            if needs(prediction, there, in_hand(request)) <= free:
+            if fits(request, prediction):
                 break
             better = predicted(option)
             if better.peak < prediction.peak:
                 request, prediction, notes[kind] = option, better, note
     for kind in list(notes)[:-1]:
         without = _without(request, kind, asked)
-        if without is None or needs(prediction, there, in_hand(request)) > free:
+        if without is None or not fits(request, prediction):
             continue
         fewer = predicted(without)
-        if needs(fewer, there, in_hand(without)) <= free:
+        if fits(without, fewer):
             request, prediction = without, fewer
             del notes[kind]
     return MemoryPlan(asked, request, prediction, free, tuple(notes.values()), there)

@@ -26,9 +26,10 @@ class Sink(Protocol):
 
 STEPS = 10
 """The most steps whose losses wait to be read."""
-SECONDS = {"cpu": 0.5}
-"""The longest that a loss waits, by device; on a processor it lies at hand."""
-SECONDS_ELSEWHERE = 2.0
+SECONDS = 2.0
+"""The longest that a loss waits."""
+SECONDS_ON_PROCESSOR = 0.5
+"""There it lies at hand."""
 
 
 class Monitor:
@@ -64,7 +65,7 @@ class Monitor:
         self._pending.clear()
         self._sink.losses(rows)
         step = rows[-1][0]
-        speed = sum(self._seconds) / len(self._seconds) if self._seconds else 0.0
+        speed = self.seconds_per_step
         epochs = self._calendar.epochs
         epoch = min(epochs, self._calendar.finished_epochs(step - 1) + 1)
         left = max(0, self._total - step) * speed
@@ -79,7 +80,7 @@ class Monitor:
 
 def longest_wait(device: torch.device) -> float:
     """Seconds that a loss waits to be read, at the most."""
-    return SECONDS.get(device.type, SECONDS_ELSEWHERE)
+    return SECONDS_ON_PROCESSOR if device.type == "cpu" else SECONDS
 
 
 def memory_used(device: torch.device) -> int:

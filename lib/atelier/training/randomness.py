@@ -32,7 +32,7 @@ def seeded_globals(device: torch.device, seed: int, *purpose: object) -> Iterato
         torch.cuda.init()
         number = torch.cuda.current_device() if device.index is None else device.index
         generators.append(torch.cuda.default_generators[number])
-    # Not torch.random.fork_rng, which on a processor takes longer than all else that surrounds a small step.
+    # torch.random.fork_rng does no more, in longer time, at every step.
     states = [each.get_state() for each in generators]
     value = derived_seed(seed, *purpose)
     try:

@@ -46,17 +46,19 @@ class Rhythm:
     seconds: float = 60.0
     _last: float = field(default_factory=time.monotonic)
     _took: float = 0.0
+    share: float = SHARE
+    """The most of the time that what is done may take."""
 
     def due(self) -> bool:
         now = time.monotonic()
-        if now - self._last < max(self.seconds, self._took / SHARE):
+        if now - self._last < max(self.seconds, self._took / self.share):
             return False
         self._last = now
         return True
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Around what is done when it is due: it is to take a twentieth of the time at the most."""
+        """Around what is done when it is due: it is to take `share` of the time at the most."""
         begun = time.monotonic()
         yield
         self._took = time.monotonic() - begun

@@ -20,7 +20,7 @@ from atelier.training.plan import Plan
 from atelier.training.processes import sum_gradients
 from atelier.training.schedulers import create_scheduler
 from atelier.training.state import pack, unpack
-from atelier.training.update import Updater, check_each_for_itself, clip_gradients, gradients_of, load_optimizer
+from atelier.training.update import Updater, check_each_for_itself, clip_gradients, load_optimizer
 from atelier.training.whole_model import WholeModel
 
 
@@ -85,16 +85,14 @@ class Stepper:
             sum_gradients(self._accelerator, self.parameters)
             if self._joined is not None:
                 self._joined.gather()
-            gradients = gradients_of(self.stepped)  # kept until the step is taken
             if settings.max_grad_norm:
                 self._accelerator.unscale_gradients(self._prepared)
-                clip_gradients(gradients, settings.max_grad_norm)
+                clip_gradients(self.stepped, settings.max_grad_norm)
             if self._updater is not None:
                 self._updater.step()
             else:
                 self._prepared.step()
                 skipped = self._prepared.step_was_skipped
-            del gradients
         self._forget_gradients()  # those of a whole model are in the way of saving it
         if not skipped:
             self.scheduler.step()

@@ -108,23 +108,20 @@ def check_each_for_itself(name: str, why: str) -> None:
         )
 
 
-def gradients_of(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """Those that there are. Python makes an object for each gradient that is asked for, in a third of the time that a
-    small model's optimiser takes, and makes none while one is kept: so let one list serve the whole update."""
-    return [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
-
-
 @torch.no_grad()
-def clip_gradients(gradients: Sequence[Tensor], max_norm: float) -> None:
+def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> None:
     """Scales all gradients together so that their norm is at most `max_norm`, as torch's clip_grad_norm_ does.
 
     On a processor the norm can be looked at without waiting, and gradients that are small enough are left alone.
     """
+    if parameters[0].device.type != "cpu":
+        nn.utils.clip_grad_norm_(parameters, max_norm)
+        return
+    gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
     if not gradients:
         return
     factor = max_norm / (total_norm(gradients) + 1e-6)
-    small = gradients[0].device.type == "cpu" and bool(factor >= 1.0)  # False if no number: the weights will tell
-    if not small:
+    if not bool(factor >= 1.0):  # or no number, which is to be seen in the weights
         torch._foreach_mul_(gradients, factor.clamp(max=1.0))
 
 
