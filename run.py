@@ -27,17 +27,17 @@ A1111_ENVIRONMENT = HERE / ".venv-a1111"
 A1111_PYTHONS = ((3, 10), (3, 11))
 """Those pins have wheels for no other."""
 A1111_TESTS = (
-    "test_ui_tab.py",
-    "test_ui_exchange.py",
-    "test_routes_api.py",
-    "test_config_import.py",
-    "test_config_export.py",
-    "test_adapters_files.py",
-    "test_models_view.py",
-    "test_models_text.py",
-    "test_models_checkpoint.py",
-    "test_training_runs.py",
-    "test_training_resume.py::test_stopped_and_resumed",
+    "ui/test_tab.py",
+    "ui/test_exchange.py",
+    "ui/test_routes.py",
+    "config/test_import.py",
+    "config/test_export.py",
+    "adapters/test_files.py",
+    "models/test_view.py",
+    "models/test_text.py",
+    "models/test_checkpoint.py",
+    "training/runs/test_runs.py",
+    "training/runs/test_resume.py::test_stopped_and_resumed",
 )
 TORCH = "torch==2.13.0"
 """Installed first and by itself, so that a build for this machine's accelerator, once put there, is kept."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from webui_hosts import WebUI
+    from tests.webui.hosts import WebUI
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "lib"))
+sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,7 +38,7 @@ def webui(request: pytest.FixtureRequest) -> WebUI:
     address, folder = request.config.getoption("--webui"), request.config.getoption("--webui-dir")
     if not address or not folder:
         pytest.skip("needs a running WebUI: run.py test --webui URL --webui-dir DIR")
-    from webui_hosts import WebUI
+    from tests.webui.hosts import WebUI
 
     host = WebUI(address, Path(folder))
     assert host.is_up(), f"no WebUI with this extension answers at {address}"

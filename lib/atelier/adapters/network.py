@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from atelier.adapters.config import NetworkConfig
-from atelier.adapters.groups import parameter_groups
-from atelier.adapters.lora import LoRALayer
-from atelier.adapters.ranks import Ranks
-from atelier.adapters.targets import Target, find_targets
+from atelier.adapters.kinds.lora import LoRALayer
+from atelier.adapters.layers.parameter_groups import parameter_groups
+from atelier.adapters.layers.ranks import Ranks
+from atelier.adapters.layers.targets import Target, find_targets
 from atelier.config.errors import AtelierError
 from atelier.models.family import Parts
 
@@ -189,7 +189,7 @@ def build(parts: Parts, config: NetworkConfig, seed: int = 0) -> Network:
     unknown, or when the kind needs a package that is missing.
     """
     if config.module not in PLAIN:
-        from atelier.adapters.kinds import kind_layers
+        from atelier.adapters.kinds.algorithms import kind_layers
 
         layers = kind_layers(parts, config, seed)
     else:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from atelier.adapters.apply import AppliedLora, prepare_lora
+from atelier.adapters.applied.apply import AppliedLora, prepare_lora
 from atelier.adapters.config import NetworkConfig
-from atelier.adapters.exchange import to_kohya
-from atelier.adapters.kohya_file import read_lora
+from atelier.adapters.files.kohya_file import read_lora
 from atelier.adapters.network import Network, build
+from atelier.adapters.tools.exchange import to_kohya
 from atelier.config.errors import AtelierError
-from atelier.config.paths import expanded
+from atelier.config.files.paths import expanded
 from atelier.models.family import Parts
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atelier.adapters.config import NetworkConfig
-from atelier.adapters.kinds import decomposed, flag, kind_name, on_outputs
-from atelier.adapters.presets import preset_of
-from atelier.config.schema import Settings
+from atelier.adapters.kinds.algorithms import decomposed, flag, kind_name, on_outputs
+from atelier.adapters.layers.presets import preset_of
+from atelier.config.settings.schema import Settings
 
 WEBUIS = {"a1111": "AUTOMATIC1111", "forge": "Forge", "reforge": "reForge", "sdnext": "SD.Next"}
 """The WebUIs by the names of their hosts."""

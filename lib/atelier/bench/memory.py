@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from atelier.config.schema import Settings
-from atelier.training.memory_prediction import Prediction, predict
-from atelier.training.memory_request import released, request_for
+from atelier.config.settings.schema import Settings
+from atelier.training.memory.prediction import Prediction, predict
+from atelier.training.memory.request import released, request_for
 
 GB = 1 << 30
 

@@ -13,9 +13,9 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from atelier.hosts.embedded.host import DEMO_BASE, EmbeddedHost, LoadedModel
 from atelier.models.assets import load_tokenizers, released_config
-from atelier.models.families import family_named
 from atelier.models.family import Parts
-from atelier.models.view import build_empty
+from atelier.models.registry import family_named
+from atelier.models.views.view import build_empty
 
 
 @dataclass(frozen=True)

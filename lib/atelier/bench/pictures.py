@@ -10,7 +10,7 @@ from PIL import Image
 
 from atelier.bench.models import Shape
 from atelier.config.job import JobConfig, job_from_settings
-from atelier.config.schema import Settings
+from atelier.config.settings.schema import Settings
 
 PICTURES = 2
 

@@ -19,7 +19,7 @@ from atelier.bench.pictures import PICTURES, bench_job
 from atelier.hosts.contract import Host
 from atelier.jobs.control import Control
 from atelier.jobs.record import Record
-from atelier.training.monitor import STEPS, longest_wait
+from atelier.training.progress.monitor import STEPS, longest_wait
 from atelier.training.run import PARTS, prepare
 from atelier.training.session import Session
 

@@ -134,7 +134,7 @@ def subject_pictures() -> list[Image.Image]:
 
 def settings(steps: int, known: Path) -> Any:
     """The settings of the demo: rank 8, text encoder and UNet, class pictures beside the subject's."""
-    from atelier.config.schema import Settings
+    from atelier.config.settings.schema import Settings
 
     return Settings(
         output_name=NAME,

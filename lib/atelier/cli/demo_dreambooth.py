@@ -82,7 +82,7 @@ def train(out: Path, host: EmbeddedHost, kind: str, steps: int) -> Path:
 
 def settings(kind: str, steps: int) -> Any:
     """Dreambooth of UNet and text encoder; `kind` "with": beside pictures that the base itself draws of its classes."""
-    from atelier.config.schema import Settings
+    from atelier.config.settings.schema import Settings
 
     return Settings(
         output_name=f"{NAME}_{kind}",

@@ -14,8 +14,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--base", help="the checkpoint to name when the file names none")
     options = parser.parse_args(arguments)
 
-    from atelier.config.exporter import export_job
-    from atelier.config.importer import read_any
+    from atelier.config.imports.importer import read_any
+    from atelier.config.kohya.exporter import export_job
 
     job = read_any(Path(options.file)).job()
     if not job.settings.output_name:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
-from atelier.config.toml_out import dataset_toml, training_toml
+from atelier.config.kohya.toml_out import dataset_toml, training_toml
 from atelier.hosts.contract import Host
 from atelier.jobs.control import Control
 from atelier.jobs.lock import FolderLock

@@ -14,7 +14,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     options = parser.parse_args(arguments)
 
-    from atelier.config.importer import import_report
+    from atelier.config.imports.importer import import_report
 
     report = import_report(options.file)
     report["notes"] = [*report["notes"], *_about_its_kind(report)]
@@ -29,7 +29,7 @@ def _about_its_kind(report: dict[str, Any]) -> list[str]:
         return []
     from atelier.adapters.usable import kind_text
     from atelier.config.errors import AtelierError
-    from atelier.config.schema import Settings
+    from atelier.config.settings.schema import Settings
 
     try:
         text = kind_text(Settings(**settings), "")

@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _base(path: str) -> Parts:
-    from atelier.models.checkpoint import load_checkpoint
+    from atelier.models.checkpoints.load import load_checkpoint
 
     return load_checkpoint(Path(path).expanduser()).parts
 
@@ -60,7 +60,7 @@ def _dtype(options: argparse.Namespace) -> Any:
 
 
 def _write(options: argparse.Namespace, tensors: dict[str, Any], metadata: dict[str, str]) -> int:
-    from atelier.adapters.kohya_file import save_lora
+    from atelier.adapters.files.kohya_file import save_lora
 
     save_lora(Path(options.out), {name: tensor.to(_dtype(options)) for name, tensor in tensors.items()}, metadata)
     print(f"Wrote {options.out}: {len(tensors)} tensors.")
@@ -68,8 +68,8 @@ def _write(options: argparse.Namespace, tensors: dict[str, Any], metadata: dict[
 
 
 def _check(options: argparse.Namespace) -> int:
-    from atelier.adapters.check import check_lora
-    from atelier.adapters.kohya_file import read_lora
+    from atelier.adapters.files.kohya_file import read_lora
+    from atelier.adapters.tools.check import check_lora
 
     found = check_lora(read_lora(options.lora), _base(options.base) if options.base else None)
     print(f"kind {found.kind}, layout {found.layout}, family {found.family}, ranks {found.ranks}")
@@ -84,8 +84,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from atelier.adapters.exchange import to_kohya, to_peft
-    from atelier.adapters.kohya_file import read_lora
+    from atelier.adapters.files.kohya_file import read_lora
+    from atelier.adapters.tools.exchange import to_kohya, to_peft
 
     file = read_lora(options.lora)
     found = (to_kohya if options.to == "kohya" else to_peft)(_base(options.base), file)
@@ -95,8 +95,8 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _resize(options: argparse.Namespace) -> int:
-    from atelier.adapters.kohya_file import read_lora
-    from atelier.adapters.resize import resize
+    from atelier.adapters.files.kohya_file import read_lora
+    from atelier.adapters.tools.resize import resize
 
     file = read_lora(options.lora)
     found = resize(file.tensors, options.rank, energy=options.energy)
@@ -105,7 +105,7 @@ def _resize(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from atelier.training.lora_tools import merge_lora
+    from atelier.training.outputs.lora_tools import merge_lora
 
     base = Path(options.base).expanduser()
     made = merge_lora(Path(options.lora), base, Path(options.out), options.weight, options.precision)
@@ -114,7 +114,7 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from atelier.training.lora_tools import extract_lora_file
+    from atelier.training.outputs.lora_tools import extract_lora_file
 
     tuned, base = Path(options.tuned).expanduser(), Path(options.base).expanduser()
     made = extract_lora_file(tuned, base, Path(options.out), options.rank, options.energy, options.precision)

@@ -24,8 +24,8 @@ def run(arguments: list[str]) -> int:
     from atelier.hosts.embedded.server import serve
     from atelier.jobs.queue import current
     from atelier.training.run import train
-    from atelier.ui.routes import Access, register
-    from atelier.ui.tab import build
+    from atelier.ui.server.routes import Access, register
+    from atelier.ui.tab.tab import build
 
     host = EmbeddedHost(Path(options.data_dir).expanduser(), options.ckpt, options.device)
     jobs = current(host, train)

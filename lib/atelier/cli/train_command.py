@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int:
     overrides = pairs(rest)
 
     from atelier.cli.headless import run_job
-    from atelier.config.toml_in import load_job
+    from atelier.config.kohya.toml_in import load_job
     from atelier.hosts.embedded.host import EmbeddedHost
 
     dataset_config = Path(options.dataset_config) if options.dataset_config else None

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from atelier.config.errors import Problem, SettingsError
-from atelier.config.paths import expanded, is_folder
-from atelier.config.schema import Settings, parse_resolution
+from atelier.config.files.paths import expanded, is_folder
+from atelier.config.settings.schema import Settings, parse_resolution
 
 
 @dataclass

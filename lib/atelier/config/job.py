@@ -8,9 +8,9 @@ from typing import Any
 
 from atelier.config.datasets import Dataset, DatasetConfig, Subset, datasets_from_folders
 from atelier.config.errors import AtelierError, shortened
-from atelier.config.option import Option
-from atelier.config.schema import Settings, check, options
-from atelier.config.values import plain
+from atelier.config.settings.option import Option
+from atelier.config.settings.schema import Settings, check, options
+from atelier.config.settings.values import plain
 
 VERSION = 1
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from atelier.config.errors import AtelierError
-from atelier.config.toml_text import parse_toml
-from atelier.config.whole_file import read_whole
+from atelier.config.files.whole_file import read_whole
+from atelier.config.kohya.toml_text import parse_toml
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.config.datasets import Subset
-from atelier.config.whole_file import CAPTIONS, read_whole
+from atelier.config.files.whole_file import CAPTIONS, read_whole
 
 LONGEST_FILE = 65_536
 """Bytes of a caption file that are read: no text encoder takes more than 225 tokens."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from atelier.config.datasets import Subset
 from atelier.config.errors import AtelierError
-from atelier.config.schema import Settings
+from atelier.config.settings.schema import Settings
 from atelier.data.batch import Batch, Draw, Pixels
 from atelier.data.buckets import LATENT_STEP, size_condition_crop
 from atelier.data.captions import final_caption

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from atelier.config.datasets import Dataset, DatasetConfig, Subset, datasets_from_folders
 from atelier.config.errors import AtelierError
-from atelier.config.paths import expanded
-from atelier.config.schema import Settings
+from atelier.config.files.paths import expanded
+from atelier.config.settings.schema import Settings
 from atelier.data.buckets import Buckets, Size
 from atelier.data.captions import final_caption, find_caption, read_metadata
 from atelier.data.images import list_pictures

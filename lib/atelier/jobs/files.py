@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from atelier.config.durable import sync_folder
+from atelier.config.files.durable import sync_folder
 
 
 def plain(value: Any) -> Any:

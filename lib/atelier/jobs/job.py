@@ -8,7 +8,7 @@ from typing import Any
 
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig, job_from_dict, job_to_dict
-from atelier.config.toml_out import dataset_toml, training_toml
+from atelier.config.kohya.toml_out import dataset_toml, training_toml
 from atelier.hosts.contract import ModelInfo
 from atelier.jobs.control import Control
 from atelier.jobs.files import plain, read_json

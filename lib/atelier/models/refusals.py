@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from atelier.models.ldm_names import UNET_PREFIX
+from atelier.models.unet.ldm_names import UNET_PREFIX
 
 TRAINABLE = "Atelier trains Stable Diffusion 1.x, 2.x and XL."
 

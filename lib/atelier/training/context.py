@@ -13,12 +13,12 @@ from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.data.prefetch import Prefetcher
 from atelier.hosts.contract import Host, ModelInfo
+from atelier.training.device.savings import Savers
 from atelier.training.interfaces import RunControl, RunRecord
-from atelier.training.losses import LossOptions
-from atelier.training.noise import TIMESTEPS, NoiseOptions
-from atelier.training.rhythm import Calendar, Rhythm
-from atelier.training.savers import Savers
-from atelier.training.schedulers import ScheduleOptions
+from atelier.training.objective.losses import LossOptions
+from atelier.training.objective.noise import TIMESTEPS, NoiseOptions
+from atelier.training.optim.schedulers import ScheduleOptions
+from atelier.training.progress.step_schedule import Calendar, Rhythm
 
 
 @dataclass

@@ -15,17 +15,16 @@ from pathlib import Path
 
 from atelier.adapters.usable import kind_remark
 from atelier.config.errors import AtelierError
+from atelier.config.files.paths import expanded, is_file
 from atelier.config.job import JobConfig
-from atelier.config.network_args import passed_over
-from atelier.config.paths import expanded, is_file
+from atelier.config.kohya.network_args import passed_over
 from atelier.config.sample_prompts import SamplePrompt, parse_lines, read_sample_prompts, with_defaults
-from atelier.config.schema import parse_resolution
+from atelier.config.settings.schema import parse_resolution
 from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.data.scan import scan
 from atelier.hosts.contract import BaseGone, Host, ModelInfo, can_rest_unet, lora_remark, remarks
 from atelier.models.out_of_memory import is_out_of_memory
-from atelier.training.class_drawing import with_class_pictures
 from atelier.training.context import (
     RunContext,
     Save,
@@ -35,17 +34,18 @@ from atelier.training.context import (
     trains_text,
     why_not_host,
 )
-from atelier.training.giving_back import forget_frames, give_back_memory
+from atelier.training.device.processes import process_count
+from atelier.training.device.release import forget_frames, give_back_memory
 from atelier.training.interfaces import RunControl, RunRecord
-from atelier.training.memory_run import keep_savers
-from atelier.training.optimizers import optimizer_class
-from atelier.training.processes import process_count
+from atelier.training.memory.for_run import keep_savers
+from atelier.training.optim.optimizers import optimizer_class
+from atelier.training.optim.rates import LOWER, TRIES, can_be_lowered
+from atelier.training.outputs.saving import check_writable, output_folder
+from atelier.training.pictures.class_drawing import with_class_pictures
+from atelier.training.progress.state import State, go_back, write_state
+from atelier.training.progress.step_schedule import Calendar, Rhythm
 from atelier.training.randomness import derived_seed
-from atelier.training.rates import LOWER, TRIES, can_be_lowered
-from atelier.training.rhythm import Calendar, Rhythm
-from atelier.training.saving import check_writable, output_folder
 from atelier.training.session import Ending, Session
-from atelier.training.state import State, go_back, write_state
 
 PARTS = frozenset(("unet", "text_encoder", "vae"))
 

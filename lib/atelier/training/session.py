@@ -20,29 +20,29 @@ from atelier.data.batch import Batch
 from atelier.hosts.contract import BaseGone, Lease, rest_unet
 from atelier.models.family import Parts, SizeConditions, TextStates
 from atelier.models.transfer import to_device
-from atelier.training.begun_with import begun_with, differences
-from atelier.training.checkpoint_outputs import outputs_for
 from atelier.training.context import RunContext, loss_options, noise_options
-from atelier.training.divergence import Guard
-from atelier.training.host_previews import previews_for
-from atelier.training.latents import LatentEncoder
-from atelier.training.memory_pieces import pieces_of
-from atelier.training.memory_run import plan_memory
-from atelier.training.monitor import Monitor
-from atelier.training.networks import at_strength, new_trainee, wear_base_weights
-from atelier.training.noise import NoiseSchedule
-from atelier.training.objective import Draws, diffusion_losses, draw
-from atelier.training.outputs import EMA
-from atelier.training.plan import make_plan
-from atelier.training.processes import borrowed_accelerator
+from atelier.training.device.micro_batches import pieces_of
+from atelier.training.device.plan import make_plan
+from atelier.training.device.processes import borrowed_accelerator
+from atelier.training.inputs.latents import LatentEncoder
+from atelier.training.inputs.prompt_embeds import TextCache
+from atelier.training.memory.for_run import plan_memory
+from atelier.training.objective.noise import NoiseSchedule
+from atelier.training.objective.objective import Draws, diffusion_losses, draw
+from atelier.training.objective.validation import Validator
+from atelier.training.optim.rates import scale_rates
+from atelier.training.optim.stepper import Stepper
+from atelier.training.outputs.checkpoints import outputs_for
+from atelier.training.outputs.outputs import EMA
+from atelier.training.pictures.host_previews import previews_for
+from atelier.training.progress.last_good import Guard
+from atelier.training.progress.monitor import Monitor
+from atelier.training.progress.run_snapshot import begun_with, differences
+from atelier.training.progress.state import State, pack, unpack
+from atelier.training.progress.stopwatch import Stopwatch
 from atelier.training.randomness import seeded_globals
-from atelier.training.rates import scale_rates
-from atelier.training.state import State, pack, unpack
-from atelier.training.stepper import Stepper
-from atelier.training.stopwatch import Stopwatch
-from atelier.training.text import TextCache
-from atelier.training.validation import Validator
-from atelier.training.whole_model import OwnedLease, WholeModel
+from atelier.training.trained.networks import at_strength, new_trainee, wear_base_weights
+from atelier.training.trained.whole_model import OwnedLease, WholeModel
 
 
 class Ending(Enum):

@@ -12,10 +12,10 @@ from atelier.config.errors import AtelierError
 from atelier.config.packages import Missing, missing
 from atelier.hosts.contract import Host
 from atelier.hosts.detect import detect
-from atelier.hosts.webui.login import Login
+from atelier.hosts.shared.login import Login
 from atelier.jobs.queue import Jobs, current
-from atelier.ui.routes import Access, register
-from atelier.ui.security import Refused
+from atelier.ui.server.routes import Access, register
+from atelier.ui.server.security import Refused
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Door:
         """A `gr.Blocks` with the training tab."""
         import gradio as gr
 
-        from atelier.ui.tab import build
+        from atelier.ui.tab.tab import build
 
         with gr.Blocks(analytics_enabled=False) as page:
             if self.host is None or self.jobs is None:

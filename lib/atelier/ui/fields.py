@@ -12,8 +12,8 @@ from typing import Any
 import gradio as gr
 
 from atelier.config.errors import Problem, SettingsError, shortened
-from atelier.config.option import Option
-from atelier.config.schema import Settings, options
+from atelier.config.settings.option import Option
+from atelier.config.settings.schema import Settings, options
 from atelier.ui.gradio_compat import component
 
 SIMPLE = ("train_data_dir", "trigger", "subject", "output_name")

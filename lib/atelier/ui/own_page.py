@@ -15,9 +15,9 @@ from typing import Any
 import gradio as gr
 
 from atelier.config.errors import AtelierError
-from atelier.ui.actions import error_html, unexpected
 from atelier.ui.fields import in_words
 from atelier.ui.gradio_compat import component
+from atelier.ui.tab.actions import error_html, unexpected
 
 log = logging.getLogger(__name__)
 Data = dict[Any, Any]

@@ -17,7 +17,7 @@ from atelier.hosts.contract import SampleRequest
 from atelier.hosts.embedded.png_info import parameters_text, save_picture
 from atelier.hosts.embedded.prompt_loras import PromptLoras
 from atelier.hosts.embedded.prompt_tags import split_prompt
-from atelier.models.sampling import SAMPLERS, sample
+from atelier.models.sampling.sample import SAMPLERS, sample
 
 if TYPE_CHECKING:
     from atelier.hosts.embedded.host import EmbeddedHost

@@ -22,10 +22,10 @@ from atelier.hosts.embedded.lease import EmbeddedLease
 from atelier.hosts.embedded.lora_list import LoraEntry, list_loras
 from atelier.hosts.embedded.memory import DeviceMemory
 from atelier.hosts.embedded.queue_lock import QueueLock
-from atelier.models.checkpoint import load_checkpoint
+from atelier.models.checkpoints.load import load_checkpoint
+from atelier.models.checkpoints.size import bytes_on
 from atelier.models.family import Parts
-from atelier.models.samplers import SAMPLERS
-from atelier.models.size import bytes_on
+from atelier.models.sampling.samplers import SAMPLERS
 
 DEMO_BASE = Path(__file__).resolve().parents[4] / "assets" / "demo" / "base"
 

@@ -16,7 +16,7 @@ from atelier.config.errors import AtelierError
 from atelier.hosts.contract import BaseGone
 from atelier.models.family import Parts
 from atelier.models.out_of_memory import is_out_of_memory
-from atelier.models.view import view_parts
+from atelier.models.views.view import view_parts
 
 if TYPE_CHECKING:
     from atelier.hosts.embedded.host import EmbeddedHost, LoadedModel

@@ -6,7 +6,7 @@ import gc
 
 import torch
 
-from atelier.hosts.webui.memory import DeviceMemory as WebUIMemory
+from atelier.hosts.shared.memory import DeviceMemory as WebUIMemory
 
 
 class DeviceMemory(WebUIMemory):

@@ -14,7 +14,7 @@ import gradio as gr
 from atelier.config.errors import AtelierError
 from atelier.hosts.contract import SampleRequest
 from atelier.hosts.embedded.host import EmbeddedHost
-from atelier.models.sampling import SAMPLERS
+from atelier.models.sampling.sample import SAMPLERS
 
 Tab = tuple[str, str, Callable[[], Any]]
 """Title, name (the element is `tab_NAME`), and the function that builds the tab inside the running `gr.Blocks`."""

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from atelier.adapters.apply import AppliedLora, LoraUse, prepare_lora, worn
-from atelier.adapters.kohya_file import LoRAFile, read_lora
+from atelier.adapters.applied.apply import AppliedLora, LoraUse, prepare_lora, worn
+from atelier.adapters.files.kohya_file import LoRAFile, read_lora
 from atelier.hosts.embedded.lora_list import find_lora
 from atelier.hosts.embedded.prompt_tags import LoraTag
 from atelier.models.family import Parts

@@ -1,0 +1,69 @@
+"""What lies beside a LoRA file: NAME.json, which WebUIs show on its card, and the preview NAME.png."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from atelier.adapters.files.kohya_file import write_atomically
+
+SD_VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
+PREVIEW_SIDE = 768
+"""Longest side of a preview in pixels."""
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """The fields that AUTOMATIC1111 and Forge know. `family` is a `Family`'s name.
+
+    SD.Next shows the activation text as a tag on the card, which a click puts into the prompt.
+    """
+
+    activation_text: str = ""
+    preferred_weight: float = 1.0
+    family: str = ""
+    description: str = ""
+    notes: str = ""
+    negative_text: str = ""
+
+
+def write_sidecar(lora: Path, sidecar: Sidecar) -> Path:
+    """Writes NAME.json beside `lora`; keys of an existing one that are not ours stay. Raises `AtelierError`."""
+    path = lora.with_suffix(".json")
+    content = read_json(path)
+    content |= {
+        "description": sidecar.description,
+        "sd version": SD_VERSIONS.get(sidecar.family, "Unknown"),
+        "activation text": sidecar.activation_text,
+        "tags": [sidecar.activation_text] if sidecar.activation_text else [],
+        "preferred weight": sidecar.preferred_weight,
+        "negative text": sidecar.negative_text,
+        "notes": sidecar.notes,
+    }
+    write_atomically(path, json.dumps(content, indent=4, ensure_ascii=False).encode("utf-8"), overwrite=True)
+    return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a sidecar; empty when there is none or it is unreadable."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_preview(lora: Path, picture: Image.Image) -> Path:
+    """Writes NAME.png beside `lora`, at most `PREVIEW_SIDE` pixels a side. Raises `AtelierError`."""
+    picture = picture.convert("RGB")
+    picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    path = lora.with_suffix(".png")
+    write_atomically(path, buffer.getvalue(), overwrite=True)
+    return path

@@ -1,0 +1,68 @@
+"""A LoRA in another rank: the best one that many ranks can express, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from atelier.adapters.tools.exchange import low_rank_layers
+from atelier.adapters.tools.low_rank import of_product
+from atelier.config.errors import AtelierError
+
+
+@dataclass(frozen=True)
+class Resized:
+    """`ranks` by layer; `kept` is the share of the squared norm that is left, over all layers."""
+
+    tensors: dict[str, Tensor]
+    ranks: dict[str, int]
+    kept: float
+
+    @property
+    def label(self) -> str:
+        """For ss_network_dim: the rank, or "Dynamic" when layers differ."""
+        return str(next(iter(self.ranks.values()))) if len(set(self.ranks.values())) == 1 else "Dynamic"
+
+
+def resize(
+    tensors: Mapping[str, Tensor],
+    rank: int,
+    conv_rank: int | None = None,
+    energy: float | None = None,
+    dtype: torch.dtype | None = None,
+) -> Resized:
+    """A LoRA in kohya's names with at most `rank` ranks a layer (`conv_rank` for 3x3 convolutions).
+
+    `energy` (0 to 1) takes as few ranks as keep that share of each layer. alpha / rank stays what it is, so the
+    file is used at the same weight. Layers that have no more ranks keep theirs. Raises `AtelierError` for a kind
+    that has no ranks.
+    """
+    if rank < 1 or (conv_rank is not None and conv_rank < 1):
+        raise AtelierError("The new rank must be at least 1.")
+    if energy is not None and not 0 < energy <= 1:
+        raise AtelierError("The share to keep must be above 0 and at most 1.")
+    found: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    before = after = 0.0
+    for layer, values in low_rank_layers(tensors).items():
+        down, up = values["lora_down.weight"], values["lora_up.weight"]
+        old = down.shape[0]
+        scale = float(values["alpha"]) / old if float(values.get("alpha", 0)) else 1.0
+        spatial = down.ndim == 4 and down.shape[2:] != (1, 1)
+        small = of_product(up.flatten(1), down.flatten(1), conv_rank or rank if spatial else rank, energy)
+        square = float((up.flatten(1).double().t() @ up.flatten(1).double())
+                       .mul(down.flatten(1).double() @ down.flatten(1).double().t()).sum()) * scale**2  # fmt: skip
+        before += square
+        after += square * small.kept
+        new = small.rank
+        kind = dtype or up.dtype
+        ranks[layer] = new
+        found[f"{layer}.lora_down.weight"] = small.down.reshape(new, *down.shape[1:]).to(kind)
+        found[f"{layer}.lora_up.weight"] = small.up.reshape(up.shape[0], new, *up.shape[2:]).to(kind)
+        found[f"{layer}.alpha"] = torch.tensor(scale * new, dtype=kind)
+        if "dora_scale" in values:
+            found[f"{layer}.dora_scale"] = values["dora_scale"].to(kind)
+    return Resized(found, ranks, after / before if before > 0 else 1.0)

@@ -1,0 +1,212 @@
+"""The settings stored in a LoRA file's own metadata: "train like this file". Reads the header alone, without torch."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atelier.config.errors import AtelierError
+from atelier.config.files.limits import check_size
+from atelier.config.imports.tensor_header import is_entry
+from atelier.config.kohya.assemble import Entry
+from atelier.config.kohya.verdicts import HONOURED, KeyVerdict, for_value, metadata_verdict
+
+LONGEST_HEADER = 100_000_000
+"""Bytes; the format's own limit."""
+
+_DATASET = {
+    "resolution": "resolution", "batch_size_per_device": "train_batch_size", "enable_bucket": "enable_bucket",
+    "min_bucket_reso": "min_bucket_reso", "max_bucket_reso": "max_bucket_reso",
+}  # fmt: skip
+_SUBSET = ("color_aug", "flip_aug", "random_crop", "shuffle_caption", "keep_tokens", "keep_tokens_separator",
+           "secondary_separator", "enable_wildcard", "caption_prefix", "caption_suffix")  # fmt: skip
+"""What ss_datasets tells of a data set and of its subsets that settings have too."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """`metadata`: text by key. `shapes`: of each tensor, by name."""
+
+    metadata: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+@dataclass
+class Told:
+    """Entries in sd-scripts' names, and verdicts of keys that have none of their own there."""
+
+    entries: list[Entry] = field(default_factory=list)
+    keys: dict[str, KeyVerdict] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_header(path: Path) -> Header:
+    """Of a .safetensors file (https://github.com/huggingface/safetensors, "Format"). Raises `AtelierError`."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            if not 2 <= length <= min(LONGEST_HEADER, size - 8):
+                raise AtelierError(f"{path.name} is not a safetensors file, or is cut off.")
+            header = json.loads(file.read(length).decode("utf-8"))
+    except OSError as error:
+        raise AtelierError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise AtelierError(f"{path.name} is not a safetensors file: its header cannot be read.") from error
+    if not isinstance(header, dict):
+        raise AtelierError(f"{path.name} is not a safetensors file: its header is no table.")
+    stored = header.pop("__metadata__", None)
+    metadata = {str(key): str(value) for key, value in stored.items()} if isinstance(stored, dict) else {}
+    shapes = {
+        name: tuple(entry["shape"])
+        for name, entry in header.items()
+        if is_entry(entry)
+    }
+    return Header(metadata, shapes)
+
+
+def tell(header: Header) -> Told:
+    """What a file says about how it was trained. Raises `AtelierError` when it says nothing and is no LoRA."""
+    told = Told()
+    metadata = header.metadata
+    for key, text in metadata.items():
+        value = _value(key, text)
+        found = for_value(metadata_verdict(key), value)
+        if found.becomes and value is None:
+            told.keys[key] = KeyVerdict(key, text, HONOURED, "Not set.")
+        elif not found.becomes or key in _SPECIAL:
+            told.keys[key] = KeyVerdict(key, text, found.verdict, found.note)
+        else:
+            told.entries.append(Entry(found.becomes, value, source=key, shown=text, note=found.note))
+    _optimizer(told, metadata)
+    _network_args(told, metadata)
+    _dataset(told, metadata)
+    _from_modelspec(told, metadata)
+    if not any(key.startswith("ss_") for key in metadata):
+        _from_shapes(told, header.shapes)
+    return told
+
+
+_SPECIAL = ("ss_optimizer", "ss_network_args", "modelspec.prediction_type", "modelspec.timestep_range",
+            "modelspec.title")  # fmt: skip
+
+
+def _value(key: str, text: str) -> Any:
+    """Metadata are texts; "None" is not set, and a size may be written as "(512, 512)"."""
+    text = text.strip()
+    if text in ("", "None", "null"):
+        return None
+    if key == "ss_resolution":
+        return text.strip("()[] ").replace(" ", "")
+    if key == "ss_text_encoder_lr":
+        return text.strip("()[] ") or None
+    return text
+
+
+def _optimizer(told: Told, metadata: Mapping[str, str]) -> None:
+    """ "bitsandbytes.optim.adamw.AdamW8bit(weight_decay=0.1,betas=(0.9, 0.99))": a class, and its arguments."""
+    text = metadata.get("ss_optimizer", "")
+    match = re.fullmatch(r"\s*([\w.]+)\s*(?:\((.*)\))?\s*", text, re.DOTALL)
+    if not match or match.group(1) in ("", "None"):
+        return
+    path, arguments = match.group(1), match.group(2) or ""
+    name = path.rpartition(".")[2]
+    told.entries.append(Entry("optimizer_type", _OPTIMIZERS.get(name.lower(), name), silent=True))
+    pieces = [piece.strip() for piece in _split_outside_brackets(arguments)]
+    pairs = [piece.replace(" ", "") for piece in pieces if "=" in piece]
+    if pairs:
+        told.entries.append(Entry("optimizer_args", pairs, silent=True))
+
+
+_OPTIMIZERS = {"adamw": "AdamW", "adamw8bit": "AdamW8bit", "sgd": "SGDNesterov"}
+"""kohya's name where the class is called otherwise."""
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    pieces, depth, begun = [], 0, 0
+    for place, letter in enumerate(text):
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            pieces.append(text[begun:place])
+            begun = place + 1
+    return [*pieces, text[begun:]]
+
+
+def _network_args(told: Told, metadata: Mapping[str, str]) -> None:
+    try:
+        arguments = json.loads(metadata.get("ss_network_args") or "{}")
+        check_size(arguments, "ss_network_args")
+    except (ValueError, RecursionError, AtelierError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        told.notes.append("ss_network_args cannot be read and was passed over.")
+        return
+    pairs = [f"{key}={value}" for key, value in arguments.items() if value not in (None, "", "None")]
+    # kohya puts network_dropout among them when the file was trained with one.
+    pairs = [pair for pair in pairs if not pair.startswith("dropout=") or "ss_network_dropout" not in metadata]
+    if pairs:
+        told.entries.append(Entry("network_args", pairs, silent=True))
+
+
+def _dataset(told: Told, metadata: Mapping[str, str]) -> None:
+    """Sizes and captions of the first data set; a key of its own in the metadata wins."""
+    text = metadata.get("ss_datasets")
+    if not text:
+        return
+    try:
+        datasets = json.loads(text)
+        check_size(datasets, "ss_datasets")
+        first = next(item for item in datasets if isinstance(item, dict))
+    except (ValueError, TypeError, StopIteration, RecursionError, AtelierError):
+        told.notes.append("ss_datasets cannot be read and was passed over.")
+        return
+    given = {entry.key for entry in told.entries}
+    listed = first.get("subsets")
+    items = listed if isinstance(listed, list) else []
+    subsets = [item for item in items if isinstance(item, dict) and not item.get("is_reg")]
+    values = {target: first.get(key) for key, target in _DATASET.items()}
+    values |= {key: subsets[0].get(key) for key in _SUBSET} if subsets else {}
+    for key, value in values.items():
+        if value not in (None, "", []) and key not in given:
+            told.entries.append(Entry(key, value, silent=True))
+    if len(datasets) > 1:
+        told.notes.append(f"The file was trained on {len(datasets)} data sets; sizes are those of the first.")
+
+
+def _from_modelspec(told: Told, metadata: Mapping[str, str]) -> None:
+    if metadata.get("modelspec.prediction_type") == "v":
+        told.entries.append(Entry("v_parameterization", True, silent=True))
+    title = metadata.get("modelspec.title")
+    if title and title != metadata.get("ss_output_name"):
+        told.entries.append(Entry("metadata_title", title, silent=True))
+    try:
+        low, high = (int(part) for part in metadata.get("modelspec.timestep_range", "").split(","))
+    except ValueError:
+        return
+    told.entries += [Entry("min_timestep", low, silent=True), Entry("max_timestep", high, silent=True)]
+
+
+def _from_shapes(told: Told, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Without settings, the tensors still tell ranks."""
+    ranks: dict[bool, dict[int, int]] = {False: {}, True: {}}
+    for name, shape in shapes.items():
+        if re.search(r"\.(lora_down|lora_A|lora\.down)(\.default)?\.weight$", name) and shape:
+            kernel = len(shape) == 4 and max(shape[2:]) > 1
+            ranks[kernel][shape[0]] = ranks[kernel].get(shape[0], 0) + 1
+    if not ranks[False] and not ranks[True]:
+        raise AtelierError(
+            "This file holds no training settings: it has no metadata of a training, and is no LoRA either."
+        )
+    plain, convolutions = ranks[False] or ranks[True], ranks[True]
+    told.entries.append(Entry("network_dim", max(plain, key=lambda rank: plain[rank]), silent=True))
+    if convolutions:
+        told.entries.append(
+            Entry("network_args", [f"conv_dim={max(convolutions, key=lambda rank: convolutions[rank])}"], silent=True)
+        )
+    told.notes.append("The file has no metadata of its training; only the rank could be told, from its tensors.")

@@ -1,0 +1,226 @@
+"""From keys and values of any file to settings, with a verdict for each key and a problem for each wrong value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from atelier.config.errors import Problem
+from atelier.config.kohya.network_args import passed_over
+from atelier.config.kohya.verdicts import (
+    HONOURED,
+    NOT_SUPPORTED,
+    UNKNOWN,
+    WRONG,
+    KeyVerdict,
+    for_value,
+    table,
+    training_verdict,
+)
+from atelier.config.settings.option import Option
+from atelier.config.settings.schema import Settings, options, validate
+from atelier.config.settings.values import HIDDEN, SECRETS, BadValue, coerce
+
+KOHYA_DEFAULTS: dict[str, Any] = {
+    "learning_rate": 2e-6,
+    "network_dim": 4,
+    "network_alpha": 1.0,
+    "enable_bucket": False,
+    "caption_extension": ".caption",
+    "save_precision": "float",
+}
+"""What sd-scripts takes where a file says nothing, and the tab starts with something else."""
+
+OTHER_MODELS = ("lora_flux", "oft_flux", "lora_sd3", "lora_lumina", "lora_anima", "lora_hunyuan_image")
+"""Network modules of model families that are not trained here."""
+
+DEFINING = ("ae", "t5xxl", "clip_g", "gemma2", "qwen3", "byt5")
+"""Keys that a file for one of those families cannot do without."""
+
+_WHOLE_MODEL = {
+    "learning_rate_te", "learning_rate_te1", "learning_rate_te2", "train_text_encoder", "stop_text_encoder_training",
+    "fused_optimizer_groups", "block_lr", "diffusers_xformers",
+}  # fmt: skip
+"""Keys that only the scripts for whole models take."""
+
+Place = Callable[[str, object, str], Problem]
+"""Makes a problem of (key, value, what is allowed), with the file and line where they are known."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One key as sd-scripts names it. `source` and `shown`: its name and value in the file, where they differ."""
+
+    key: str
+    value: Any
+    where: str = ""
+    source: str = ""
+    shown: Any = None
+    note: str = ""
+    silent: bool = False
+    """True when the file's own key has its verdict already."""
+
+
+@dataclass
+class Reading:
+    """What was read: values by setting, verdicts in the order of the file, problems that keep it from being used."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    keys: list[KeyVerdict] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    dataset_config: str | None = None
+    named: dict[str, str] = field(default_factory=dict)
+    """What a setting is called in the file, where it has another name there."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """sd-scripts' keys that have no setting here, to be written back on export."""
+
+    def settings(self) -> Settings:
+        """The settings, with kohya's defaults for what the file leaves out."""
+        return Settings(**{**KOHYA_DEFAULTS, **self.values})
+
+    def check(self, place: Place) -> None:
+        """Adds what is out of range or contradicts itself to the problems, and marks the keys."""
+        for problem in validate(self.settings()):
+            name = self.named.get(problem.key, problem.key)
+            if problem.key in self.values:
+                problem = place(name, problem.value, problem.allowed)
+            self.problems.append(problem)
+            self.keys = [
+                KeyVerdict(found.key, found.value, WRONG, problem.allowed, found.where)
+                if found.key == name and found.verdict == HONOURED else found
+                for found in self.keys
+            ]  # fmt: skip
+
+
+def assemble(entries: Iterable[Entry], place: Place) -> Reading:
+    """Reads the entries, later ones winning. Unknown keys get the verdict UNKNOWN and no problem."""
+    reading = Reading()
+    declared = {option.key: option for option in options()}
+    given = list(entries)
+    for entry in given:
+        key = _ALIASES.get(entry.key, entry.key)
+        found = training_verdict(entry.key)
+        name = entry.source or entry.key
+        shown = entry.shown if entry.source else entry.value
+        verdict = for_value(found, entry.value)
+        outcome = KeyVerdict(name, shown, verdict.verdict, entry.note or verdict.note, entry.where)
+        if key in SECRETS:
+            _leave_out(reading, outcome, entry)
+            continue
+        if found.verdict == UNKNOWN:
+            reading.notes.append(f"{name} is not a key of sd-scripts and is passed over. {found.note}".strip())
+        elif key == "dataset_config":
+            reading.dataset_config = str(entry.value).strip() or None if isinstance(entry.value, str) else None
+        elif key in _SWITCHES:
+            _switch(reading, given, key, entry.value)
+        elif key in declared:
+            reading.named[key] = name
+            try:
+                reading.values[key] = coerce(declared[key], entry.value)
+            except BadValue as error:
+                reading.problems.append(place(name, shown, str(error)))
+                outcome = KeyVerdict(name, shown, WRONG, str(error), entry.where)
+        elif key in table("training"):
+            _keep(reading, key, entry.value)
+        elif key in DEFINING and verdict.verdict == NOT_SUPPORTED:
+            reading.problems.append(place(name, shown, f"this file is for {table('other_models')[key].note}, "
+                                          "and Stable Diffusion 1, 2 and XL are trained here"))  # fmt: skip
+        if not entry.silent:
+            reading.keys.append(outcome)
+    if reading.values.get("cache_text_encoder_outputs_to_disk"):
+        reading.values["cache_text_encoder_outputs"] = True  # as sd-scripts does
+    _network(reading, place)
+    _kind_of_training(reading, {entry.key for entry in given})
+    return reading
+
+
+def _leave_out(reading: Reading, outcome: KeyVerdict, entry: Entry) -> None:
+    """A password has no effect here, so it is neither shown nor kept: what is kept ends in records and exports."""
+    if entry.value:
+        outcome = replace(outcome, value=HIDDEN)
+        reading.notes.append(f"{outcome.key} is secret and is not kept; sd-scripts takes it on its command line too.")
+    if not entry.silent:
+        reading.keys.append(outcome)
+
+
+_ALIASES = {"caption_extention": "caption_extension"}
+_SWITCHES = {
+    "use_8bit_adam": ("optimizer_type", "AdamW8bit"),
+    "use_lion_optimizer": ("optimizer_type", "Lion"),
+    "use_safetensors": ("save_model_as", "safetensors"),
+}
+"""Old flags that stand for a value of a newer key."""
+
+
+def _switch(reading: Reading, given: list[Entry], key: str, value: Any) -> None:
+    target, meaning = _SWITCHES[key]
+    on = value is True or str(value).strip().lower() in ("true", "1")
+    if on and not any(entry.key == target and entry.value for entry in given):
+        reading.values[target] = meaning
+
+
+def _keep(reading: Reading, key: str, value: Any) -> None:
+    """Keeps a key that is no setting here for export, in the kind in which sd-scripts reads it."""
+    kind = Option(key, table("training")[key].kind, None, True, "", "", "")
+    try:
+        kept = coerce(kind, value)
+    except BadValue as error:
+        reading.notes.append(f"{key} is {value!r} and was left out; {error}.")
+        return
+    if kept is not None:
+        reading.extra[key] = kept
+
+
+def _network(reading: Reading, place: Place) -> None:
+    """Other spellings of the same adapters, conv_dim and conv_alpha out of network_args, what cannot be trained."""
+    values = reading.values
+    module = values.get("network_module")
+    if isinstance(module, str):
+        if module.rpartition(".")[2] in OTHER_MODELS:
+            allowed = "it is for another family; Stable Diffusion 1, 2 and XL are trained here"
+            reading.problems.append(place("network_module", module, allowed))
+        if module in _MODULES:
+            values["network_module"], extra = _MODULES[module]
+            values["network_args"] = [*extra, *values.get("network_args", [])]
+        elif module in _PLAIN:
+            values["network_module"] = "networks.lora"
+            reading.notes.append(f"network_module {module} is not trained here; a plain LoRA is, with the same rank.")
+    kept = []
+    for text in values.get("network_args", []):
+        key, equals, value = text.partition("=")
+        if key not in ("conv_dim", "conv_alpha"):
+            kept.append(text)
+            if not equals or not key:
+                reading.problems.append(place("network_args", text, "it must be key=value, as in rank_dropout=0.1"))
+            continue
+        try:
+            number = float(value)
+        except ValueError:
+            reading.problems.append(place("network_args", text, f"{key} must be a number"))
+            continue
+        if number > 0:
+            values[key] = int(number) if key == "conv_dim" else number
+    if "network_args" in values:
+        values["network_args"] = kept
+        reading.notes += passed_over(values.get("network_module") or "networks.lora", kept)
+
+
+_MODULES = {
+    "networks.loha": ("lycoris.kohya", ["algo=loha"]),
+    "networks.lokr": ("lycoris.kohya", ["algo=lokr"]),
+    "locon.locon_kohya": ("lycoris.kohya", ["algo=locon"]),
+    "lycoris.locon_kohya": ("lycoris.kohya", ["algo=locon"]),
+}
+"""Modules under another name here."""
+_PLAIN = ("networks.dylora", "networks.lora_fa", "networks.oft")
+
+
+def _kind_of_training(reading: Reading, keys: set[str]) -> None:
+    """A file without network keys, but with keys of the scripts for whole models, is for Dreambooth or fine-tuning."""
+    if "train_whole_model" in reading.values or any(key.startswith("network_") for key in keys):
+        return
+    if keys & _WHOLE_MODEL:
+        reading.values["train_whole_model"] = True
+        reading.notes.append("Without network_module the whole model is trained, as Dreambooth and fine-tuning do.")

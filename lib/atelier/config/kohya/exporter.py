@@ -1,0 +1,79 @@
+"""A job as files that kohya's sd-scripts run: a training TOML, a dataset TOML, and the sample prompts as text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atelier.config.errors import AtelierError
+from atelier.config.files.paths import expanded
+from atelier.config.job import JobConfig
+from atelier.config.kohya.toml_out import dataset_toml, training_toml
+from atelier.config.names import name_problem
+
+PROMPT_FILES = (".txt", ".toml", ".json")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The files written. `missing`: what sd-scripts still needs, as sentences."""
+
+    training: Path
+    dataset: Path | None
+    prompts: Path | None
+    missing: list[str]
+    command: str
+    """How to start sd-scripts with them; the script for SDXL is sdxl_train_network.py or sdxl_train.py."""
+
+
+def export_job(job: JobConfig, folder: Path, base: str | None = None) -> Exported:
+    """Writes NAME.toml, NAME_dataset.toml and, for prompts that are no file yet, NAME_prompts.txt into `folder`.
+
+    `base` is the checkpoint to name when the job names none, such as the host's loaded one. Files that exist are not
+    overwritten: NAME becomes NAME-2 and so on. Raises `AtelierError` when the folder cannot be written.
+    """
+    folder = expanded(folder)
+    stem = _stem(folder, job.name)
+    settings = job.settings
+    instead: dict[str, Any] = {}
+    dataset = prompts = None
+    texts: list[tuple[Path, str]] = []
+    if job.datasets.datasets:
+        dataset = folder / f"{stem}_dataset.toml"
+        texts.append((dataset, dataset_toml(job, for_kohya=True)))
+        instead["dataset_config"] = dataset.resolve().as_posix()
+    if settings.sample_prompts and not settings.sample_prompts.lower().endswith(PROMPT_FILES):
+        prompts = folder / f"{stem}_prompts.txt"
+        texts.append((prompts, settings.sample_prompts.rstrip("\n") + "\n"))
+        instead["sample_prompts"] = prompts.resolve().as_posix()
+    if not settings.output_dir:
+        instead["output_dir"] = folder.resolve().as_posix()
+    if not settings.pretrained_model_name_or_path and base:
+        instead["pretrained_model_name_or_path"] = str(base)
+    training = folder / f"{stem}.toml"
+    texts.append((training, training_toml(job, for_kohya=True, **instead)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in texts:
+            path.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise AtelierError(f"{folder} cannot be written: {error.strerror or error}.") from error
+    missing = []
+    if not (settings.pretrained_model_name_or_path or base):
+        missing.append("pretrained_model_name_or_path: name the base checkpoint, which in a WebUI is the loaded one.")
+    if dataset is None and not settings.train_data_dir:
+        missing.append("dataset_config or train_data_dir: name the pictures.")
+    script = "train_db.py" if settings.train_whole_model else "train_network.py"
+    command = f'accelerate launch {script} --config_file "{training}"'
+    return Exported(training, dataset, prompts, missing, command)
+
+
+def _stem(folder: Path, name: str) -> str:
+    """The name without what a file's name cannot hold, and without taking the place of a file."""
+    wanted = name if name and name_problem(name) is None else "training"
+    number, stem = 1, wanted
+    while any((folder / f"{stem}{ending}").exists() for ending in (".toml", "_dataset.toml", "_prompts.txt")):
+        number += 1
+        stem = f"{wanted}-{number}"
+    return stem

@@ -1,0 +1,202 @@
+"""Reading kohya's TOML: training settings and datasets, with errors that name file and line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from atelier.config.datasets import DatasetConfig
+from atelier.config.errors import AtelierError, Problem, SettingsError
+from atelier.config.files.limits import check_size
+from atelier.config.files.paths import exists, expanded, is_file
+from atelier.config.files.whole_file import read_whole
+from atelier.config.job import JobConfig, job_from_settings
+from atelier.config.kohya.assemble import Entry, Reading, assemble
+from atelier.config.kohya.dataset_toml import read_datasets
+from atelier.config.kohya.toml_text import parse_toml
+from atelier.config.kohya.verdicts import NOT_SUPPORTED, UNKNOWN, training_verdict
+from atelier.config.settings.schema import Settings
+
+OURS = "atelier"
+EXACT = "exact"
+"""[atelier.exact] in our own files: what stands there wins, the other sections hold what sd-scripts makes of it."""
+_KEY = re.compile(r"""(?:^|[{,\s])(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*=""")
+"""A key as it stands in a line: in quotation marks of either kind, or without."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A parsed TOML file, and its text for looking up lines."""
+
+    name: str
+    text: str
+    content: dict[str, Any]
+
+    def line_of(self, key: str, occurrence: int = 0) -> int | None:
+        """The line, from 1, on which `key` is set for the n-th time."""
+        lines = self._lines.get(key)
+        return lines[min(occurrence, len(lines) - 1)] if lines else None
+
+    @cached_property
+    def _lines(self) -> dict[str, list[int]]:
+        """The lines on which each key stands."""
+        found: dict[str, list[int]] = {}
+        for number, line in enumerate(self.text.split("\n"), 1):
+            if line.lstrip().startswith("#"):
+                continue
+            for key in dict.fromkeys("".join(names) for names in _KEY.findall(line)):
+                found.setdefault(key, []).append(number)
+        return found
+
+    def problem(self, key: str, value: object, allowed: str) -> Problem:
+        return Problem(key, value, allowed, self.name, self.line_of(key))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8 or, by its mark, UTF-16. Raises `AtelierError`."""
+    data = read_whole(path)
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise AtelierError(f"{path.name} is not text in UTF-8; save it as such.") from error
+
+
+def read_document(path: Path) -> Document:
+    """Parses a TOML file of any line endings, with or without a byte order mark. Raises `AtelierError`."""
+    return parse_document(read_text(path), path.name)
+
+
+def parse_document(text: str, name: str) -> Document:
+    """Parses TOML text. Raises `AtelierError` with the line."""
+    text = text.replace("\r\n", "\n")
+    content = parse_toml(text, name)
+    check_size(content, name)
+    return Document(name, text, content)
+
+
+def flatten(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Training TOML has sections whose names mean nothing: one level is taken out."""
+    flat: dict[str, Any] = {}
+    for entry in entries_of(content):
+        flat[entry.key] = entry.value
+    return flat
+
+
+def entries_of(content: Mapping[str, Any]) -> list[Entry]:
+    """The keys of a training TOML with the section each is in; those of our own section come last, and so win."""
+    found: list[Entry] = []
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            if key == OURS and isinstance(value.get(EXACT), Mapping):
+                value = value[EXACT]
+            found += [Entry(inner, item, where=key) for inner, item in value.items()]
+        else:
+            found.append(Entry(key, value))
+    return [entry for entry in found if entry.where != OURS] + [entry for entry in found if entry.where == OURS]
+
+
+def read_settings(document: Document, overrides: Mapping[str, str] | None = None) -> Reading:
+    """What a training TOML says; `overrides` (KEY to text, from a command line) win. Wrong values become problems."""
+    entries = entries_of(document.content)
+    entries += [Entry(key, text, source=f"--{key}", shown=text) for key, text in (overrides or {}).items()]
+    entries = _without_unset(entries)
+
+    def place(key: str, value: object, allowed: str) -> Problem:
+        plain_key = key.removeprefix("--")
+        if key.startswith("--") or plain_key in (overrides or {}):
+            return Problem(f"--{plain_key}", value, allowed)
+        return document.problem(key, value, allowed)
+
+    reading = assemble(entries, place)
+    reading.check(place)
+    return reading
+
+
+def _without_unset(entries: list[Entry]) -> list[Entry]:
+    """Our own section lists settings under "unset" that the other sections give only for sd-scripts' sake."""
+    unset = {
+        str(key)
+        for entry in entries
+        if entry.where == OURS and entry.key == "unset" and isinstance(entry.value, list)
+        for key in entry.value
+    }
+    return [
+        entry
+        for entry in entries
+        if not (entry.where == OURS and entry.key == "unset") and (entry.key not in unset or entry.source)
+    ]
+
+
+def settings_from(document: Document, overrides: Mapping[str, str] | None = None) -> Settings:
+    """Settings of a training TOML, to be trained with.
+
+    Raises `SettingsError` with every problem: a key that nobody knows (and the nearest that is known), a wrong kind, a
+    value out of range.
+    """
+    return _usable(document, overrides)[0]
+
+
+def _usable(document: Document, overrides: Mapping[str, str] | None) -> tuple[Settings, Reading]:
+    reading = read_settings(document, overrides)
+    problems = []
+    for found in reading.keys:
+        if found.verdict == UNKNOWN:
+            allowed = found.note[:1].lower() + found.note[1:].rstrip(".")
+            if found.key.startswith("--"):
+                problems.append(Problem(found.key, found.value, allowed))
+            else:
+                problems.append(document.problem(found.key, found.value, allowed))
+    problems += reading.problems
+    if problems:
+        raise SettingsError(problems)
+    return reading.settings(), reading
+
+
+def load_job(path: Path, dataset_config: Path | None = None, overrides: Mapping[str, str] | None = None) -> JobConfig:
+    """A job from a training TOML and, if given there or here, a dataset TOML. Raises `AtelierError`.
+
+    `JobConfig.notes` says which keys of the file are not supported.
+    """
+    document = read_document(path)
+    settings, reading = _usable(document, overrides)
+    named = dataset_config or (find_beside(Path(reading.dataset_config), path) if reading.dataset_config else None)
+    datasets: DatasetConfig | None = None
+    if named:
+        datasets = read_datasets(read_document(named), settings)
+        folders_beside(datasets, named)
+    job = job_from_settings(settings, datasets)
+    job.notes = [*reading.notes, *unsupported(reading)]
+    job.extra = reading.extra
+    return job
+
+
+def unsupported(reading: Reading) -> list[str]:
+    """A sentence for each key that asks for something which is not done."""
+    return [
+        f"{found.key} is not supported: {found.note or training_verdict(found.key).note}"
+        for found in reading.keys
+        if found.verdict == NOT_SUPPORTED
+    ]
+
+
+def find_beside(path: Path, named_in: Path) -> Path:
+    """`path` as written, or else in the folder of the file that names it, under its path or its name alone."""
+    path = expanded(path)
+    for candidate in (path, named_in.parent / path, named_in.parent / path.name):
+        if is_file(candidate):
+            return candidate
+    return path
+
+
+def folders_beside(datasets: DatasetConfig, named_in: Path) -> None:
+    """Folders that do not exist as written are looked for beside the file that names them."""
+    for subset in datasets.subsets:
+        for key in ("image_dir", "conditioning_data_dir", "metadata_file"):
+            text = getattr(subset, key)
+            if text and not exists(text) and exists(named_in.parent / text):
+                setattr(subset, key, str(named_in.parent / text))

@@ -1,0 +1,122 @@
+"""What becomes of each key that kohya's programs know: tables beside this file, one row a key.
+
+A key is honoured, or without effect here, or not supported; in the last two cases the note says why, or what to do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from atelier.config.settings.schema import options
+from atelier.config.settings.values import nearest, plain
+
+HONOURED = "honoured"
+WITHOUT_EFFECT = "without effect"
+NOT_SUPPORTED = "not supported"
+UNKNOWN = "unknown"
+WRONG = "wrong value"
+TABLES = Path(__file__).parent / "tables"
+
+_PICTURE = re.compile(r"[/\\]|\.(png|jpe?g|webp|bmp|avif|txt|npz)$", re.IGNORECASE)
+_NOTHING: tuple[Any, ...] = ("", None, False, 0, "0", "false", "False", "None", "none", [], {})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A row of a table. `becomes`: the sd-scripts key that a GUI or metadata name stands for, "" if none.
+
+    `kind`: an `Option.kind`, for keys of a training file that are no setting here.
+    """
+
+    key: str
+    verdict: str
+    note: str = ""
+    becomes: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class KeyVerdict:
+    """What becomes of one key of one file. `where`: its table in a TOML file, as "datasets[0].subsets[1]"."""
+
+    key: str
+    value: Any
+    verdict: str
+    note: str = ""
+    where: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "where": self.where,
+            "value": plain(self.value),
+            "verdict": self.verdict,
+            "note": self.note,
+        }
+
+
+@lru_cache(maxsize=8)
+def table(name: str) -> Mapping[str, Verdict]:
+    """The table `tables/NAME.tsv` by key."""
+    lines = (TABLES / f"{name}.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    rows = [line.split("\t") for line in lines if line]
+    return {row[0]: Verdict(*row) for row in rows}
+
+
+@lru_cache(maxsize=1)
+def ours() -> Mapping[str, Verdict]:
+    """The few settings that kohya's programs do not have."""
+    return {option.key: Verdict(option.key, HONOURED) for option in options() if option.ours}
+
+
+def training_verdict(key: str) -> Verdict:
+    """Of a key of a training TOML; one that nobody knows is `UNKNOWN`, with the nearest that is known."""
+    return table("training").get(key) or ours().get(key) or _other_models(key) or unknown(key, "training")
+
+
+def dataset_verdict(key: str) -> Verdict:
+    """Of a key of a dataset TOML."""
+    return table("dataset").get(key) or unknown(key, "dataset")
+
+
+def gui_verdict(key: str) -> Verdict:
+    """Of a key of a kohya_ss GUI preset. The GUI's own names come first, then those it shares with sd-scripts."""
+    found = table("gui").get(key)
+    if found:
+        return found
+    if _PICTURE.search(key):
+        return Verdict(key, WITHOUT_EFFECT, "It names a picture, not a setting.")
+    shared = training_verdict(key)
+    if shared.verdict == UNKNOWN:
+        return unknown(key, "gui", "training")
+    return Verdict(key, shared.verdict, shared.note, key)
+
+
+def metadata_verdict(key: str) -> Verdict:
+    """Of a key of a LoRA file's metadata."""
+    return table("metadata").get(key) or Verdict(key, WITHOUT_EFFECT, "It says nothing about how to train.")
+
+
+def for_value(found: Verdict, value: Any) -> Verdict:
+    """A key that is not supported, yet set to nothing, takes nothing away."""
+    if found.verdict == NOT_SUPPORTED and any(value is nothing or value == nothing for nothing in _NOTHING):
+        return Verdict(found.key, WITHOUT_EFFECT, "It is switched off in this file.", found.becomes)
+    return found
+
+
+def unknown(key: str, *tables: str) -> Verdict:
+    """The verdict of a key that is in none of these tables."""
+    guess = nearest(key, [known for name in tables for known in table(name)])
+    return Verdict(key, UNKNOWN, f"There is no such key; did you mean {guess}?" if guess else "There is no such key.")
+
+
+def _other_models(key: str) -> Verdict | None:
+    found = table("other_models").get(key)
+    if found is None:
+        return None
+    return Verdict(key, NOT_SUPPORTED, f"It belongs to {found.note}; Stable Diffusion 1, 2 and XL are trained here.")

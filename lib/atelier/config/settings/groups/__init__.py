@@ -1,0 +1,1 @@
+"""The settings themselves, a file for each group of the tab."""

@@ -1,0 +1,45 @@
+"""What settings name on the machine that trains: its folders and files, and Python classes to import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atelier.config.settings.schema import Settings
+
+PATH_SETTINGS = (
+    "train_data_dir",
+    "reg_data_dir",
+    "conditioning_data_dir",
+    "pretrained_model_name_or_path",
+    "vae",
+    "network_weights",
+    "base_weights",
+    "output_dir",
+    "resume",
+    "in_json",
+)
+CODE_SETTINGS = ("optimizer_type", "lr_scheduler_type", "network_module")
+"""Settings that may name a Python class to import."""
+_OURS = ("networks.lora", "lycoris.kohya")
+
+
+def named_paths(settings: Settings) -> list[tuple[str, str]]:
+    """The key of a setting, and a path that it names; for each path."""
+    found = []
+    for key in PATH_SETTINGS:
+        value = getattr(settings, key)
+        found += [(key, str(path)) for path in (value if isinstance(value, (list, tuple)) else [value]) if path]
+    prompts = (settings.sample_prompts or "").strip()
+    if "\n" not in prompts and Path(prompts).suffix.lower() in (".txt", ".toml", ".json"):
+        found.append(("sample_prompts", prompts))
+    for argument in settings.network_args or ():
+        name, _, value = str(argument).partition("=")
+        if name.strip() == "preset" and value.strip().lower().endswith(".toml"):
+            found.append(("network_args", value.strip()))
+    return found
+
+
+def named_classes(settings: Settings) -> list[str]:
+    """The keys of the settings that name a Python class."""
+    texts = {key: str(getattr(settings, key) or "") for key in CODE_SETTINGS}
+    return [key for key, text in texts.items() if "." in text and text not in _OURS]

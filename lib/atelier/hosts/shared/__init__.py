@@ -1,0 +1,1 @@
+"""What the adapters of several WebUIs have in common."""

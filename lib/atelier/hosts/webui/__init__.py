@@ -1,1 +1,0 @@
-"""What the adapters of A1111, Forge, reForge and SD.Next have in common."""

@@ -1,0 +1,1 @@
+"""Checkpoints in and out: single files, diffusers folders, pickles, and what they say of themselves."""

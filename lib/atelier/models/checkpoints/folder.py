@@ -1,0 +1,143 @@
+"""Diffusers folders: a subfolder per module with config.json and weights, whole, sharded or as an fp16/bf16 variant."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from atelier.config.errors import AtelierError, shortened
+from atelier.models.checkpoints.pickle_file import PickleFile
+from atelier.models.checkpoints.tensor_file import SafetensorsFile, TensorFile
+from atelier.models.refusals import TRAINABLE, refused_channels
+from atelier.models.text.clip_names import canonical
+from atelier.models.views.from_ldm import Weights, clip_keys
+
+PARTS = ("unet", "text_encoder", "text_encoder_2", "vae")
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_ATTENTION_NAME = re.compile(r"(\.attentions\.\d+\.)(query|key|value|proj_attn)\.")
+
+
+def is_diffusers_folder(path: Path) -> bool:
+    """True for a folder that has an index or a UNet's configuration in it."""
+    return (path / "model_index.json").is_file() or (path / "unet" / "config.json").is_file()
+
+
+def folder_family(path: Path) -> str:
+    """The family's name from the UNet's configuration. Raises `AtelierError` for what is not trained."""
+    index = _json(path / "model_index.json") if (path / "model_index.json").is_file() else {}
+    if not (path / "unet" / "config.json").is_file():
+        if (path / "transformer").is_dir():
+            name = str(index.get("_class_name", "a transformer model")).removesuffix("Pipeline")
+            raise AtelierError(f"{path.name} is a {name} model; {TRAINABLE}")
+        raise AtelierError(f"{path.name} is a diffusers folder without a UNet: {path / 'unet'} is missing.")
+    config = _json(path / "unet" / "config.json")
+    if config.get("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel":
+        raise AtelierError(f"{path.name} has a {config['_class_name']} instead of a UNet; {TRAINABLE}")
+    channels = config.get("in_channels", 4)
+    if not isinstance(channels, int):
+        raise AtelierError(f"{path.name} has a UNet with in_channels {shortened(repr(channels))}, which is no number.")
+    said = refused_channels(channels)
+    if said:
+        raise AtelierError(f"{path.name} {said}.")
+    if config.get("addition_embed_type") == "text_time":
+        if not (path / "text_encoder" / "config.json").is_file():
+            raise AtelierError(f"{path.name} is the SDXL refiner, which is not trained; choose SDXL's base model.")
+        return "sdxl"
+    return "sd2" if config.get("use_linear_projection") else "sd1"
+
+
+def folder_schedule(path: Path) -> tuple[str | None, bool]:
+    """What the folder's scheduler says: the prediction type (None if nothing) and zero terminal SNR."""
+    file = path / "scheduler" / "scheduler_config.json"
+    if not file.is_file():
+        return None, False
+    config = _json(file)
+    return config.get("prediction_type"), bool(config.get("rescale_betas_zero_snr", False))
+
+
+def configs_of_folder(path: Path) -> dict[str, dict[str, Any]]:
+    """The configurations of the parts that a diffusers folder has, without opening its weights."""
+    return {part: _config(path, part) for part in PARTS if (path / part / "config.json").is_file()}
+
+
+def _config(path: Path, part: str) -> dict[str, Any]:
+    config = _json(path / part / "config.json")
+    return clip_keys(config) if part.startswith("text_encoder") else dict(config)
+
+
+def weights_from_folder(path: Path, parts: frozenset[str], convert: Callable[[Tensor], Tensor]) -> Weights:
+    """The tensors of the asked parts, each passed through `convert` as it is read, and the configurations."""
+    weights = Weights()
+    for part in PARTS:
+        config_file = path / part / "config.json"
+        if part.removesuffix("_2") not in parts or not config_file.is_file():
+            continue
+        is_text = part.startswith("text_encoder")
+        weights.configs[part] = _config(path, part)
+        tensors: dict[str, Tensor] = {}
+        for file in _weight_files(path / part):
+            with _open(file) as opened:
+                for name in opened.shapes:
+                    if not name.endswith("position_ids"):
+                        tensors[_current_name(name, is_text)] = convert(opened.read(name))
+        if part == "vae":
+            tensors = {name: _matrix(name, tensor) for name, tensor in tensors.items()}
+        weights.tensors[part] = tensors
+    return weights
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that hold a module: full precision before variants, .safetensors before .bin, all shards."""
+    for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
+        for suffix in ("safetensors", "bin"):
+            # "fp16" and "bf16" are the variants in use; others are taken in the order of their names.
+            found = sorted(folder.glob(f"{stem}.{suffix}")) or sorted(folder.glob(f"{stem}.*.{suffix}"))
+            found = [file for file in found if "non_ema" not in file.name] or found
+            if found:
+                return found[:1]
+            indexes = sorted(folder.glob(f"{stem}.{suffix}.index*.json"))
+            if indexes:
+                listed = _json(indexes[0]).get("weight_map")
+                names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) else []
+                if not names or any(Path(name).name != name for name in names):
+                    raise AtelierError(f"{indexes[0]} does not say which files beside it hold the weights.")
+                missing = [name for name in names if not (folder / name).is_file()]
+                if missing:
+                    raise AtelierError(f"{folder} is not complete: {missing[0]} is missing.")
+                return [folder / name for name in names]
+    raise AtelierError(f"{folder} has a config.json but no weights beside it.")
+
+
+def _open(file: Path) -> SafetensorsFile | PickleFile:
+    return SafetensorsFile(file) if file.suffix == ".safetensors" else PickleFile(file)
+
+
+def open_tensor_file(file: Path) -> TensorFile:
+    """A single file of tensors, by its ending."""
+    return _open(file)
+
+
+def _current_name(name: str, is_text: bool) -> str:
+    if is_text:
+        return canonical(name)
+    return _OLD_ATTENTION_NAME.sub(lambda match: f"{match[1]}{_OLD_ATTENTION[match[2]]}.", name)
+
+
+def _matrix(name: str, tensor: Tensor) -> Tensor:
+    """Some old folders keep the VAE's attention as 1x1 convolutions."""
+    return tensor[:, :, 0, 0] if ".attentions." in name and tensor.ndim == 4 else tensor
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise AtelierError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(content, dict):
+        raise AtelierError(f"{path} is not a configuration: it holds no JSON object.")
+    return content

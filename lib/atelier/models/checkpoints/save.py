@@ -1,0 +1,249 @@
+"""Writing a model as a checkpoint: .safetensors or .ckpt in the LDM layout, or a diffusers folder."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from atelier.config.errors import AtelierError
+from atelier.models.checkpoints.folder import open_tensor_file
+from atelier.models.checkpoints.folder_writing import write_folder
+from atelier.models.checkpoints.load import CONFIG_KEY, weights_from_path
+from atelier.models.checkpoints.tensor_file import TensorFile
+from atelier.models.checkpoints.writing import Entry, entry, write_pickle, write_safetensors
+from atelier.models.family import Family, Parts
+from atelier.models.text.clip_names import canonical
+from atelier.models.unet.ldm_names import TEXT_PARTS, VAE_PREFIX, LdmNames
+from atelier.models.views.configs import TEXT_LAYOUTS, structure_from_configs, structure_of
+from atelier.models.views.from_ldm import Weights, clip_keys, configs_of, weights_from_ldm
+
+FORMATS = ("safetensors", "ckpt", "diffusers")
+
+
+def save_checkpoint(
+    path: Path,
+    parts: Parts,
+    base: Path | None = None,
+    format: str | None = None,
+    dtype: torch.dtype | None = None,
+    vae: Path | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Saves a model, complete: what `parts` lacks and what it does not know comes from `base`.
+
+    `base`: the file or folder that the model was loaded from. A single file's keys, order and extra tensors are
+    kept; only its averaged copy (`model_ema.`) is left out, since it would be the average of other weights.
+    `format`: one of `FORMATS`; None goes by the ending of `path`. `dtype`: precision of the model's weights; None
+    keeps the base's. `vae`: a file or folder of another VAE to put in. `metadata`: strings, .safetensors only.
+    Written atomically: whatever goes wrong (`AtelierError`), what was at `path` before is still there.
+    """
+    kind = format or {".safetensors": "safetensors", ".ckpt": "ckpt"}.get(path.suffix, "diffusers")
+    if kind not in FORMATS:
+        raise AtelierError(f"{kind!r} is not a format of checkpoints; known are {', '.join(FORMATS)}.")
+    weights = weights_of(parts)
+    if vae is not None:
+        put_vae(weights, parts.family, vae)
+    if kind == "diffusers":
+        _complete(weights, parts, base)
+        write_folder(path, weights, parts, base, dtype)
+        return
+    with _opened_file(base) as base_file:
+        if base_file is None:
+            _complete(weights, parts, base)
+            entries = _entries_without_base(weights, parts, dtype)
+        else:
+            entries = _entries_over_base(weights, parts.family, base_file, dtype)
+        if kind == "ckpt":
+            write_pickle(path, entries)
+        else:
+            write_safetensors(path, entries, _metadata(parts, weights, entries, metadata or {}))
+
+
+def weights_of(parts: Parts) -> Weights:
+    """The tensors and configurations of modules, nothing copied."""
+    weights = Weights()
+    modules: list[tuple[str, nn.Module | None]] = [("unet", parts.unet), ("vae", parts.vae)]
+    modules += list(zip(TEXT_PARTS, parts.text_encoders, strict=False))
+    for part, module in modules:
+        if module is None:
+            continue
+        is_text = part in TEXT_PARTS
+        tensors = {
+            canonical(name) if is_text else name: parameter.detach() for name, parameter in module.named_parameters()
+        }
+        config = module.config
+        plain = dict(config.to_dict() if is_text else config)
+        weights.tensors[part] = tensors
+        weights.configs[part] = clip_keys(plain) if is_text else plain
+    return weights
+
+
+def put_vae(weights: Weights, family: Family, path: Path) -> None:
+    """Replaces the VAE by that of a file (a VAE alone, or a whole checkpoint) or of a diffusers folder."""
+    only = frozenset(("vae",))
+    if path.is_dir():
+        found = weights_from_path(family, path if (path / "vae").is_dir() else path.parent, only)
+    else:
+        with _opened_file(path) as file:
+            assert file is not None
+            prefix = VAE_PREFIX if any(key.startswith(VAE_PREFIX) for key in file.shapes) else ""
+            keys = {VAE_PREFIX + key.removeprefix(prefix): key for key in file.shapes if key.startswith(prefix)}
+            shapes = {name: file.shapes[key] for name, key in keys.items()}
+            found = weights_from_ldm(family, shapes, lambda name: file.read(keys[name]), only)
+    if not found.tensors.get("vae"):
+        raise AtelierError(f"{path.name} holds no VAE of Stable Diffusion.")
+    weights.tensors["vae"], weights.configs["vae"] = found.tensors["vae"], found.configs["vae"]
+
+
+def _entries_over_base(weights: Weights, family: Family, base: TensorFile, dtype: torch.dtype | None) -> list[Entry]:
+    """Every key of the base file, with our weights where we have them."""
+    names = LdmNames(structure_of(family.name, base.shapes))
+    entries = []
+    for key, shape in base.shapes.items():
+        if key.startswith("model_ema."):
+            continue
+        targets = names.targets(key)
+        ours = [weights.tensors.get(target.part, {}).get(target.name) for target in targets]
+        given = [tensor for tensor in ours if tensor is not None]
+        if targets and len(given) == len(targets):
+            forms = [target.form for target in targets]
+            kind = dtype if dtype is not None else base.dtype(key)
+            if sum(tensor.numel() for tensor in given) != _count(shape):
+                raise AtelierError(f"{base.path.name} is not the base of this model: {key} has another shape.")
+            entries.append(Entry(key, shape, kind, _maker(given, forms)))
+        else:
+            wanted = dtype if targets and dtype is not None else base.dtype(key)
+            entries.append(Entry(key, shape, wanted, functools.partial(base.read, key)))
+    return entries
+
+
+def _entries_without_base(weights: Weights, parts: Parts, dtype: torch.dtype | None) -> list[Entry]:
+    """The keys that an LDM file of this family has, from the names of our tensors alone."""
+    family = parts.family.name
+    names = LdmNames(structure_from_configs(family, weights.configs["unet"], weights.configs.get("vae")))
+    found: dict[str, dict[str, Tensor]] = {}
+    for part, tensors in weights.tensors.items():
+        for name, tensor in tensors.items():
+            key, form = names.source(part, name)
+            found.setdefault(key, {})[form] = tensor
+    entries = []
+    for key, forms in found.items():
+        order = [form for form in ("q", "k", "v", "same", "transposed", "conv") if form in forms]
+        tensors_of_key = [forms[form] for form in order]
+        make = _maker(tensors_of_key, order)
+        shape = _ldm_shape(tensors_of_key, order)
+        entries.append(Entry(key, shape, dtype or tensors_of_key[0].dtype, make))
+    if family == "sd2":
+        entries += _unused_last_layer(entries)
+    if family == "sdxl":
+        entries += _marks(parts)
+    return entries
+
+
+def _maker(tensors: Sequence[Tensor], forms: Sequence[str]) -> Callable[[], Tensor]:
+    """What puts diffusers tensors back into their LDM form."""
+
+    def make() -> Tensor:
+        if len(tensors) > 1:
+            return torch.cat([tensor.cpu() for tensor in tensors])
+        return tensors[0].t() if forms[0] == "transposed" else tensors[0]
+
+    return make
+
+
+def _ldm_shape(tensors: Sequence[Tensor], forms: Sequence[str]) -> tuple[int, ...]:
+    shape = tuple(tensors[0].shape)
+    if len(tensors) > 1:
+        return (sum(tensor.shape[0] for tensor in tensors), *shape[1:])
+    if forms[0] == "transposed":
+        return shape[::-1]
+    return (*shape, 1, 1) if forms[0] == "conv" else shape
+
+
+def _unused_last_layer(entries: list[Entry]) -> list[Entry]:
+    """SD2's loaders expect one text layer more than is ever computed: a copy of the last stands in for it."""
+    stem = TEXT_LAYOUTS["sd2"][0].prefix + "transformer.resblocks."
+    last = max(int(item.name[len(stem) :].split(".")[0]) for item in entries if item.name.startswith(stem))
+    return [
+        Entry(item.name.replace(f"{stem}{last}.", f"{stem}{last + 1}."), item.shape, item.dtype, item.make)
+        for item in entries
+        if item.name.startswith(f"{stem}{last}.")
+    ]
+
+
+def _marks(parts: Parts) -> list[Entry]:
+    """Empty tensors by which WebUIs know an SDXL that predicts v or was trained down to zero signal."""
+    marks = [("v_pred", parts.prediction_type == "v_prediction"), ("ztsnr", parts.zero_terminal_snr)]
+    return [entry(name, torch.empty(0)) for name, is_so in marks if is_so]
+
+
+def _complete(weights: Weights, parts: Parts, base: Path | None) -> None:
+    """Brings in from the base what was not leased."""
+    wanted = {"unet", "vae", *TEXT_PARTS[: len(parts.family.text_encoder_prefixes)]}
+    missing = wanted - set(weights.tensors)
+    if missing and base is not None:
+        found = weights_from_path(parts.family, base, frozenset(part.removesuffix("_2") for part in missing))
+        for part in missing & set(found.tensors):
+            weights.tensors[part], weights.configs[part] = found.tensors[part], found.configs[part]
+
+
+def _metadata(parts: Parts, weights: Weights, entries: list[Entry], given: Mapping[str, str]) -> dict[str, str]:
+    """The caller's strings, what the model predicts, and what of its configuration its shapes do not tell."""
+    metadata = {
+        "format": "pt",
+        "modelspec.architecture": parts.family.architecture(parts.prediction_type),
+        "modelspec.prediction_type": "v" if parts.prediction_type == "v_prediction" else "epsilon",
+        **given,
+    }
+    derived = configs_of(parts.family, {item.name: item.shape for item in entries})
+    differing: dict[str, dict[str, Any]] = {}
+    for part, config in derived.items():
+        actual = weights.configs.get(part, {})
+        changes = {
+            key: actual[key] for key in _UNTOLD if key in actual and _plain(actual[key]) != _plain(config.get(key))
+        }
+        if changes:
+            differing[part] = changes
+    if differing:
+        metadata[CONFIG_KEY] = json.dumps(differing)
+    return metadata
+
+
+_UNTOLD = (
+    "attention_head_dim", "num_attention_heads", "norm_num_groups", "hidden_act", "eos_token_id", "act_fn", "norm_eps",
+    "scaling_factor", "layer_norm_eps", "transformer_layers_per_block",
+)  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """A configured number or list, where one number for all levels is the same as a list of it."""
+    if isinstance(value, (list, tuple)):
+        return value[0] if len(set(value)) == 1 else list(value)
+    return value
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for side in shape:
+        count *= side
+    return count
+
+
+@contextmanager
+def _opened_file(path: Path | None) -> Iterator[TensorFile | None]:
+    """A single file opened for reading, None for a folder or nothing."""
+    if path is None or path.is_dir():
+        yield None
+        return
+    file = open_tensor_file(path)
+    try:
+        yield file
+    finally:
+        file.close()

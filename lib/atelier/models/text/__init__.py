@@ -1,0 +1,1 @@
+"""From captions to prompt embeddings with CLIP."""

@@ -1,0 +1,1 @@
+"""What the families with Stable Diffusion's UNet share: the call, the names, one text encoder."""

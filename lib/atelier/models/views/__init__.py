@@ -1,0 +1,1 @@
+"""diffusers' modules over tensors that belong to somebody else."""

@@ -1,0 +1,126 @@
+"""diffusers and transformers modules whose parameters are somebody else's tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from atelier.config.errors import AtelierError, shortened
+from atelier.models.family import Parts
+from atelier.models.text.clip_names import names_of_module
+from atelier.models.views.attention import use_sound_attention
+
+
+def alias(tensor: Tensor) -> Tensor:
+    """An ordinary tensor over the same storage: same memory, no history, `requires_grad` False.
+
+    Works for inference tensors too, whose own views could not be saved for a backward pass.
+    Raises `AtelierError` for tensors without plain memory (meta, quantised, sparse).
+    """
+    if tensor.device.type == "meta" or tensor.is_quantized or tensor.layout != torch.strided:
+        raise AtelierError("A weight of the base is offloaded or quantised: it has no plain memory to share.")
+    with torch.inference_mode(False), torch.no_grad():
+        fresh = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        return fresh.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+
+
+MOST_LAYERS = 100
+_COUNTS = {
+    "layers_per_block", "transformer_layers_per_block", "num_hidden_layers", "down_block_types", "up_block_types",
+}  # fmt: skip
+
+
+def build_empty(module_class: type[nn.Module], config: Any) -> nn.Module:
+    """A module of `module_class` on the meta device: no memory, no random numbers drawn.
+
+    `config` is a mapping (diffusers or transformers) or a transformers config object. Raises `AtelierError` for one
+    with more layers than any model has: building them would take hours.
+    """
+    if isinstance(config, Mapping):
+        for key in _COUNTS & set(config):
+            counts = config[key] if isinstance(config[key], (list, tuple)) else [config[key]]
+            if any(isinstance(count, int) and count > MOST_LAYERS for count in counts) or len(counts) > MOST_LAYERS:
+                raise AtelierError(f"Its configuration has {key} {shortened(repr(config[key]))}, which no model has.")
+    with torch.inference_mode(False), torch.device("meta"):
+        if hasattr(module_class, "from_config") and isinstance(config, Mapping):
+            known = {key: value for key, value in config.items() if not key.startswith("_")}
+            return module_class.from_config(known)
+        if isinstance(config, Mapping):
+            config = module_class.config_class(**config)  # type: ignore[operator]
+        return module_class(config)
+
+
+def view(module_class: type[nn.Module], config: Any, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A module in eval mode whose parameters share the memory of `tensors`, nothing else.
+
+    The parameters are new objects with `requires_grad` False: hooks, gradients and flags of the donor stay
+    its own.
+    Text encoder names may be written with or without the leading "text_model.".
+    Raises `AtelierError` when a tensor is missing, left over or of another shape than `config` says.
+    """
+    module = build_empty(module_class, config)
+    given = names_of_module(module, tensors)
+    wanted = dict(module.named_parameters(remove_duplicate=False))
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    missing = sorted(set(wanted) - set(given))
+    surplus = sorted(name for name in given if name not in wanted and not name.endswith("position_ids"))
+    if missing or surplus:
+        raise AtelierError(_mismatch(module_class, missing, surplus))
+    for name, parameter in wanted.items():
+        tensor = given[name]
+        if tuple(tensor.shape) != tuple(parameter.shape):
+            raise AtelierError(
+                f"{module_class.__name__}: {name} is {list(tensor.shape)}, but its configuration says "
+                f"{list(parameter.shape)}; the weights and the configuration are not of the same model."
+            )
+        owner, leaf = _owner(module, name)
+        owner._parameters[leaf] = nn.Parameter(alias(tensor), requires_grad=False)
+    device = next(module.parameters()).device
+    for name, buffer in buffers.items():
+        if buffer.device.type == "meta":
+            owner, leaf = _owner(module, name)
+            owner._buffers[leaf] = _rebuilt_buffer(name, buffer, device)
+    use_sound_attention(module)
+    return module.eval()
+
+
+def view_of(module: nn.Module) -> nn.Module:
+    """A view over another module of the same class: shares its parameters' memory and none of its hooks."""
+    return view(type(module), module.config, dict(module.named_parameters(remove_duplicate=False)))
+
+
+def view_parts(parts: Parts) -> Parts:
+    """Parts over the tensors of other parts: what a host with plain diffusers modules lends."""
+    return replace(
+        parts,
+        unet=view_of(parts.unet),
+        text_encoders=[view_of(encoder) for encoder in parts.text_encoders],
+        tokenizers=list(parts.tokenizers),
+        vae=None if parts.vae is None else view_of(parts.vae),
+    )
+
+
+def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return (module.get_submodule(path) if path else module), leaf
+
+
+def _rebuilt_buffer(name: str, buffer: Tensor, device: torch.device) -> Tensor:
+    """Position ids are the one buffer these modules have: they count 0, 1, 2 …"""
+    if not name.endswith("position_ids"):
+        raise AtelierError(f"The buffer {name} is unknown: this version of the library cannot be used.")
+    with torch.inference_mode(False):
+        return torch.arange(buffer.shape[-1], device=device).expand(buffer.shape).contiguous()
+
+
+def _mismatch(module_class: type[nn.Module], missing: list[str], surplus: list[str]) -> str:
+    def some(names: list[str]) -> str:
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+    parts = [f"lacks {some(missing)}"] if missing else []
+    parts += [f"has {some(surplus)}, which does not belong there"] if surplus else []
+    return f"The weights of the {module_class.__name__} are not complete: it {' and '.join(parts)}."

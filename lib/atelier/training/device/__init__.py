@@ -1,0 +1,1 @@
+"""How a step lies on the device: precision, turns with the host, streaming, what saves memory."""

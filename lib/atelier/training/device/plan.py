@@ -1,0 +1,101 @@
+"""What is decided before the first step: precision, and which savers of memory are on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from atelier.config.settings.schema import Settings
+from atelier.models.checkpoints.size import numbers_of
+from atelier.models.family import Parts
+from atelier.training.device.precision import autocast_dtype, choose
+from atelier.training.device.savings import Savers
+from atelier.training.device.streaming import Streamed
+
+
+@dataclass
+class Plan:
+    """How a session computes."""
+
+    precision: str
+    gradient_checkpointing: bool = False
+    text_and_vae_off: bool = False
+    """Text encoders and VAE, which the run must own, stay in the processor's memory between their uses."""
+    pieces: int = 1
+    """A batch is computed in so many parts."""
+    streamed: bool = False
+    """The UNet rests in the processor's memory, and its blocks come to the device as they compute."""
+    fp8: bool = False
+    optimizer: str = ""
+    """Used in place of the one asked for, if it is not empty."""
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What matrix products run in, None for float32."""
+        return autocast_dtype(self.precision)
+
+    def apply(self, parts: Parts, device: torch.device) -> None:
+        """Sets the borrowed modules up. They are views of our own: the host's modules are not touched.
+
+        Called inside a turn, in which a UNet that is streamed to `device` rests.
+        """
+        if self.streamed:
+            Streamed(parts.unet, device, self.fp8).begin()
+        if not self.gradient_checkpointing:
+            return
+        # Checkpointing is only active in training mode; Stable Diffusion's UNet and text encoders have no dropout.
+        for module in [parts.unet, *parts.text_encoders]:
+            module.train()
+        if hasattr(parts.unet, "enable_gradient_checkpointing"):
+            parts.unet.enable_gradient_checkpointing()
+        for encoder in parts.text_encoders:
+            _checkpoint_text(encoder)
+
+    @contextmanager
+    def awake(self, device: torch.device, *modules: nn.Module | None) -> Iterator[None]:
+        """Has modules that rest on `device` while they are used. Those that learn never rest."""
+        given = [module for module in modules if module is not None] if self.text_and_vae_off else []
+        resting = [module for module in given if not any(p.requires_grad for p in module.parameters())]
+        try:
+            for module in resting:
+                module.to(device)
+            yield
+        finally:
+            for module in resting:
+                module.to("cpu")
+
+
+def make_plan(settings: Settings, parts: Parts, savers: Savers) -> Plan:
+    """The plan for a session on these parts. Raises `AtelierError` when the device cannot do what was asked."""
+    base = next(parts.unet.parameters()).dtype
+    precision = choose(settings.mixed_precision, parts.device, numbers_of(parts.unet.parameters()), base)
+    return Plan(
+        precision,
+        settings.gradient_checkpointing or savers.gradient_checkpointing or savers.streamed,
+        savers.text_and_vae_off,
+        savers.pieces,
+        savers.streamed,
+        savers.fp8,
+        savers.optimizer,
+    )
+
+
+def _checkpoint_text(encoder: Any) -> None:
+    """Turns gradient checkpointing of a transformers model on, so that adapters inside it get their gradients.
+
+    The reentrant kind, which transformers takes by itself up to 4.x, gives none unless the input wants one too.
+    """
+    enable = getattr(encoder, "gradient_checkpointing_enable", None)
+    if enable is None:
+        return
+    if "gradient_checkpointing_kwargs" in inspect.signature(enable).parameters:
+        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        enable()
+        encoder.enable_input_require_grads()

@@ -1,0 +1,117 @@
+"""Latents of a batch: from the cache, or from the VAE and then into the cache."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from atelier.config.errors import AtelierError
+from atelier.data.batch import Batch
+from atelier.data.latents import LatentCache
+from atelier.models.family import Parts
+from atelier.models.transfer import to_device
+from atelier.training.inputs.vae_encoding import encode
+from atelier.training.randomness import derived_seed
+
+
+class LatentEncoder:
+    """Gives scaled latents [B, C, h, w] on the training device for a batch of pixels or cached latents."""
+
+    def __init__(self, parts: Parts, cache: LatentCache | None, batch_size: int) -> None:
+        self._parts = parts
+        self._cache = cache
+        self._batch_size = max(1, batch_size)
+        self._full_encoder: nn.Module | None = None
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Raises `AtelierError` when the VAE gives NaN in every precision."""
+        latents = batch.latents
+        if latents is None:
+            if batch.pixels is None:
+                raise AtelierError("A batch has neither pixels nor latents.")
+            self._encode_together(batch)
+            latents = self._fresh(batch.pixels, batch.keys)
+        return to_device(latents, self._parts.device, torch.float32) * self._parts.family.latent_scale
+
+    def _encode_together(self, batch: Batch) -> None:
+        """Caches whole groups of pictures, those that are not cached since the batch was loaded."""
+        cache = self._cache
+        if cache is None:
+            return
+        for group in batch.together:
+            if any(key in batch.keys and cache.get(key) is None for key in group.keys):
+                for key, latents in zip(group.keys, self.encode(group.pixels, group.keys).cpu()):
+                    cache.put(key, latents)
+
+    def _fresh(self, pixels: Tensor, keys: list[str]) -> Tensor:
+        """The latents of a batch, each picture encoded but once: some may be cached since the batch was loaded."""
+        if self._cache is None:
+            return self.encode(pixels, keys)
+        found = [self._cache.get(key) for key in keys]
+        wanted = [row for row, latents in enumerate(found) if latents is None]
+        if wanted:
+            made = self.encode(pixels[wanted], [keys[row] for row in wanted]).cpu()
+            for row, latents in zip(wanted, made):
+                found[row] = latents.clone()
+                self._cache.put(keys[row], latents)
+        return torch.stack([latents for latents in found if latents is not None])
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, keys: list[str]) -> Tensor:
+        """Unscaled samples of the VAE's posterior [B, C, h, w] for pixels [B, 3, H, W] in -1..1.
+
+        The noise of each sample depends on the picture's key alone: cached and fresh encodings agree, in every run.
+        """
+        vae = self._parts.vae
+        if vae is None:
+            raise AtelierError("This run needs the VAE, which was not borrowed.")
+        rows = []
+        for start in range(0, pixels.shape[0], self._batch_size):
+            mean, deviation = self._posterior(vae, pixels[start : start + self._batch_size])
+            for row, key in enumerate(keys[start : start + self._batch_size]):
+                random = torch.Generator("cpu").manual_seed(derived_seed(0, "latent", key))
+                noise = torch.randn(mean.shape[1:], generator=random).to(mean)
+                rows.append(mean[row] + deviation[row] * noise)
+        return torch.stack(rows)
+
+    def _posterior(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Repeats in float32 what half precision overflows on, with a copy of the VAE's encoder made when it is needed.
+
+        The copy lies in the processor's memory between its uses: the device has better use for the room.
+        """
+        parameter = next(vae.parameters())
+        half = parameter.dtype == torch.float16
+        if self._full_encoder is None and not (half and self._parts.device.type == "cpu"):
+            found = posterior(vae, pixels)
+            if found is not None:
+                return found
+        found = None
+        if half:
+            if self._full_encoder is None:
+                self._full_encoder = _encoder_in_float32(vae)
+            full = self._full_encoder.to(parameter.device)
+            try:
+                found = posterior(full, pixels)
+            finally:
+                full.to("cpu")
+        if found is None:
+            raise AtelierError("The VAE gives NaN for a picture, in full precision too: choose another VAE.")
+        return found
+
+
+def _encoder_in_float32(vae: nn.Module) -> nn.Module:
+    """A copy without the decoder, which is three fifths of a VAE and not needed."""
+    half = copy.copy(vae)
+    half._modules = {name: module for name, module in vae._modules.items() if not name.startswith(("decoder", "post"))}
+    return copy.deepcopy(half).float()
+
+
+def posterior(vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation of the VAE's posterior, float32 [B, C, h, w]; None when they are not finite."""
+    parameter = next(vae.parameters())
+    with torch.autocast(parameter.device.type, enabled=False):
+        distribution = encode(vae, pixels.to(parameter.device, parameter.dtype))
+    mean, deviation = distribution.mean.float(), distribution.std.float()
+    return (mean, deviation) if bool(torch.isfinite(mean).all()) else None

@@ -1,0 +1,157 @@
+"""The memory plan of a run: for the session that is about to train it, and for the tab before Start."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from atelier.config.job import JobConfig
+from atelier.hosts.contract import Host, Lease, bytes_on_device, can_rest_unet
+from atelier.models.checkpoints.size import bytes_on, numbers_of
+from atelier.models.family import Parts
+from atelier.models.views.view import build_empty
+from atelier.training.context import RunContext, trains_text, trains_unet
+from atelier.training.device.precision import choose
+from atelier.training.device.processes import process_count
+from atelier.training.memory.cache import remembering
+from atelier.training.memory.plan import MemoryPlan, can_rest, can_stream, in_hand, largest_cut, make_memory_plan, needs
+from atelier.training.memory.request import (
+    Request,
+    configs_of_model,
+    configs_of_parts,
+    dtype_of,
+    request_for,
+    tells,
+)
+from atelier.training.trained.whole_model import OwnedLease
+
+log = logging.getLogger(__name__)
+
+
+def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) -> None:
+    """Chooses the run's savers once, before its first step, and tells the record what and why.
+
+    `fresh`: the run has no state yet; otherwise its optimiser stays. A run that goes on after a restart takes the
+    savers it had. Failing to predict is told and does not end the run.
+    """
+    savers = context.savers
+    if savers.planned:
+        return
+    savers.planned = True
+    savers.gradient_checkpointing |= context.job.settings.gradient_checkpointing
+    request = replace(_request_of_parts(context, parts), can_stream=can_rest_unet(lease))
+    savers.can_rest, savers.can_stream = can_rest(request), can_stream(request)
+    savers.largest_batch = largest_cut(request)
+    savers.fp8 |= request.fp8
+    if savers.known:
+        savers.streamed &= request.can_stream  # the WebUI may have been started with other flags since
+        return
+    try:
+        plan = _plan_on(context.host, lease, parts, request, fresh and process_count() == 1)
+    except Exception as error:  # a prediction is advice; whatever the libraries raise, the run can be tried
+        log.exception("the memory of a step could not be predicted")
+        context.record.message(f"How much memory this needs could not be predicted: {error}", "info")
+        return
+    for sentence in plan.sentences():
+        context.record.message(sentence, "info" if plan.fits else "warning")
+    context.savers = plan.savers()
+    if isinstance(lease, OwnedLease) and request.device != "cpu":
+        lease.room = plan.prediction.activations + plan.prediction.gradients
+    keep_savers(context)
+
+
+def keep_savers(context: RunContext) -> None:
+    """Writes the savers into the run's folder; a full disk is told."""
+    try:
+        context.savers.keep(context.record.folder)
+    except OSError as error:
+        context.record.message(f"What saves memory in this run could not be noted: {error}", "warning")
+
+
+def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """What the tab shows before Start: the sentences of the plan for pictures of these `sizes` (w, h) each, [] when
+    unknown.
+
+    Takes seconds the first time. Known are models whose file can be looked into.
+    """
+    info = host.loaded_model()
+    if info is None or info.family is None or info.refusal or not sizes:
+        return []
+    if info.path is None or not tells(info.path):
+        return []
+    configs = configs_of_model(info.family, info.path)
+    device = torch.device(info.device)
+    request = _request(job, info.family, configs, sizes, device, info.dtype, info.dtype)
+    request = replace(request, can_stream=can_rest_unet(host))
+    there = 0 if request.whole_model else bytes_on_device(host)
+    plan = make_memory_plan(request, host.memory.free(), remembering(host.folders.cache), there=there)
+    return plan.sentences()
+
+
+def largest(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The size with the most pixels."""
+    return max(sizes, key=lambda size: size[0] * size[1])
+
+
+def _plan_on(host: Host, lease: Lease, parts: Parts, request: Request, may_change_optimizer: bool) -> MemoryPlan:
+    """The plan against what is free, after the host was asked to make room if that is too little."""
+    predicted = remembering(host.folders.cache)
+    wanted = needs(predicted(request), bytes_on(parts.device, parts.parameters()), in_hand(request))
+    if wanted > host.memory.free():
+        host.memory.ask(wanted)
+        with lease.turn():  # some hosts make room when the next turn begins
+            pass
+    there = bytes_on(parts.device, parts.parameters())
+    return make_memory_plan(
+        request, host.memory.free(), predicted, eight_bit=None if may_change_optimizer else False, there=there
+    )
+
+
+def _request_of_parts(context: RunContext, parts: Parts) -> Request:
+    """As the tab asked for it where the model's file tells enough, so that its prediction is at hand."""
+    base = context.base
+    if base.path is not None and tells(base.path):
+        configs = configs_of_model(parts.family.name, base.path)
+    else:
+        configs = configs_of_parts(parts)
+    sizes = [picture.bucket for picture in context.data.pictures]
+    return _request(
+        context.job, parts.family.name, configs, sizes, parts.device, dtype_of(parts.unet),
+        dtype_of(parts.vae),
+    )  # fmt: skip
+
+
+def _request(
+    job: JobConfig,
+    family: str,
+    configs: dict[str, dict[str, Any]],
+    sizes: Sequence[tuple[int, int]],
+    device: torch.device,
+    dtype: str,
+    vae_dtype: str,
+) -> Request:
+    settings = job.settings
+    # A whole model is trained on a copy in another precision.
+    base = None if settings.train_whole_model else getattr(torch, dtype, None)
+    precision = choose(settings.mixed_precision, device, _count(json.dumps(configs["unet"], sort_keys=True)), base)
+    return request_for(
+        settings, family, configs, largest(sizes), _batch(job), precision, len(sizes),
+        trains_unet=trains_unet(settings), trains_text=trains_text(settings), base_dtype=dtype, vae_dtype=vae_dtype,
+        device=device.type,
+    )  # fmt: skip
+
+
+def _batch(job: JobConfig) -> int:
+    return max(dataset.batch_size for dataset in job.datasets.datasets)
+
+
+@functools.lru_cache(maxsize=16)
+def _count(unet_config: str) -> int:
+    return numbers_of(build_empty(UNet2DConditionModel, json.loads(unet_config)).parameters())

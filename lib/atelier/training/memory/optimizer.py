@@ -1,0 +1,56 @@
+"""Bytes that an optimiser keeps for each trained number."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+
+import torch
+from torch import nn
+
+from atelier.training.optim.optimizers import create_optimizer, is_schedule_free
+
+log = logging.getLogger(__name__)
+
+_SHAPE = (512, 32)
+"""Large enough that a count of steps or a row of means does not weigh, and of a LoRA's proportions."""
+_EIGHT_BIT = {"adamw8bit": 2, "pagedadamw8bit": 2, "lion8bit": 1, "pagedlion8bit": 1, "sgdnesterov8bit": 1}
+"""One byte a moment; quantised only on a GPU, so it cannot be measured without one."""
+_SCALES = 4 / 256
+"""bitsandbytes keeps a float32 scale for every 256 values of each moment."""
+_WHEN_UNKNOWN = 8.0
+"""Two float32 moments."""
+
+
+@functools.lru_cache(maxsize=64)
+def state_bytes(name: str, arguments: str, dtype: str = "float32") -> float:
+    """Bytes of state for each trained number: two real steps of the optimiser on a small matrix tell.
+
+    `arguments` are kohya's optimizer_args as a JSON list. An optimiser that cannot run here counts as two moments.
+    """
+    eight = _EIGHT_BIT.get(name.lower())
+    if eight is not None:
+        return eight * (1 + _SCALES)
+    weight = nn.Parameter(torch.full(_SHAPE, 0.5, dtype=getattr(torch, dtype)))
+    try:
+        optimizer = create_optimizer([{"params": [weight], "lr": 1e-4}], name, 1e-4, json.loads(arguments) or [])
+        if is_schedule_free(optimizer):
+            optimizer.train()  # type: ignore[attr-defined]
+        for _ in range(2):
+            weight.grad = torch.full_like(weight, 0.01)
+            optimizer.step()
+    except Exception as error:  # noqa: BLE001 - any library's any error: the run itself will tell the person
+        log.info("the optimiser %s could not be measured: %s", name, error)
+        return _WHEN_UNKNOWN
+    return _bytes(optimizer.state) / weight.numel()
+
+
+def _bytes(value: object) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        return sum(_bytes(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(_bytes(item) for item in value)
+    return 0

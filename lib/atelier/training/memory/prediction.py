@@ -1,0 +1,318 @@
+"""The peak memory of a training step, from running it on tensors without memory.
+
+The modules, the adapters, the loss and the backward pass are the real ones. `FakeTensorMode` gives every operation's
+shapes and precisions, and `memory_tracking` counts what is alive. Nothing is computed, so it takes seconds for any
+model on any machine.
+
+Not seen: what a kernel uses inside one operation (cuDNN's and oneDNN's workspaces), what an allocator loses to
+fragments, and what the driver takes for itself. `memory_plan` keeps a share in hand for these.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
+
+from atelier.adapters.config import NetworkConfig
+from atelier.adapters.network import build
+from atelier.models.checkpoints.size import bytes_of, numbers_of
+from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.models.registry import family_named
+from atelier.models.unet.ldm_names import TEXT_PARTS
+from atelier.models.views.attention import use_sound_attention
+from atelier.models.views.from_ldm import TEXT_CLASSES
+from atelier.models.views.view import build_empty
+from atelier.training.device.plan import Plan
+from atelier.training.device.streaming import Streamed
+from atelier.training.inputs.prompt_embeds import LIMIT as TEXT_LIMIT
+from atelier.training.inputs.vae_encoding import encode
+from atelier.training.memory.optimizer import state_bytes
+from atelier.training.memory.request import Request
+from atelier.training.memory.tracking import LiveBytes, norms_as_on_gpu
+from atelier.training.objective.losses import LossOptions
+from atelier.training.objective.noise import NoiseSchedule
+from atelier.training.objective.objective import Draws, diffusion_losses
+from atelier.training.trained.whole_model import WholeModel
+
+LATENT = 8
+"""Pixels of a picture for each value of its latents, in both directions."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Bytes. `caching`, `step` and `update` are the peaks of a run's three moments, base included.
+
+    `caching`: the text encoder and the VAE at work; `step`: forward and backward; `update`: the optimiser.
+    """
+
+    base: int
+    """Weights of the UNet, text encoders and VAE."""
+    text_and_vae: int
+    """Of these, the text encoders and the VAE, which a host may move off the device between turns."""
+    borrowed: int
+    """Of these, what the host holds anyway."""
+    trained: int
+    gradients: int
+    optimizer: int
+    activations: int
+    """The most that the forward and backward passes hold beside weights."""
+    kept: int
+    """What lies beside all that from begin to end: the last good weights of an adapter, captions' text states, the
+    LoRAs that the base wears."""
+    caching: int
+    step: int
+    update: int
+
+    @property
+    def peak(self) -> int:
+        """The most that the run has on the device at any time."""
+        return max(self.caching, self.step, self.update)
+
+    @property
+    def extra(self) -> int:
+        """What has to be free before the run."""
+        return max(0, self.peak - self.borrowed)
+
+
+@functools.lru_cache(maxsize=256)
+def predict(request: Request) -> Prediction:
+    """Runs the step that `request` describes without memory. Needs no GPU; takes from 0.1 to some 20 seconds.
+
+    May raise whatever the libraries raise for a model or network that they cannot run on fake tensors.
+    """
+    state = _optimizer_state(request)  # measured with real numbers: many optimisers read them
+    live = LiveBytes()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(live)
+        return _Step(request, live, stack, state).run()
+
+
+def _optimizer_state(request: Request) -> float:
+    """Bytes of the optimiser's state for each trained number."""
+    settings: dict[str, Any] = json.loads(request.settings)
+    # A whole model's optimiser steps weights that are lifted to float32 for it, and keeps its moments so.
+    kind = "bfloat16" if settings.get("full_bf16") and not request.whole_model else "float32"
+    return state_bytes(request.optimizer, json.dumps(settings["optimizer_args"]), kind)
+
+
+class _Step:
+    """One prediction at work, inside the modes that `predict` entered."""
+
+    def __init__(self, request: Request, live: LiveBytes, stack: ExitStack, state: float) -> None:
+        """`state`: bytes of the optimiser for each trained number."""
+        self.request = request
+        self._state = state
+        self.live = live
+        self.stack = stack
+        self.settings: dict[str, Any] = json.loads(request.settings)
+
+    def run(self) -> Prediction:
+        request, live = self.request, self.live
+        parts = _parts(request)
+        if request.device != "cpu":
+            for module in (parts.unet, *parts.text_encoders):
+                norms_as_on_gpu(module)
+        base = live.now
+        off = request.whole_model and request.text_and_vae_off
+        waits = [parts.vae, *([] if request.trains_text else parts.text_encoders)]
+        idle = sum(bytes_of(module.parameters()) for module in waits if module is not None)
+        resting = idle if off else 0
+        parameters = self._trained(parts)
+        trained = bytes_of(parameters)
+        if request.whole_model:
+            base -= trained
+        optimizer = int(numbers_of(parameters) * self._state)
+        weights = live.now
+        fused = request.fused
+        gradients = max(p.numel() * p.element_size() for p in parameters) if fused else trained
+        Plan("no", request.gradient_checkpointing).apply(parts, torch.device("cpu"))
+        held = base  # by the host, before it keeps its UNet elsewhere
+        if request.streamed:
+            rest = bytes_of(parts.unet.parameters()) - (trained if request.whole_model else 0)
+            before = live.now
+            Streamed(parts.unet, torch.device("cpu"), request.fp8, fetch=torch.clone).begin()
+            base += live.now - before - rest
+            live.leave_out(rest)
+            weights = live.now
+        live.new_peak()
+        text = self._text(parts, grad=False)
+        kept = request.worn + self._kept_text(text) + (0 if request.whole_model else trained)
+        self._latents(parts)
+        caching = live.peak
+        if request.pieces > 1 or request.accumulates:
+            for parameter in parameters:
+                parameter.grad = torch.zeros_like(parameter)
+        if fused:
+            for parameter in parameters:
+                parameter.register_post_accumulate_grad_hook(_freed)
+        live.new_peak()
+        self._forward_backward(parts, text)
+        step = live.peak
+        for parameter in parameters:
+            parameter.grad = None
+        return Prediction(
+            base=base,
+            text_and_vae=idle,
+            borrowed=0 if request.whole_model else held,
+            trained=trained,
+            gradients=gradients,
+            optimizer=optimizer,
+            activations=step - weights,
+            kept=kept,
+            caching=caching + optimizer + kept,
+            step=step + optimizer + kept - resting,
+            update=weights + gradients + optimizer + kept - resting + self._scratch(parameters, fused),
+        )
+
+    def _kept_text(self, text: TextStates) -> int:
+        """Bytes of the captions' states that are remembered, none where the text encoder learns."""
+        if self.request.trains_text:
+            return 0
+        states = [text.hidden] if text.pooled is None else [text.hidden, text.pooled]
+        return min(TEXT_LIMIT, self.request.captions * bytes_of(states) // self.request.rows)
+
+    def _trained(self, parts: Parts) -> list[nn.Parameter]:
+        request = self.request
+        if request.whole_model:
+            whole = WholeModel(parts, request.trains_text)
+            return [parameter for parameter in whole.parameters() if parameter.requires_grad]
+        config = NetworkConfig.from_settings(SimpleNamespace(**self.settings))
+        config = replace(config, unet=request.trains_unet, text_encoders=request.trains_text)
+        # LyCORIS reads values as it builds some kinds, and fake tensors have none: it builds real weights.
+        with _disable_current_modes():
+            network = build(parts, config)
+        _refill(network)
+        network.train()
+        if self.settings.get("full_bf16"):
+            _recast(network, torch.bfloat16)
+        self.stack.enter_context(network.attached())
+        return list(network.parameters())
+
+    def _text(self, parts: Parts, grad: bool) -> TextStates:
+        """The states of a batch's captions, from the real encoders."""
+        parts = replace(parts, tokenizers=[_Tokenizer() for _ in parts.text_encoders])
+        length = self.settings.get("max_token_length") or 75
+        with torch.set_grad_enabled(grad), self._autocast():
+            return parts.family.encode(parts, [""] * self.request.rows, self.settings.get("clip_skip"), length)
+
+    def _latents(self, parts: Parts) -> None:
+        """What the VAE needs for the pictures that it encodes at once."""
+        if parts.vae is None:
+            return
+        request = self.request
+        count = max(1, self.settings.get("vae_batch_size") or 1)
+        dtype = next(parts.vae.parameters()).dtype
+        with torch.no_grad():
+            distribution = encode(parts.vae, torch.empty(count, 3, request.height, request.width, dtype=dtype))
+            distribution.mean.float()
+
+    def _forward_backward(self, parts: Parts, text: TextStates) -> None:
+        request = self.request
+        shape = (request.rows, 4, request.height // LATENT, request.width // LATENT)
+        schedule = NoiseSchedule.create(torch.device("cpu"), False)
+        noise = torch.empty(shape)
+        draws = Draws(noise, noise, torch.zeros(request.rows, dtype=torch.long))
+        pair = torch.zeros(request.rows, 2, dtype=torch.long)
+        with self._autocast():
+            if request.trains_text:
+                text = self._text(parts, grad=True)
+            losses = diffusion_losses(
+                parts, schedule, LossOptions(prediction_type="epsilon"), torch.empty(shape), draws, text,
+                SizeConditions(pair, pair, pair),
+            )  # fmt: skip
+            loss = losses.sum()
+        loss.backward()
+
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.request.autocast is not None):
+            yield
+
+    def _scratch(self, parameters: list[nn.Parameter], fused: bool) -> int:
+        """What the update itself needs: on a GPU torch's optimisers work on all weights at once, with one copy."""
+        sizes = [parameter.numel() * parameter.element_size() for parameter in parameters]
+        if fused or (self.request.whole_model and self.settings.get("full_bf16")):
+            return 4 * max(parameter.numel() * 4 for parameter in parameters)
+        at_once = self.request.device != "cpu" and "8bit" not in self.request.optimizer.lower()
+        return sum(sizes) if at_once else max(sizes)
+
+
+class _Tokenizer:
+    """Ids of the right shape."""
+
+    eos_token_id = pad_token_id = bos_token_id = 0
+
+    def __call__(self, captions: list[str], max_length: int, **options: Any) -> Any:
+        return SimpleNamespace(input_ids=torch.zeros(len(captions), max_length, dtype=torch.long))
+
+
+def _parts(request: Request) -> Parts:
+    """The model, without memory."""
+    configs: dict[str, dict[str, Any]] = json.loads(request.configs)
+    base = _stand_in(request.base_dtype, request.autocast)
+    kinds = zip(TEXT_PARTS, TEXT_CLASSES[request.family], strict=False)
+    encoders = [_fake(kind, configs[name], base) for name, kind in kinds if name in configs]
+    unet = _fake(UNet2DConditionModel, configs["unet"], base)
+    vae_dtype = _stand_in(request.vae_dtype, request.autocast)
+    vae = _fake(AutoencoderKL, configs["vae"], vae_dtype) if "vae" in configs else None
+    if request.device == "cpu":
+        for module in (unet, vae):
+            if module is not None:
+                use_sound_attention(module)
+    return Parts(family_named(request.family), unet, encoders, [], vae)
+
+
+def _stand_in(dtype: str, autocast: str | None) -> torch.dtype:
+    """fp16 and bf16 exchanged when autocast is fp16: they have the same size, and all versions of torch know
+    autocast to bf16 on a processor. Weights that have autocast's precision already are not copied."""
+    if autocast == "float16":
+        dtype = {"float16": "bfloat16", "bfloat16": "float16"}.get(dtype, dtype)
+    return getattr(torch, dtype)
+
+
+def _refill(network: nn.Module) -> None:
+    """Gives an adapter network weights and buffers of the mode that is on, of the same shapes."""
+    for module in network.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            empty = torch.empty_like(weight, device=weight.device, requires_grad=False)
+            setattr(module, name, nn.Parameter(empty, weight.requires_grad))
+        for name, values in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty_like(values))
+
+
+def _fake(kind: type[nn.Module], config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
+    """A module of fake tensors, each of its own memory."""
+    module = build_empty(kind, config).eval().requires_grad_(False)
+    _recast(module, dtype)
+    for owner in module.modules():
+        for name, buffer in list(owner._buffers.items()):
+            if buffer is not None:
+                owner._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
+    return module
+
+
+def _recast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Puts new parameters of `dtype` in place of the old ones: `Module.to` cannot exchange fake ones."""
+    for owner in module.modules():
+        for name, parameter in list(owner._parameters.items()):
+            if parameter is not None:
+                fresh = torch.empty(parameter.shape, dtype=dtype)
+                owner._parameters[name] = nn.Parameter(fresh, requires_grad=parameter.requires_grad)
+
+
+def _freed(parameter: Tensor) -> None:
+    parameter.grad = None

@@ -1,0 +1,196 @@
+"""What a prediction of memory depends on, and where it comes from: a loaded model, a file, or a released model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from atelier.config.files.paths import expanded
+from atelier.config.settings.schema import Settings
+from atelier.models.assets import released_config
+from atelier.models.checkpoints.folder import configs_of_folder, is_diffusers_folder, open_tensor_file
+from atelier.models.checkpoints.load import stated_config
+from atelier.models.family import Parts
+from atelier.models.unet.ldm_names import TEXT_PARTS
+from atelier.models.views.from_ldm import TEXT_CLASSES, clip_keys, configs_of
+from atelier.training.device.precision import autocast_dtype
+from atelier.training.device.streaming import FP8
+
+
+@dataclass(frozen=True)
+class Request:
+    """One case. Sizes in pixels; dtypes by torch's names ("float16"); `configs` and `settings` are JSON.
+
+    `autocast` None is plain float32. `pieces` is into how many parts a batch is cut, one after the other.
+    """
+
+    family: str
+    configs: str
+    width: int
+    height: int
+    batch: int
+    settings: str
+    trains_unet: bool = True
+    trains_text: bool = False
+    whole_model: bool = False
+    base_dtype: str = "float32"
+    vae_dtype: str = "float32"
+    autocast: str | None = None
+    device: str = "cpu"
+    gradient_checkpointing: bool = False
+    pieces: int = 1
+    accumulates: bool = False
+    text_and_vae_off: bool = False
+    optimizer: str = "AdamW"
+    can_stream: bool = False
+    """True where the host can keep its UNet in the processor's memory."""
+    streamed: bool = False
+    """The UNet's blocks come to the device as they compute."""
+    fp8: bool = False
+    """The blocks may be kept on the device as float8 instead, if they have to be streamed."""
+    divisible: bool = True
+    """False where the noise depends on a batch as a whole."""
+    captions: int = 1
+    """How many captions' text states are kept on the device, at the most."""
+    worn: int = 0
+    """Bytes of the LoRAs that the base wears while another is trained."""
+
+    @property
+    def rows(self) -> int:
+        """Pictures that are computed at once."""
+        return -(-self.batch // max(1, self.pieces))
+
+    @property
+    def fused(self) -> bool:
+        """True when each weight's step is taken inside the backward pass, as soon as it has its gradient."""
+        asked = bool(json.loads(self.settings).get("fused_backward_pass"))
+        return asked and self.pieces == 1 and not self.accumulates
+
+
+MOST_CAPTIONS = 1 << 12
+"""More than the cache of text states holds."""
+NETWORK_KEYS = (
+    "network_module", "network_dim", "network_alpha", "network_args", "network_dropout", "network_train_unet_only",
+    "network_train_text_encoder_only", "clip_skip", "max_token_length", "vae_batch_size", "cache_latents",
+    "optimizer_args", "max_grad_norm", "full_bf16", "fused_backward_pass",
+)  # fmt: skip
+"""The settings that a prediction reads."""
+
+
+def request_for(
+    settings: Settings,
+    family: str,
+    configs: Mapping[str, Mapping[str, Any]],
+    size: tuple[int, int],
+    batch: int,
+    precision: str,
+    pictures: int = 1,
+    **more: Any,
+) -> Request:
+    """The request of a run with these settings. `configs` as `models.build.configs_of` gives them, `size` (w, h).
+
+    `precision` is "no", "fp16" or "bf16"; `more` are fields of `Request`.
+    """
+    read = {key: getattr(settings, key, None) for key in NETWORK_KEYS}
+    dtype = autocast_dtype(precision)
+    whole = bool(settings.train_whole_model)
+    if whole:
+        more["base_dtype"] = "bfloat16" if settings.full_bf16 else "float32"
+    return Request(
+        family=family,
+        configs=json.dumps(configs, sort_keys=True),
+        width=size[0],
+        height=size[1],
+        batch=batch,
+        settings=json.dumps(read, sort_keys=True),
+        whole_model=whole,
+        autocast=None if dtype is None else name_of(dtype),
+        gradient_checkpointing=bool(settings.gradient_checkpointing),
+        accumulates=settings.gradient_accumulation_steps > 1,
+        optimizer=settings.optimizer_type,
+        divisible=not settings.adaptive_noise_scale,
+        fp8=bool(settings.fp8_base) and FP8 is not None,
+        captions=_captions(settings, pictures),
+        worn=sum(_file_size(path) for path in settings.base_weights),
+        **more,
+    )
+
+
+def _captions(settings: Settings, pictures: int) -> int:
+    """A power of two, so that one picture more does not ask for another prediction."""
+    if settings.shuffle_caption or settings.caption_tag_dropout_rate or settings.enable_wildcard:
+        return MOST_CAPTIONS
+    return min(MOST_CAPTIONS, 1 << max(0, pictures - 1).bit_length())
+
+
+def _file_size(path: str | Path) -> int:
+    try:
+        return expanded(path).stat().st_size
+    except OSError:
+        return 0
+
+
+def configs_of_parts(parts: Parts) -> dict[str, dict[str, Any]]:
+    """The configurations of a loaded model's modules, by part."""
+    configs = {"unet": _plain(parts.unet)}
+    for name, encoder in zip(TEXT_PARTS, parts.text_encoders, strict=False):
+        configs[name] = clip_keys(encoder.config.to_dict())
+    if parts.vae is not None:
+        configs["vae"] = _plain(parts.vae)
+    return configs
+
+
+def tells(path: Path) -> bool:
+    """True for a diffusers folder, and for a file whose header tells the shapes of a model's tensors."""
+    return is_diffusers_folder(path) or (path.is_file() and path.suffix == ".safetensors")
+
+
+def configs_of_model(family: str, path: Path) -> dict[str, dict[str, Any]]:
+    """Of a model that `tells`: from a folder's configurations, or from a file's header alone."""
+    from atelier.models.registry import family_named
+
+    if path.is_dir():
+        return {part: _without_notes(config) for part, config in configs_of_folder(path).items()}
+    file = open_tensor_file(path)
+    try:
+        configs = configs_of(family_named(family), file.shapes)
+        for part, changes in stated_config(file.metadata).items():
+            if part in configs:
+                configs[part].update(changes)
+    finally:
+        file.close()
+    return configs
+
+
+def released(family: str) -> dict[str, dict[str, Any]]:
+    """The configurations of the family's released model."""
+    names = ["unet", "vae", *TEXT_PARTS[: len(TEXT_CLASSES[family])]]
+    return {name: released_config(family, name) for name in names}
+
+
+def dtype_of(module: nn.Module | None) -> str:
+    """The name of the precision that a module is kept in."""
+    parameter = None if module is None else next(module.parameters(), None)
+    return "float32" if parameter is None else name_of(parameter.dtype)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """torch.float16 -> "float16"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _plain(module: nn.Module) -> dict[str, Any]:
+    """A diffusers module's configuration."""
+    config: Any = module.config
+    return json.loads(json.dumps(_without_notes(dict(config)), default=str))
+
+
+def _without_notes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what diffusers notes about itself."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}

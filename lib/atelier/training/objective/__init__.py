@@ -1,0 +1,1 @@
+"""The mathematics of a step: noise, targets, losses, validation."""

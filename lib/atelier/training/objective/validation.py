@@ -1,0 +1,57 @@
+"""The loss on pictures that are kept out of training: always the same noise and timesteps, so that it compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from atelier.data.batch import Batch
+from atelier.data.dataset import TrainingData
+from atelier.data.latents import LatentCache
+from atelier.hosts.contract import Lease
+from atelier.training.objective.objective import Draws
+from atelier.training.randomness import generator
+
+TIMES = (100, 300, 500, 700, 900)
+"""Timesteps at which every picture is looked at."""
+
+
+class Validator:
+    """Measures the held-out pictures, a turn for each batch and timestep."""
+
+    def __init__(
+        self,
+        data: TrainingData,
+        cache: LatentCache,
+        lease: Lease,
+        losses_of: Callable[[Batch, Callable[[Tensor], Draws]], Tensor],
+        seed: int,
+        most_batches: int | None,
+    ) -> None:
+        """`losses_of` gives each picture's loss [B] for a batch and the draws made for its latents."""
+        self._data = data
+        self._cache = cache
+        self._lease = lease
+        self._losses_of = losses_of
+        self._seed = seed
+        self._batches = min(data.batches_per_epoch, most_batches or data.batches_per_epoch)
+
+    def measure(self) -> float:
+        """The mean loss over pictures and timesteps."""
+        total, count = 0.0, 0
+        for index in range(self._batches):
+            batch = self._data.batch(index, self._cache)
+            for time in TIMES:
+                with self._lease.turn(), torch.no_grad():  # in this order: a turn begins with gradients on
+                    losses = self._losses_of(batch, partial(self._draws, index, time))
+                total += float(losses.sum())
+                count += len(losses)
+        return total / max(1, count)
+
+    def _draws(self, index: int, time: int, latents: Tensor) -> Draws:
+        random = generator(self._seed, "validation", index, time)
+        noise = torch.randn(latents.shape, generator=random).to(latents.device)
+        return Draws(noise, noise, torch.full((latents.shape[0],), time, device=latents.device))

@@ -1,0 +1,1 @@
+"""Optimisers, schedules, the update and the moving average."""

@@ -1,0 +1,1 @@
+"""What a run leaves: LoRA files, checkpoints, and the rhythm in which they are written."""

@@ -1,0 +1,1 @@
+"""Pictures drawn for a run: samples while it trains, class pictures before."""

@@ -1,0 +1,1 @@
+"""Where a run is: losses, the calendar of steps, and the states that it goes on from."""

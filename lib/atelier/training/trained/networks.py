@@ -1,0 +1,61 @@
+"""The network that a run trains, at its starting values, and what the base wears meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+from atelier.adapters.config import NetworkConfig
+from atelier.adapters.network import Network
+from atelier.adapters.start import base_weights, start_network
+from atelier.config.errors import AtelierError
+from atelier.models.family import Parts
+from atelier.training.context import RunContext
+from atelier.training.randomness import derived_seed
+from atelier.training.trained.whole_model import WholeModel
+
+
+def new_network(context: RunContext, parts: Parts) -> Network:
+    """The network of the run's settings over these parts, at its starting values.
+
+    Raises `AtelierError` when nothing is left to train, or when the file to start from does not fit.
+    """
+    settings = context.job.settings
+    config = replace(NetworkConfig.from_settings(settings), unet=context.trains_unet, text_encoders=context.trains_text)
+    if not (config.unet or config.text_encoders):
+        raise AtelierError("Nothing is left to train: give the UNet or the text encoder a learning rate above 0.")
+    seed = derived_seed(context.seed, "network")
+    return start_network(parts, config, seed, settings.network_weights, settings.dim_from_weights)
+
+
+def new_trainee(context: RunContext, parts: Parts) -> Network | WholeModel:
+    """What the run trains: an adapter network, or the model itself."""
+    if context.whole_model:
+        settings = context.job.settings
+        return WholeModel(parts, context.trains_text, settings.freeze_blocks, settings.block_lr)
+    return new_network(context, parts)
+
+
+@contextmanager
+def at_strength(network: Network | WholeModel, strength: float) -> Iterator[None]:
+    """An adapter network acts so strongly inside the block, and fully after it; a whole model always does."""
+    if strength == 1.0 or isinstance(network, WholeModel):
+        yield
+        return
+    network.multiplier = strength
+    try:
+        yield
+    finally:
+        network.multiplier = 1.0
+
+
+def wear_base_weights(context: RunContext, parts: Parts, stack: ExitStack) -> None:
+    """kohya's base_weights: the base wears these LoRAs, untrained, until `stack` ends. Its weights stay as they are."""
+    settings = context.job.settings
+    for lora in base_weights(parts, settings.base_weights, settings.base_weights_multiplier):
+        told = lora.report()
+        if told:
+            context.record.message(told, "warning")
+        lora.network.to(parts.device)
+        stack.enter_context(lora.network.attached())

@@ -1,0 +1,1 @@
+"""The routes under /atelier/v1 and what guards them."""

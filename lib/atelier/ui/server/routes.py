@@ -1,0 +1,271 @@
+"""The routes under /atelier/v1: what the live panel reads and presses, and the same for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from atelier.adapters.usable import kind_remark
+from atelier.config.errors import AtelierError, SettingsError
+from atelier.config.settings.named import PATH_SETTINGS
+from atelier.config.settings.schema import options
+from atelier.hosts.contract import Host
+from atelier.jobs.files import plain
+from atelier.jobs.job import ACTIONS, Job
+from atelier.jobs.queue import Jobs
+from atelier.ui.server.memory_line import MemoryLine
+from atelier.ui.server.routes_start import check_model, job_from_body
+from atelier.ui.server.security import Access, Refused, check_host, check_origin, check_sample_name, read_body
+
+log = logging.getLogger(__name__)
+
+PREFIX = "/atelier/v1"
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+def register(app: FastAPI, jobs: Jobs, host: Host, access: Access | None = None) -> None:
+    """Adds the routes to an application, which may be running, before any catch-all that is mounted in it.
+
+    A second call on the same application replaces the routes of the first.
+    """
+    routes = _Routes(jobs, host, access or Access())
+    old = getattr(app.state, "atelier_routes", [])
+    before = [route for route in app.router.routes if not any(route is one for one in old)]
+    app.router.routes[:] = before
+    for method, path, endpoint, more in routes.table():
+        app.add_api_route(
+            PREFIX + path, endpoint, methods=[method], tags=["Atelier"], response_class=JSONResponse, **more
+        )
+    added = app.router.routes[len(before) :]
+    app.router.routes[:] = [*added, *before]
+    app.state.atelier_routes = added
+    app.openapi_schema = None
+
+
+class _Routes:
+    """One method a route. Their docstrings are the text of the host's API page."""
+
+    def __init__(self, jobs: Jobs, host: Host, access: Access) -> None:
+        self._jobs = jobs
+        self._host = host
+        self._access = access
+
+    def table(self) -> list[tuple[str, str, Callable[..., Any], dict[str, Any]]]:
+        """Method, path, function, and what more the API page says."""
+        job = "/jobs/{job_id}"
+        return [
+            ("GET", "/jobs", self.list_runs, {"summary": "Runs"}),
+            ("POST", "/jobs", self.start, {"summary": "Start a run", "openapi_extra": START_BODY}),
+            ("GET", job, self.show, {"summary": "One run with its settings"}),
+            ("GET", job + "/events", self.events, {"summary": "What is new of a run"}),
+            ("GET", job + "/samples/{file}", self.sample, {"summary": "A sample picture", "responses": PICTURE}),
+            ("POST", job + "/{action}", self.act, {"summary": "Stop, pause, resume, save, sample"}),
+            ("GET", "/settings", self.settings, {"summary": "Every setting"}),
+            ("GET", "/memory", self.memory, {"summary": "The memory that the run on the page needs"}),
+            ("GET", "/model", self.model, {"summary": "The model that a run would train on"}),
+        ]
+
+    async def list_runs(self, request: Request, limit: int = 50) -> Response:
+        """Every run that is open and the newest `limit` that have ended, oldest first.
+
+        `running` is the id of the one that trains, `queued` are those that wait, next first.
+        """
+
+        def work() -> dict[str, Any]:
+            runs = self._jobs.jobs()
+            ended = [job for job in runs if not job.is_open]
+            left_out = {job.id for job in ended[: max(0, len(ended) - max(0, limit))]}
+            running = self._jobs.running
+            return {
+                "jobs": [job.summary() for job in runs if job.id not in left_out],
+                "running": running.id if running else None,
+                "queued": self._jobs.queued,
+            }
+
+        return await self._answer(request, work)
+
+    async def start(self, request: Request) -> Response:
+        """Puts a run into the queue; gives it as `GET /jobs/{job_id}` does, with `remarks`: what this WebUI will not
+        do with the file of such a run.
+
+        The body is JSON, `{"settings": {KEY: VALUE}}` with, if wanted, `"general"` and `"datasets"` as in a dataset
+        TOML; or it is TOML: a training TOML, which may have the tables of a dataset TOML in it. Keys are kohya's;
+        `GET /settings` lists them. A name that is taken is answered with 409 and the next `free` one.
+        """
+        try:
+            self._check(request, changes=True)
+            body = await read_body(request)
+        except Refused as refused:
+            return _refusal(refused)
+
+        def work() -> dict[str, Any]:
+            config = job_from_body(body, request.headers.get("content-type", ""), self._host, self._access)
+            check_model(self._host)
+            free = self._jobs.free_name(config.name)
+            if config.name and free != config.name:
+                sentence = f"There is a {config.name} already, and nothing saved is overwritten. {free} is free."
+                raise Refused(409, sentence, free=free)
+            remark = kind_remark(config.settings, self._host.name)
+            return {**self._in_full(self._jobs.submit(config)), "remarks": [remark] if remark else []}
+
+        return await self._answer(request, work)
+
+    async def show(self, request: Request, job_id: str) -> Response:
+        """How a run stands, and the settings it was started with."""
+        return await self._answer(request, lambda: self._in_full(self._job(job_id)))
+
+    async def events(self, request: Request, job_id: str, since: int = 0, losses: str = "") -> Response:
+        """How a run stands, and what is new.
+
+        `events` after number `since` (give `last_event` of the answer before); with `since` 0 all samples and saved
+        files, and the newest messages; `checkpoint` tells a saved checkpoint from a LoRA. `losses.rows` are [step,
+        loss, smoothed loss] after the cursor `losses` (give `losses.cursor` of the answer before); with
+        `losses.reset` they replace what was known.
+        """
+
+        def work() -> dict[str, Any]:
+            job = self._job(job_id)
+            news = job.record.view(since, losses)
+            for event in news["events"]:
+                path = event.pop("path", None)
+                if event["kind"] == "saved" and path:
+                    event["checkpoint"] = Path(path).parent == self._host.folders.checkpoints
+            return {**job.summary(), **news}
+
+        return await self._answer(request, work)
+
+    async def act(self, request: Request, job_id: str, action: str) -> Response:
+        """`stop` ends the run after its step and keeps what is trained, or takes it out of the queue. `pause` frees
+        the device, `resume` goes on, also with a run that ended early. `save` writes the LoRA as it stands, `sample`
+        draws the sample pictures.
+        """
+
+        def work() -> dict[str, Any]:
+            self._job(job_id)
+            if action not in ACTIONS:
+                raise Refused(404, f"There is no action {action!r}; there are {', '.join(ACTIONS)}.")
+            method = {"save": "save_now", "sample": "sample_now"}.get(action, action)
+            getattr(self._jobs, method)(job_id)
+            return self._job(job_id).summary()
+
+        return await self._answer(request, work, changes=True)
+
+    async def sample(self, request: Request, job_id: str, file: str) -> Response:
+        """A sample picture, by the `file` of its event."""
+
+        def work() -> Response:
+            path = self._job(job_id).record.folder / "samples" / check_sample_name(file)
+            if not path.is_file():
+                raise Refused(404, "There is no such picture.")
+            return FileResponse(path, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+        return await self._answer(request, work)
+
+    async def settings(self, request: Request) -> Response:
+        """Every setting: key, kind, default, bounds, choices, group, label and help."""
+        return await self._answer(request, lambda: {"settings": [dataclasses.asdict(option) for option in options()]})
+
+    async def model(self, request: Request) -> Response:
+        """The model that is loaded, and why it cannot be trained on if it cannot."""
+
+        def work() -> dict[str, Any]:
+            info = self._host.loaded_model()
+            if info is None:
+                return {"loaded": False}
+            return {"loaded": True, "title": info.title, "family": info.family, "refusal": info.refusal}
+
+        return await self._answer(request, work)
+
+    async def memory(self, request: Request) -> Response:
+        """The sentences of the memory plan for what the training tab was last filled in with.
+
+        `sentences` is null while they are worked out, and empty when they are not known.
+        """
+        return await self._answer(request, lambda: {"sentences": MemoryLine.of(self._jobs, self._host).newest})
+
+    # -- shared ----------------------------------------------------------------------------------------------------
+
+    def _check(self, request: Request, changes: bool) -> None:
+        if self._access.local:
+            check_host(request)
+        if self._access.guard is not None:
+            self._access.guard(request)
+        if changes:
+            check_origin(request)
+
+    async def _answer(self, request: Request, work: Callable[[], Any], changes: bool = False) -> Response:
+        """Checks the request and does the work in a thread, as disks can be slow; an error becomes one sentence."""
+        try:
+            self._check(request, changes)
+            result = await run_in_threadpool(work)
+        except Refused as refused:
+            return _refusal(refused)
+        except SettingsError as error:
+            problems = [{"key": problem.key, "problem": str(problem)} for problem in error.problems]
+            return _refusal(Refused(400, str(error), problems=problems))
+        except AtelierError as error:
+            return _refusal(Refused(400, str(error)))
+        except Exception as error:
+            log.exception("a request to %s failed", request.url.path)
+            return _refusal(Refused(500, f"This failed unexpectedly ({type(error).__name__}); the console says more."))
+        return result if isinstance(result, Response) else JSONResponse(plain(result), headers=NO_STORE)
+
+    def _job(self, job_id: str) -> Job:
+        try:
+            return self._jobs.get(job_id)
+        except AtelierError as error:
+            raise Refused(404, str(error)) from error
+
+    def _in_full(self, job: Job) -> dict[str, Any]:
+        try:
+            settings: dict[str, Any] | None = dataclasses.asdict(job.config.settings)
+        except AtelierError:  # a record that is damaged, or of a newer version, is shown without them
+            settings = None
+        if settings is not None and not self._access.paths:
+            settings = {key: value for key, value in settings.items() if key not in PATH_SETTINGS}
+        return {**job.summary(), "settings": settings}
+
+
+def _refusal(refused: Refused) -> Response:
+    headers = {**NO_STORE, **refused.headers}
+    return JSONResponse(plain({"error": str(refused), **refused.more}), refused.status, headers=headers)
+
+
+PICTURE: dict[int, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture."}}
+START_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["settings"],
+                    "properties": {
+                        "settings": {"type": "object"},
+                        "general": {"type": "object"},
+                        "datasets": {"type": "array", "items": {"type": "object"}},
+                    },
+                },
+                "example": {
+                    "settings": {
+                        "output_name": "my_cat",
+                        "trigger": "zwx cat",
+                        "train_data_dir": "pictures/my_cat",
+                        "max_train_steps": 800,
+                    }
+                },
+            },
+            "application/toml": {
+                "schema": {"type": "string"},
+                "example": 'output_name = "my_cat"\ntrigger = "zwx cat"\ntrain_data_dir = "pictures/my_cat"\n',
+            },
+        },
+    }
+}

@@ -1,0 +1,1 @@
+"""The Gradio tab: its controls, its handlers, and what they show."""

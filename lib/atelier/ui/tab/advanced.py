@@ -1,0 +1,47 @@
+"""The Advanced part of the tab: every setting that is not one of the four fields, in groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from atelier.config.settings.option import GROUPS, Option
+from atelier.ui.fields import SIMPLE, element_id, make_control, shown_options
+
+TITLES = {"Basics": "Model"}
+COLUMNS = 3
+
+
+def advanced_controls() -> tuple[dict[str, Any], Any, Any]:
+    """Builds the groups inside the running block.
+
+    Gives the controls by key, the check box for captions from file names, which is a matter of the data set, and the
+    place beneath the kind of adapter where it is said which WebUIs can use it.
+    """
+    controls: dict[str, Any] = {}
+    from_name: Any = None
+    kind_note: Any = None
+    by_group: dict[str, list[Option]] = {group: [] for group in GROUPS}
+    for option in shown_options():
+        if option.key not in SIMPLE:
+            by_group[option.group].append(option)
+    for group, members in by_group.items():
+        if not members:
+            continue
+        title = TITLES.get(group, group)
+        with gr.Accordion(title, open=False, elem_id="atelier_group_" + group.lower().replace(" ", "_")):
+            for first in range(0, len(members), COLUMNS):
+                with gr.Row():
+                    for option in members[first : first + COLUMNS]:
+                        controls[option.key] = make_control(option, min_width=220)
+                if kind_note is None and "network_module" in controls:
+                    kind_note = gr.HTML("", elem_id="atelier_kind_note")
+            if group == "Captions":
+                from_name = gr.Checkbox(
+                    value=False,
+                    label="Captions from file names",
+                    info="A picture without a caption file is called what its file is called.",
+                    elem_id=element_id("caption_from_name"),
+                )
+    return controls, from_name, kind_note

@@ -1,0 +1,93 @@
+"""What was found in the pictures, as HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from atelier.ui.tab.preview_data import Found, FoundPicture
+from atelier.ui.tab.thumbnails import thumbnail
+
+MOST_THUMBNAILS = 24
+MOST_PROBLEMS = 12
+MOST_BUCKETS = 8
+
+
+def nothing_yet(model_line: str) -> str:
+    """Before any pictures are given."""
+    return (
+        '<section class="atelier-found" aria-label="Pictures found">'
+        '<p class="atelier-quiet">What is found in your pictures will be shown here: their sizes, their captions, '
+        "and anything that is wrong with them.</p>"
+        f"{_quiet(model_line)}</section>"
+    )
+
+
+def found_html(found: Found, model_line: str, name_note: str, memory: str | None = "") -> str:
+    """Counts, thumbnails, sizes, three captions and problems.
+
+    `memory`: what the run needs of it, "" when that is not known, None while it is worked out: the page's script then
+    asks for it, and puts it there.
+    """
+    parts = [f'<p class="atelier-count" role="status">{html.escape(_summary(found))}</p>']
+    parts += [_list("atelier-problems", [name_note])] if name_note else []
+    parts += [_list("atelier-problems", _shortened(found.problems, MOST_PROBLEMS))] if found.problems else []
+    parts.append(_thumbnails(found.pictures))
+    if found.examples:
+        parts.append("<h4>What the trainer reads</h4>")
+        parts.append(_list("atelier-captions", found.examples))
+    if found.buckets:
+        parts.append("<h4>Sizes</h4>")
+        sizes = [
+            f"{width}×{height}: {count} {'picture' if count == 1 else 'pictures'}"
+            for (width, height), count in found.buckets
+        ]
+        parts.append(_list("atelier-buckets", _shortened(sizes, MOST_BUCKETS)))
+    parts += [_list("atelier-notes", found.notes)] if found.notes else []
+    parts.append(_quiet(model_line))
+    parts.append(_WORKED_OUT if memory is None else _quiet(memory))
+    return f'<section class="atelier-found" aria-label="Pictures found">{"".join(parts)}</section>'
+
+
+_WORKED_OUT = '<p class="atelier-quiet atelier-worked-out">How much memory this needs is being worked out.</p>'
+
+
+def _summary(found: Found) -> str:
+    words = [f"{found.count} {'picture' if found.count == 1 else 'pictures'}"]
+    words.append(f"{found.captioned} of {found.count} captioned")
+    if found.class_count:
+        words.append(f"{found.class_count} class pictures")
+    if found.steps:
+        words.append(f"{found.steps} steps")
+    return ", ".join(words) + "."
+
+
+def _thumbnails(pictures: Sequence[FoundPicture]) -> str:
+    cards = []
+    for picture in pictures[:MOST_THUMBNAILS]:
+        address = thumbnail(picture.path)
+        shown = f'<img src="{address}" alt="" loading="lazy">' if address else '<span class="atelier-broken">?</span>'
+        size = f"{picture.size[0]}×{picture.size[1]}"
+        cut = "" if picture.bucket == picture.size else f" → {picture.bucket[0]}×{picture.bucket[1]}"
+        label = f"{picture.path.name}, {size}{cut}"
+        cards.append(
+            f'<li title="{html.escape(label)}">{shown}<span class="atelier-size">{html.escape(size + cut)}</span>'
+            f"{'' if picture.captioned else '<span class=atelier-uncaptioned>no caption</span>'}</li>"
+        )
+    more = len(pictures) - MOST_THUMBNAILS
+    after = f'<p class="atelier-quiet">… and {more} more.</p>' if more > 0 else ""
+    return f'<ul class="atelier-thumbnails">{"".join(cards)}</ul>{after}' if cards else ""
+
+
+def _list(name: str, lines: Sequence[str]) -> str:
+    return f'<ul class="{name}">' + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def _shortened(lines: Sequence[str], most: int) -> list[str]:
+    if len(lines) <= most:
+        return list(lines)
+    return [*lines[: most - 1], f"… and {len(lines) - most + 1} more."]
+
+
+def _quiet(text: str) -> str:
+    return f'<p class="atelier-quiet">{html.escape(text)}</p>' if text else ""

@@ -1,0 +1,28 @@
+"""Beneath the kind of adapter: which WebUIs can use what is chosen, the present one first."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from typing import Any
+
+from atelier.adapters.usable import kind_remark, kind_text
+from atelier.config.errors import AtelierError
+from atelier.config.kohya.network_args import passed_over
+from atelier.ui.fields import collect
+
+KIND = ("network_module", "network_args", "conv_dim", "train_whole_model")
+"""Settings that say what kind of file a run makes."""
+
+
+def kind_html(held: Mapping[str, Any], host: str) -> str:
+    """What to show for what the controls of `KIND` hold, in the WebUI of this name; "" when there is nothing to say."""
+    try:
+        settings = collect(held)
+        strange = [] if settings.train_whole_model else passed_over(settings.network_module, settings.network_args)
+        text = " ".join((*strange, kind_text(settings, host))).strip()
+        warns = bool(strange) or kind_remark(settings, host) is not None
+    except AtelierError as error:
+        text, warns = str(error), True
+    kind = "atelier-error" if warns else "atelier-quiet"
+    return f'<p class="{kind}" role="status">{html.escape(text)}</p>' if text else ""

@@ -1,0 +1,41 @@
+"""Good values for what the person did not set: they follow the pictures until a value is changed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from atelier.config.presets import preset
+from atelier.config.settings.schema import option, options
+from atelier.hosts.contract import ModelInfo
+from atelier.ui.fields import to_control
+
+FROZEN = "*"
+"""In what was filled in: the controls hold a file's settings, and follow no preset until they are set back."""
+
+
+def suggested(
+    subject: str, picture_count: int, model: ModelInfo | None, whole_model: bool = False
+) -> dict[str, Any]:
+    """What the controls should hold, by key: the preset. A host may tell the model's `side` in pixels."""
+    family = model.family if model is not None and model.family is not None else "sd1"
+    values = preset(subject, picture_count, family, getattr(model, "side", None), whole_model)
+    return {key: to_control(option(key), value) for key, value in values.items() if option(key).shown}
+
+
+def to_fill(held: Mapping[str, Any], last: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The controls to change, by key.
+
+    A control follows as long as it holds what was filled in last (`last`), or its default if nothing was. One that
+    `wanted` does not name any more goes back to its default.
+    """
+    defaults = {found.key: to_control(found, found.default) for found in options()}
+    changes: dict[str, Any] = {}
+    for key in [*wanted, *(key for key in last if key not in wanted)]:
+        if key not in held:
+            continue
+        untouched = held[key] == last.get(key, defaults[key])
+        value = wanted.get(key, defaults[key])
+        if untouched and held[key] != value:
+            changes[key] = value
+    return changes

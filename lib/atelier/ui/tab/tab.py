@@ -1,0 +1,165 @@
+"""The training tab: four fields and Train, what was found, the live panel, and everything else under Advanced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from atelier.config.settings.schema import option
+from atelier.hosts.contract import Host, captioners
+from atelier.jobs.queue import Jobs
+from atelier.ui.fields import element_id, make_control
+from atelier.ui.gradio_compat import Gathered, component
+from atelier.ui.own_page import OwnPage
+from atelier.ui.tab.actions import Actions
+from atelier.ui.tab.advanced import advanced_controls
+from atelier.ui.tab.found_html import nothing_yet
+from atelier.ui.tab.tools_section import tools_section
+from atelier.ui.tab.wiring import connect
+
+
+@dataclass
+class Layout:
+    """The components of the tab. `controls`: by the key of their setting."""
+
+    controls: dict[str, Any] = field(default_factory=dict)
+    files: Any = None
+    train: Any = None
+    message: Any = None
+    found: Any = None
+    reset: Any = None
+    from_name: Any = None
+    captioner: Any = None
+    """With `describe`: None where the host has nothing that describes pictures."""
+    describe: Any = None
+    read_file: Any = None
+    write: Any = None
+    written: Any = None
+    report: Any = None
+    gathered: Any = None
+    """The one handler of everything that changes what is found."""
+    own_page: Any = None
+    """What only the WebUI's own page can press."""
+    filled: Any = None
+    """State: what the preset filled in, by key."""
+    kind_note: Any = None
+    """Beneath the kind of adapter: which WebUIs can use it."""
+    imported: Any = None
+    """State: what a file that was read in says and no control holds."""
+
+
+def build(jobs: Jobs, host: Host, paths: bool = True) -> dict[str, Any]:
+    """Builds the tab inside the running `gr.Blocks`. Gives its controls by the keys of their settings.
+
+    Without `paths` nobody may name a folder or a file of this machine, only drop pictures: for a page that is open to
+    the network without a login.
+    """
+    layout = Layout()
+    with gr.Column(elem_id="atelier_tab", elem_classes=[f"atelier-in-{host.name}"]):
+        with gr.Row(elem_id="atelier_top"):
+            with gr.Column(scale=5, min_width=320):
+                _four_fields(layout, captioners(host))
+                layout.train = gr.Button("Train", variant="primary", elem_id="atelier_train")
+                layout.message = gr.HTML("", elem_id="atelier_message")
+            with gr.Column(scale=6, min_width=320):
+                layout.found = gr.HTML(nothing_yet(""), elem_id="atelier_found")
+        gr.HTML('<div id="atelier_panel"></div>', elem_id="atelier_panel_area")
+        with gr.Accordion("Advanced", open=False, elem_id="atelier_advanced"):
+            _advanced(layout)
+        layout.own_page = OwnPage(jobs.page_key)
+        tools_section(host, layout.own_page)
+        layout.gathered = Gathered()
+        layout.filled = gr.State({})
+        layout.imported = gr.State({})
+    connect(layout, Actions(jobs, host), host, paths)
+    return layout.controls
+
+
+def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
+    layout.controls["train_data_dir"] = make_control(
+        option("train_data_dir"),
+        label="1. Pictures",
+        info="The folder with 5 to 50 pictures of what you want to teach, or of folders named like 10_cat.",
+        placeholder="/pictures/my-cat",
+    )
+    layout.files = component(
+        gr.File,
+        label="… or drop them here, with .txt captions if you have any",
+        file_count="multiple",
+        elem_id="atelier_files",
+        height=140,
+    )
+    if captioners:
+        with gr.Row(elem_id="atelier_describing"):
+            layout.captioner = component(
+                gr.Dropdown,
+                choices=list(captioners),
+                value=captioners[0],
+                label="Captions by the WebUI",
+                info="BLIP writes sentences, DeepBooru tags. At its first use the WebUI fetches it.",
+                elem_id="atelier_captioner",
+                scale=3,
+                min_width=200,
+            )
+            layout.describe = component(
+                gr.Button,
+                value="Describe pictures without a caption",
+                elem_id="atelier_describe",
+                scale=2,
+                min_width=160,
+            )
+    with gr.Row():
+        layout.controls["trigger"] = make_control(
+            option("trigger"),
+            label="2. Trigger word",
+            info="You will write it into prompts. Take one that means nothing yet.",
+            placeholder="zwx cat",
+            min_width=200,
+        )
+        layout.controls["subject"] = component(
+            gr.Radio,
+            choices=list(option("subject").choices),
+            value=option("subject").default,
+            label="3. What it is",
+            info="Chooses good values for the rest.",
+            elem_id=element_id("subject"),
+            min_width=200,
+        )
+    layout.controls["output_name"] = make_control(
+        option("output_name"),
+        label="4. Output name",
+        info="Prompts will use it as <lora:NAME:1>.",
+        placeholder="my-cat",
+    )
+
+
+def _advanced(layout: Layout) -> None:
+    with gr.Row():
+        gr.Markdown("Good values are filled in by themselves and follow your pictures, until you change one.")
+        layout.reset = component(
+            gr.Button, value="Back to good values", elem_id="atelier_reset", size="sm", scale=0, min_width=180
+        )
+    controls, layout.from_name, layout.kind_note = advanced_controls()
+    layout.controls.update(controls)
+    with gr.Accordion("Files of kohya's programs", open=False, elem_id="atelier_exchange"):
+        with gr.Row():
+            layout.read_file = component(
+                gr.File,
+                label="Read settings from a TOML, a GUI preset (JSON) or a LoRA file",
+                file_count="single",
+                elem_id="atelier_read_file",
+                height=140,
+            )
+            layout.written = component(
+                gr.File,
+                label="Files for sd-scripts",
+                file_count="multiple",
+                interactive=False,
+                elem_id="atelier_written",
+                height=140,
+            )
+        layout.write = component(gr.Button, value="Write these settings for sd-scripts", elem_id="atelier_write")
+        layout.report = gr.HTML("", elem_id="atelier_report")

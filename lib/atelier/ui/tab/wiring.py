@@ -1,0 +1,111 @@
+"""Which event of the tab asks what, and where the answer goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from atelier.config.settings.schema import option
+from atelier.hosts.contract import Host
+from atelier.ui.fields import SIMPLE
+from atelier.ui.gradio_compat import dropped_files, edited, listen
+from atelier.ui.server.request import Request
+from atelier.ui.tab.actions import Actions, Reply, error_html
+from atelier.ui.tab.exchange import read_in, write_out
+from atelier.ui.tab.kind_note import KIND, kind_html
+from atelier.ui.tab.presets_in_tab import FROZEN
+
+if TYPE_CHECKING:
+    from atelier.ui.tab.tab import Layout
+
+LOOKED_AT = ("Basics", "Pictures", "Captions", "Learning")
+"""Groups whose settings change what is found in the pictures, or how long it takes."""
+
+Data = dict[Any, Any]
+"""What the controls hold, or what they are to hold, by component. Inputs go in as a set, so none can be mixed up."""
+
+
+def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
+    """Connects the components of the tab with what they do."""
+    controls = layout.controls
+    inputs = {*controls.values(), layout.files, layout.from_name, layout.filled, layout.imported}
+    outputs = [layout.found, layout.message, layout.filled, *controls.values()]
+
+    def request_of(data: Data) -> Request:
+        return Request(
+            values={key: data[control] for key, control in controls.items()},
+            files=dropped_files(data[layout.files]),
+            caption_from_name=bool(data[layout.from_name]),
+            paths=paths,
+            imported=data[layout.imported],
+        )
+
+    def answer(reply: Reply) -> Data:
+        given: Data = {controls[key]: value for key, value in reply.changes.items()}
+        given[layout.filled] = reply.filled
+        if reply.found is not None:
+            given[layout.found] = reply.found
+        if reply.message is not None:
+            given[layout.message] = reply.message
+        return given
+
+    def kind_of(data: Data, reply: Reply) -> Data:
+        held = {key: reply.changes.get(key, data[controls[key]]) for key in KIND if key in controls}
+        return {layout.kind_note: kind_html(held, host.name)}
+
+    def on_change(data: Data) -> Iterator[Data]:
+        for reply in actions.refreshing(request_of(data), data[layout.filled]):
+            yield answer(reply)
+
+    def on_train(data: Data) -> Data:
+        return answer(actions.train(request_of(data), data[layout.filled]))
+
+    def on_reset(data: Data) -> Data:
+        reply = actions.back_to_preset(request_of(data))
+        return {**answer(reply), **kind_of(data, reply), layout.imported: {}}
+
+    def on_read(data: Data) -> Data:
+        files = dropped_files(data[layout.read_file])
+        if not files:
+            return {layout.report: ""}
+        if not paths:
+            return {layout.report: error_html("On a page that is open to the network, files are not read in.")}
+        found = read_in(files[0].path)
+        if not found.changes:
+            return {layout.report: found.report}
+        data = {**data, **{controls[key]: value for key, value in found.changes.items()}, layout.imported: found.held}
+        reply = actions.refresh(request_of(data), {FROZEN: True})
+        reply.changes = {**found.changes, **reply.changes}
+        told = kind_of(data, reply)
+        return {**answer(reply), **told, layout.imported: found.held, layout.report: found.report}
+
+    def on_write(data: Data) -> Data:
+        written = write_out(request_of(data), host)
+        return {layout.report: written.message, layout.written: written.files}
+
+    def on_describe(data: Data) -> Iterator[Data]:
+        request = request_of(data)
+        for reply in actions.describe(request, data[layout.captioner], data[layout.filled]):
+            yield answer(reply)
+
+    of_kind = [controls[key] for key in KIND if key in controls]
+
+    def on_kind(data: Data) -> Data:
+        return kind_of(data, Reply())
+
+    events: list[Callable[..., Any]] = [layout.files.change, *edited(layout.from_name)]
+    for key, control in controls.items():
+        if option(key).group in LOOKED_AT or key == "train_whole_model":
+            events.extend(edited(control, at_once=key in SIMPLE))
+    layout.gathered.listen(events, on_change, inputs, outputs)
+    for control in of_kind:
+        for event in edited(control):
+            listen(event, on_kind, {*of_kind}, [layout.kind_note], latest=True)
+    only, pressed = layout.own_page.only, {*inputs, layout.own_page.field}
+    listen(layout.train.click, only(on_train, layout.message), pressed, outputs, busy=True)
+    if layout.describe is not None:
+        listen(layout.describe.click, only(on_describe, layout.message), {*pressed, layout.captioner}, outputs)
+    listen(layout.reset.click, on_reset, inputs, [*outputs, layout.kind_note, layout.imported])
+    read = [*outputs, layout.kind_note, layout.imported, layout.report]
+    listen(layout.read_file.change, only(on_read, layout.report), {*pressed, layout.read_file}, read)
+    listen(layout.write.click, only(on_write, layout.report), pressed, [layout.report, layout.written], busy=True)

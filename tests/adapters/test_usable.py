@@ -1,0 +1,70 @@
+"""What is said of the WebUIs that can, and cannot, use a kind of adapter."""
+
+from __future__ import annotations
+
+import pytest
+
+from atelier.adapters.config import NetworkConfig
+from atelier.adapters.usable import WEBUIS, here, kind_remark, kind_text, usable_text
+from atelier.config.errors import AtelierError
+from atelier.config.settings.schema import Settings
+
+
+def network(text: str) -> NetworkConfig:
+    return NetworkConfig(module="lycoris.kohya", arguments=dict(pair.split("=") for pair in text.split()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "troubled"),
+    [
+        ("algo=locon", ""),
+        ("algo=loha", ""),
+        ("algo=lokr", ""),
+        ("algo=lokr use_tucker=True", "forge reforge"),
+        ("algo=lokr use_tucker=True preset=attn-mlp", ""),
+        ("algo=dora", ""),
+        ("algo=lora dora_wd=True", "a1111 forge reforge"),
+        ("algo=loha dora_wd=True", "a1111 forge reforge"),
+        ("algo=lokr dora_wd=True wd_on_output=False", ""),
+        ("algo=ia3 preset=ia3", "forge reforge"),
+        ("algo=ia3", "a1111 forge reforge sdnext"),
+        ("algo=diag-oft", "forge sdnext"),
+        ("algo=diag-oft constraint=0.01", "forge reforge"),
+        ("algo=diag-oft constraint=0.01 rescaled=True", "forge reforge sdnext"),
+        ("algo=boft", "forge sdnext"),
+    ],
+)
+def test_each_webui_is_told_of_what_it_does_not_use(arguments: str, troubled: str) -> None:
+    config = network(arguments)
+    assert " ".join(name for name in WEBUIS if here(config, name)) == troubled
+    for name, title in WEBUIS.items():
+        text = usable_text(config, name)
+        assert text.startswith(f"This WebUI ({title})") == (name in troubled.split())
+        assert all(other in text for other in WEBUIS.values() if troubled)
+    assert here(config, "embedded") is None
+
+
+def test_the_present_webui_comes_first_with_what_helps() -> None:
+    assert usable_text(network("algo=ia3 preset=ia3"), "forge") == (
+        "This WebUI (Forge) does not load (IA)³ files; it would be without effect here. reForge does not load (IA)³ "
+        "files. AUTOMATIC1111 and SD.Next load it."
+    )
+    assert usable_text(network("algo=lora dora_wd=True"), "sdnext") == (
+        "AUTOMATIC1111, Forge and reForge compute otherwise than it was trained: DoRA on outputs (wd_on_output=False "
+        "in network_args, which every WebUI applies exactly). SD.Next loads it."
+    )
+    assert "pictures would differ here" in str(here(network("algo=lora dora_wd=True"), "a1111"))
+    assert usable_text(network("algo=loha"), "forge") == "LoHa: AUTOMATIC1111, Forge, reForge and SD.Next load it."
+
+
+def test_nothing_is_said_of_a_plain_lora_or_a_whole_model() -> None:
+    assert kind_text(Settings(), "forge") == "" and kind_remark(Settings(), "forge") is None
+    settings = Settings(network_module="lycoris.kohya", network_args=["algo=boft"])
+    assert "Forge" in str(kind_remark(settings, "forge"))
+    assert kind_remark(settings.replace(train_whole_model=True), "forge") is None
+    assert kind_text(settings.replace(train_whole_model=True), "forge") == ""
+
+
+def test_a_kind_that_cannot_be_trained_is_named() -> None:
+    with pytest.raises(AtelierError, match="algo=glora cannot be trained"):
+        usable_text(network("algo=glora"), "forge")

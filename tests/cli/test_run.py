@@ -1,0 +1,131 @@
+"""run.py: which tests run with AUTOMATIC1111's libraries, and where they cannot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import venv
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def starter(root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(root))
+    import run
+
+    return run
+
+
+def test_the_tests_for_a1111_are_there(starter: ModuleType, root: Path) -> None:
+    for name in starter.A1111_TESTS:
+        assert (root / "tests" / name.split("::")[0]).is_file(), name
+
+
+def test_a_python_without_wheels_is_told(
+    starter: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(starter, "A1111_PYTHONS", ())
+    monkeypatch.setattr(starter, "make_environment", lambda *_: pytest.fail("nothing is installed"))
+    assert starter.run_with_a1111({}) == 0
+    assert "Not run with AUTOMATIC1111's libraries" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("first", "second", "status"), [(0, 0, 0), (1, 0, 1), (0, 3, 3)])
+def test_both_parts_decide(
+    first: int, second: int, status: int, starter: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole suite is followed by the part with other libraries, each in its own environment."""
+    started: list[list[str]] = []
+
+    def call(command: list[str], env: Any) -> int:
+        started.append(command)
+        return first if len(started) == 1 else second
+
+    monkeypatch.setattr(starter, "A1111_PYTHONS", (sys.version_info[:2],))
+    monkeypatch.setattr(starter, "make_environment", lambda requirements, *_: Path(requirements.stem))
+    monkeypatch.setattr(subprocess, "call", call)
+    monkeypatch.setattr(sys, "argv", ["run.py", "test"])
+    assert starter.main() == status
+    assert [command[0] for command in started] == ["test", "a1111"]
+
+
+@pytest.fixture
+def pip_calls(starter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What pip is told to install, instead of installing it."""
+    calls: list[list[str]] = []
+    ours = SimpleNamespace(
+        run=lambda command, check: calls.append(command), call=subprocess.call, DEVNULL=subprocess.DEVNULL
+    )
+    monkeypatch.setattr(starter, "subprocess", ours)  # venv goes on using the real one
+    return calls
+
+
+def test_an_environment_whose_making_was_interrupted_is_made_anew(
+    starter: ModuleType, pip_calls: list[list[str]], tmp_path: Path
+) -> None:
+    requirements, environment = tmp_path / "run.txt", tmp_path / ".venv"
+    requirements.write_text("", encoding="utf-8")
+    venv.create(environment, with_pip=False, symlinks=os.name != "nt")
+    (environment / "half").touch()
+    python = starter.make_environment(requirements, environment)
+    assert starter.has_pip(python) and not (environment / "half").exists()
+    assert [command[-1] for command in pip_calls] == [starter.TORCH, str(requirements)]
+    (environment / "kept").touch()
+    assert starter.make_environment(requirements, environment) == python
+    requirements.write_text("six", encoding="utf-8")
+    starter.make_environment(requirements, environment)
+    assert (environment / "kept").exists() and len(pip_calls) == 4
+
+
+def test_of_two_starts_the_second_waits_and_finds_the_environment_made(
+    starter: ModuleType, pip_calls: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    requirements, environment = tmp_path / "run.txt", tmp_path / ".venv"
+    requirements.write_text("", encoding="utf-8")
+    begun, go_on, second_asks = threading.Event(), threading.Event(), threading.Event()
+    real, made = starter.one_at_a_time, []
+
+    @contextmanager
+    def watched(name: Path) -> Iterator[None]:
+        if begun.is_set():
+            second_asks.set()
+        with real(name):
+            yield
+
+    def create(folder: Path, **_: Any) -> None:
+        made.append(folder)
+        begun.set()
+        assert go_on.wait(60)
+        python = starter.python_of(folder)
+        python.parent.mkdir(parents=True)
+        python.touch()
+
+    monkeypatch.setattr(starter, "one_at_a_time", watched)
+    monkeypatch.setattr(venv, "create", create)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(starter.make_environment, requirements, environment)
+        assert begun.wait(60)
+        second = pool.submit(starter.make_environment, requirements, environment)
+        assert second_asks.wait(60)
+        go_on.set()
+        assert first.result(60) == second.result(60)
+    assert made == [environment] and len(pip_calls) == 2
+
+
+def test_the_whole_runs_in_processes_and_one_file_does_not() -> None:
+    from atelier.cli.test_command import MOST_PROCESSES, ROOT, words
+
+    whole = words(["-x"])
+    assert whole[:1] == ["-n"] and 1 <= int(whole[1]) <= MOST_PROCESSES and str(ROOT / "tests") in whole
+    assert words(["tests/cli/test_run.py", "tests/house/test_style.py"])[0] == "-n"
+    for given in (["tests/cli/test_run.py"], ["-n", "1"], ["--webui=http://127.0.0.1:7860"]):
+        assert "--dist" not in words(given)

@@ -1,0 +1,1 @@
+"""The extension as a whole: installed, started, used in a browser."""

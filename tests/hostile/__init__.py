@@ -1,0 +1,1 @@
+"""Files made to be slow, large or misleading, and the fuzzer."""

@@ -1,0 +1,75 @@
+"""A1111 with medvram, which keeps its model on the processor and fetches parts as they compute: what a turn moves."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from atelier.hosts.a1111.host import A1111Host
+
+GPU = torch.device("meta")
+"""A device that every machine has."""
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The parts of a loaded model, on the processor, inside a fake WebUI."""
+    found = SimpleNamespace(
+        lowvram=True, model=nn.Linear(2, 2), first_stage_model=nn.Linear(2, 2), cond_stage_model=nn.Linear(2, 2)
+    )
+    names = ("modules", "modules.devices", "modules.lowvram", "modules.sd_models")
+    root, devices, lowvram, models = (ModuleType(name) for name in names)
+    devices.device, devices.cpu, devices.torch_gc = GPU, torch.device("cpu"), lambda: None
+    lowvram.sent = []
+    lowvram.send_everything_to_cpu = lambda: lowvram.sent.append(True)
+    models.model_data = SimpleNamespace(sd_model=found)
+    root.devices, root.lowvram, root.sd_models = devices, lowvram, models
+    for module in (root, devices, lowvram, models):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return found
+
+
+@pytest.fixture
+def host() -> A1111Host:
+    """Without the folders of a real WebUI."""
+    made = A1111Host.__new__(A1111Host)
+    made._moved = False
+    return made
+
+
+def places(model: SimpleNamespace) -> list[str]:
+    """Where UNet, VAE and text encoder are."""
+    return [part.weight.device.type for part in (model.model, model.first_stage_model, model.cond_stage_model)]
+
+
+def test_the_whole_model_or_all_but_the_unet_comes_to_the_device(host: A1111Host, model: SimpleNamespace) -> None:
+    assert host.can_rest_unet
+    host.bring_without_unet()
+    assert places(model) == ["cpu", "meta", "meta"] and sys.modules["modules.lowvram"].sent
+    host.bring()
+    assert places(model) == ["meta", "meta", "meta"]
+
+
+def test_what_was_brought_goes_back(
+    host: A1111Host, model: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    went = []
+    for name in ("model", "first_stage_model", "cond_stage_model"):
+        part = getattr(model, name)
+        monkeypatch.setattr(part, "to", lambda device, name=name: went.append((name, str(device))))
+    host.bring_without_unet()
+    went.clear()
+    host.give_back()
+    assert went == [("model", "cpu"), ("first_stage_model", "cpu"), ("cond_stage_model", "cpu")]
+
+
+def test_without_medvram_nothing_is_moved(host: A1111Host, model: SimpleNamespace) -> None:
+    model.lowvram = False
+    assert not host.can_rest_unet
+    host.bring()
+    host.give_back()
+    assert places(model) == ["cpu", "cpu", "cpu"] and not sys.modules["modules.lowvram"].sent

@@ -1,0 +1,1 @@
+"""Fakes, tiny models and scripts that several tests use."""

@@ -1,0 +1,62 @@
+"""Optimisers by kohya's names, and what is said of arguments that they do not take."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from atelier.config.errors import AtelierError
+from atelier.config.packages import release
+from atelier.training.optim.optimizers import create_optimizer
+
+
+def made(name: str, *arguments: str) -> torch.optim.Optimizer:
+    weight = torch.nn.Parameter(torch.ones(3, 3))
+    return create_optimizer([{"params": [weight], "lr": 1.0}], name, 1.0, arguments)
+
+
+NAMES = ("DAdaptation", "DAdaptAdam", "DAdaptAdaGrad", "DAdaptAdan", "DAdaptLion", "DAdaptSGD")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kohyas_arguments_of_d_adaptation_take_effect(name: str) -> None:
+    pytest.importorskip("pytorch_optimizer")
+    defaults = made(name, "decouple=True", "weight_decay=0.1", "log_every=10").defaults
+    assert defaults["weight_decay"] == 0.1
+    assert (defaults.get("weight_decouple") or defaults.get("decouple")) is True
+
+
+def test_an_argument_that_would_be_passed_over_is_refused() -> None:
+    pytest.importorskip("pytorch_optimizer")
+    assert made("Lion", "betas=0.9,0.95").defaults["betas"] == (0.9, 0.95)
+    with pytest.raises(AtelierError, match=r"Lion takes no weight_decoy; it takes .*weight_decay"):
+        made("Lion", "weight_decoy=1")
+    with pytest.raises(AtelierError, match="takes no bogus"):
+        made("pytorch_optimizer.DAdaptAdam", "bogus=1")
+    assert made("DAdaptAdam", "use_bias_correction=True").defaults["bias_correction"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("AdamW", ["nonsense=3"], "does not take these arguments"),
+        ("AdamW", ["betas=0.9"], "does not take these arguments"),
+        ("AdamW", ["weight_decay"], "not of the form key=value"),
+        ("lr_scheduler", [], "'lr_scheduler' is not known; use one of"),
+        ("Adamw9", [], "'Adamw9' is not known"),
+        ("torch.optim.Nope", [], "has no class Nope"),
+        ("no_such_package.Class", [], "pip install no_such_package"),
+    ],
+)
+def test_what_cannot_be_used_is_named(name: str, arguments: list[str], words: str) -> None:
+    with pytest.raises(AtelierError, match=words):
+        made(name, *arguments)
+
+
+def test_many_small_weights_are_stepped_in_one_kernel_unless_told_how() -> None:
+    def fused(name: str, *arguments: str, one_kernel: bool = True) -> bool:
+        groups = [{"params": [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)], "lr": 0.1}]
+        return bool(create_optimizer(groups, name, 0.1, arguments, one_kernel).param_groups[0].get("fused"))
+
+    assert fused("AdamW") == (release(torch.__version__) >= (2, 4))
+    assert not fused("AdamW", one_kernel=False) and not fused("AdamW", "foreach=True") and not fused("SGDNesterov")

@@ -1,0 +1,83 @@
+"""Losses are read in batches where steps are short, and by the clock where they are long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from atelier.training.optim.norms import all_finite
+from atelier.training.progress import last_good as divergence
+from atelier.training.progress import monitor as module
+from atelier.training.progress import step_schedule as rhythm
+from atelier.training.progress.monitor import STEPS, Monitor, longest_wait
+from atelier.training.progress.step_schedule import Calendar
+from tests.support.training_fakes import run, tiny_job, write_pictures
+
+
+class Told:
+    """Keeps what a record is told."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def losses(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
+        self.batches.append([step for step, _, _ in rows])
+
+    def progress(self, *values: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("device", "seconds", "expected"),
+    [("cpu", 0.02, STEPS), ("cpu", 0.3, 2), ("cpu", 5.0, 1), ("cuda", 0.1, STEPS), ("cuda", 0.7, 3), ("cuda", 9.0, 1)],
+)
+def test_as_many_at_once_as_fit_into_the_longest_wait(
+    device: str, seconds: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module, "memory_used", lambda device: 0)
+    told = Told()
+    monitor = Monitor(told, Calendar(3 * STEPS + 1, 4), torch.device(device))
+    for step in range(1, 3 * STEPS + 2):
+        now[0] += seconds
+        if monitor.step_done(step, torch.tensor(0.5), {}, seconds):
+            assert monitor.read()
+    assert [step for batch in told.batches for step in batch] == list(range(1, 3 * STEPS + 2))
+    assert {len(batch) for batch in told.batches[:-1]} == {expected}
+    assert longest_wait(torch.device("cpu")) < longest_wait(torch.device("cuda")) <= 2
+
+
+def test_what_is_read_at_once_is_what_is_read_one_by_one(tmp_path: Path) -> None:
+    """A run's losses, rates and file do not rest on when its losses are read; the last one is never left."""
+    job = tiny_job(write_pictures(tmp_path / "pictures"), max_train_steps=7, lr_scheduler="cosine")
+    each, several = run(job, tmp_path / "each"), run(job, tmp_path / "several", losses_at_once=3)
+    assert each.record.rows == several.record.rows and len(each.record.rows) == 7
+    assert all(torch.equal(several.tensors[name], tensor) for name, tensor in each.tensors.items())
+
+
+def test_weights_that_take_long_to_copy_are_copied_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a hundredth of the time at the most; those that are no numbers never."""
+    now = [time.monotonic()]
+
+    def looked_at(weights: Any) -> bool:
+        now[0] += 0.1
+        return all_finite(weights)
+
+    monkeypatch.setattr(rhythm.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(divergence, "all_finite", looked_at)
+    weight = torch.nn.Parameter(torch.zeros(3))
+    guard = divergence.Guard([weight])
+    kept = []
+    for step in range(1, 31):
+        now[0] += 1.0
+        weight.data.fill_(float("nan") if step == 25 else float(step))
+        guard.remember(step)
+        kept.append(guard.roll_back())
+        assert weight.tolist() == [kept[-1]] * 3
+    assert kept[:11] == [1] * 10 + [11] and len(set(kept)) == 3 and 25 not in kept

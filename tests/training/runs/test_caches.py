@@ -1,0 +1,66 @@
+"""Every picture is encoded once and every caption once, within bounds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from atelier.models.family import TextStates
+from atelier.training.inputs import latents as latents_module
+from atelier.training.inputs.prompt_embeds import TextCache
+from tests.support.training_fakes import run, tiny_job, write_pictures
+
+BATCHES = [{"train_batch_size": 1}, {"train_batch_size": 3}, {"train_batch_size": 2, "vae_batch_size": 4}]
+
+
+@pytest.mark.parametrize("batches", BATCHES)
+def test_each_picture_is_encoded_once(
+    batches: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the next batches were loaded before it was."""
+    encoded: Counter[float] = Counter()
+    posterior = latents_module.posterior
+
+    def noted(vae: Any, pixels: torch.Tensor) -> Any:
+        encoded.update(float(picture.double().sum()) for picture in pixels)
+        return posterior(vae, pixels)
+
+    monkeypatch.setattr(latents_module, "posterior", noted)
+    run(tiny_job(write_pictures(tmp_path / "pictures", 4), max_train_steps=8, **batches), tmp_path)
+    assert sorted(encoded.values()) == [1] * 4
+
+
+class Encoder:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, captions: Sequence[str]) -> TextStates:
+        self.asked += captions
+        return TextStates(torch.full((len(captions), 4, 8), float(len(captions[0]))), torch.ones(len(captions), 2))
+
+
+def test_each_caption_is_encoded_once() -> None:
+    encoder = Encoder()
+    cache = TextCache(encoder)
+    for _ in range(3):
+        states = cache(["a", "bb", "a"])
+    assert encoder.asked == ["a", "bb"]
+    assert states.hidden[:, 0, 0].tolist() == [1.0, 2.0, 1.0] and states.pooled is not None
+
+
+def test_what_is_kept_is_bounded_by_its_bytes() -> None:
+    encoder = Encoder()
+    one = (4 * 8 + 2) * 4
+    cache = TextCache(encoder, limit=2 * one)
+    for caption in ("a", "bb", "ccc"):
+        assert cache([caption]).hidden.shape == (1, 4, 8)
+    cache(["ccc", "bb"])
+    assert encoder.asked == ["a", "bb", "ccc"]
+    cache(["a"])
+    assert encoder.asked[3:] == ["a"]
+    assert cache(["a", "bb", "ccc"]).hidden.shape == (3, 4, 8)  # a batch beyond the bound is served whole

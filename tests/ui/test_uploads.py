@@ -1,0 +1,118 @@
+"""Files dropped on the page: copied once, kept apart, bounded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from atelier.config.errors import AtelierError
+from atelier.ui.gradio_compat import DroppedFile, dropped_files
+from atelier.ui.server import uploads
+from atelier.ui.server.uploads import keep_files
+
+
+def dropped(folder: Path, name: str, content: bytes = b"x", original: str | None = None) -> DroppedFile:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_bytes(content)
+    return DroppedFile(path, original or name)
+
+
+def test_pictures_and_captions_are_copied_and_the_rest_is_named(tmp_path: Path) -> None:
+    files = [
+        dropped(tmp_path / "a", "1.png", b"one"),
+        dropped(tmp_path / "a", "1.txt", b"words"),
+        dropped(tmp_path / "b", "1.PNG", b"two"),
+        dropped(tmp_path / "b", "setup.exe", b"no"),
+    ]
+    kept = keep_files(files, tmp_path / "runs" / "uploads")
+    assert kept.folder.parent == tmp_path / "runs" / "uploads"
+    assert sorted(path.name for path in kept.folder.iterdir()) == ["1-2.PNG", "1.png", "1.txt"]
+    assert (kept.folder / "1-2.PNG").read_bytes() == b"two"
+    assert kept.left_out == ["setup.exe is neither a picture nor a caption file; it is left out."]
+
+
+def test_the_same_files_again_give_the_same_folder(tmp_path: Path) -> None:
+    first = keep_files([dropped(tmp_path / "a", "1.png", b"one")], tmp_path / "up")
+    again = keep_files([dropped(tmp_path / "z", "1.png", b"one")], tmp_path / "up")
+    other = keep_files([dropped(tmp_path / "z", "1.png", b"ONE")], tmp_path / "up")
+    assert again.folder == first.folder != other.folder
+    assert len(list((tmp_path / "up").iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["../../evil.png", "..\\evil.png", "a/b/evil.png", "ev:il?.png", "con\x00trol.png"])
+def test_names_never_leave_the_folder(tmp_path: Path, name: str) -> None:
+    kept = keep_files([dropped(tmp_path / "a", "plain.png", b"one", original=name)], tmp_path / "up" / "in")
+    (only,) = kept.folder.iterdir()
+    assert only.parent == kept.folder and only.suffix == ".png"
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "up"}
+
+
+def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = dropped(tmp_path / "a", "1.png", b"12345"), dropped(tmp_path / "a", "2.png", b"1")
+    monkeypatch.setattr(uploads, "LARGEST_FILE", 3)
+    assert keep_files([one, two], tmp_path / "up").left_out == ["1.png is larger than 0 MB; it is left out."]
+    monkeypatch.setattr(uploads, "MOST_FILES", 1)
+    with pytest.raises(AtelierError, match="2 files were dropped; at most 1"):
+        keep_files([one, two], tmp_path / "up")
+    with pytest.raises(AtelierError, match="no picture among"):
+        keep_files([dropped(tmp_path / "a", "1.txt")], tmp_path / "up")
+
+
+def test_what_the_file_control_of_each_gradio_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+
+    class OldFile:
+        name = str(tmp_path / "cat0abc.png")
+        orig_name = str(tmp_path / "gradio" / "0abc" / "cat.png")
+
+    class NewFile(str):
+        name = str(tmp_path / "dog.png")
+
+    assert dropped_files(None) == []
+    assert dropped_files([OldFile()]) == [DroppedFile(tmp_path / "cat0abc.png", "cat.png")]
+    assert dropped_files(NewFile(NewFile.name)) == [DroppedFile(tmp_path / "dog.png", "dog.png")]
+
+
+@pytest.mark.parametrize(
+    "named", ["/etc/passwd", "params.txt", "../params.txt", "{gradio}/../secret.txt", "{gradio}", "a\0b", "C:\\x.txt"]
+)
+def test_a_file_of_the_server_that_was_only_named(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio 3 has copied it by then, to where uploads lie."""
+    gradio = tmp_path / "gradio"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(gradio))
+
+    class Copied:
+        name = str(gradio / "0abc" / "secret.txt")
+        orig_name = named.format(gradio=gradio)
+
+    assert dropped_files([Copied()]) == []
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
+    assert dropped_files([Copied()]) == []
+
+
+def test_a_picture_can_be_opened_after_copying(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "p.png")
+    kept = keep_files([DroppedFile(tmp_path / "p.png", "p.png")], tmp_path / "up")
+    with Image.open(kept.folder / "p.png") as image:
+        assert image.size == (8, 8)
+
+
+def test_the_same_files_copied_by_many_at_once(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    source = tmp_path / "source"
+    source.mkdir()
+    files = []
+    for number in range(6):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(source / f"{number}.png")
+        files.append(DroppedFile(source / f"{number}.png", f"{number}.png"))
+    with ThreadPoolExecutor(8) as pool:
+        kept = list(pool.map(lambda _: keep_files(files, tmp_path / "kept"), range(24)))
+    assert len({found.folder for found in kept}) == 1
+    assert len(list(kept[0].folder.iterdir())) == 6
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [kept[0].folder.name]

@@ -1,0 +1,1 @@
+"""Tests that drive a running WebUI, and the measurements made in one."""
