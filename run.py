@@ -136,9 +136,7 @@ def main() -> int:
         print(f"The environment could not be made: {error}\nThe pip output above says why.", file=sys.stderr)
         return 1
     environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(HERE / "lib"), environment.get("PYTHONPATH", "")])
-    )
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE / "lib"), environment.get("PYTHONPATH", "")]))
     command = [str(python), "-m", "atelier.cli", *arguments]
     if arguments == ["test"]:
         status = subprocess.call(command, env=environment)

@@ -16,7 +16,7 @@ if LIB not in sys.path:
 
 from modules import script_callbacks, shared  # noqa: E402 - the WebUI's own, after the path is set
 
-from atelier.ui.door import Door  # noqa: E402
+from atelier.ui.extension import Extension  # noqa: E402
 
 TITLE = "Train LoRA"
 """Not "Train": AUTOMATIC1111 has a tab of that name, for textual inversion and hypernetworks."""
@@ -24,12 +24,12 @@ TITLE = "Train LoRA"
 
 def on_ui_tabs() -> list[tuple[Any, str, str]]:
     """The training tab, or a tab that says why there is none."""
-    return [(Door.open().tab(shared.cmd_opts), TITLE, "atelier")]
+    return [(Extension.open().tab(shared.cmd_opts), TITLE, "atelier")]
 
 
 def on_app_started(page: Any, app: Any) -> None:
     """The routes behind the live panel."""
-    Door.open().add_routes(app, shared.cmd_opts)
+    Extension.open().add_routes(app, shared.cmd_opts)
 
 
 script_callbacks.on_ui_tabs(on_ui_tabs)

@@ -55,7 +55,7 @@ def test_a_saved_file_gives_the_trained_output(tmp_path: Path, config: NetworkCo
     file = read_lora(path)
     assert torch.equal(worn_output(parts, LoraUse(file)), expected)
     assert torch.equal(predict(parts), before)
-    assert not any("forward" in vars(module) for module in parts.unet.modules())
+    assert not any("forward" in vars(module) for module in parts.denoiser.modules())
     assert torch.equal(worn_output(parts, LoraUse(file, 0.0, 0.0)), before)
 
 
@@ -91,7 +91,7 @@ def rename(change: Callable[[str], str]) -> Callable[[dict[str, Tensor], LayerNa
 def to_ldm(tensors: dict[str, Tensor], names: LayerNames, prefix: str = "lora_unet_") -> dict[str, Tensor]:
     unet = next(target for target in names.layers if target.part == "unet")
     assert unet is not None
-    table = {f"lora_unet_{path}": prefix + ldm for path, ldm in ldm_names(sd1_parts().unet).items()}
+    table = {f"lora_unet_{path}": prefix + ldm for path, ldm in ldm_names(sd1_parts().denoiser).items()}
     renamed = {}
     for key, tensor in tensors.items():
         layer, _, rest = key.partition(".")
@@ -174,7 +174,7 @@ def test_a_file_for_another_model_is_refused() -> None:
     file = in_memory({"lora_unet_x.alpha": torch.ones(())}, ss_base_model_version="sdxl_base_v1-0")
     with pytest.raises(AtelierError, match="made for sdxl_base"), applied(parts, [LoraUse(file)]):
         raise AssertionError("not reached")
-    assert not any("forward" in vars(module) for module in parts.unet.modules())
+    assert not any("forward" in vars(module) for module in parts.denoiser.modules())
 
 
 def test_a_half_precision_base() -> None:
@@ -197,13 +197,15 @@ def test_diffusers_loads_our_file_and_draws_the_same(tmp_path: Path, conv: int |
     before = predict(parts)
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL(block_out_channels=(32,)), text_encoder=parts.text_encoders[0], tokenizer=None,
-        unet=parts.unet,
+        unet=parts.denoiser,
         scheduler=DDIMScheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.load_lora_weights(str(tmp_path), weight_name=path.name)
     wrapped = [
-        name for part in (parts.unet, parts.text_encoders[0])
-        for name, module in part.named_modules() if hasattr(module, "lora_A") and len(module.lora_A)
+        name
+        for part in (parts.denoiser, parts.text_encoders[0])
+        for name, module in part.named_modules()
+        if hasattr(module, "lora_A") and len(module.lora_A)
     ]
     assert len(wrapped) == len(network.layers)
     with torch.no_grad():

@@ -82,8 +82,8 @@ def test_every_kind_starts_as_the_base_learns_and_is_worn_from_its_file(kind: st
         assert torch.equal(predict(parts), before)
         network.multiplier = 1.0
     assert torch.equal(predict(parts), before)
-    assert not any("forward" in vars(module) for module in parts.unet.modules())
-    assert all(parameter.grad is None for parameter in parts.unet.parameters())
+    assert not any("forward" in vars(module) for module in parts.denoiser.modules())
+    assert all(parameter.grad is None for parameter in parts.denoiser.parameters())
 
     path = save_lora(tmp_path / "x.safetensors", network.state_tensors(), {})
     with torch.no_grad(), applied(parts, [LoraUse(read_lora(path))]) as ready:

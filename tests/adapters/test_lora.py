@@ -63,8 +63,12 @@ def test_output_and_gradients(kind: str, dtype: torch.dtype) -> None:
     (expected * pull).sum().backward()
     tolerance = 1e-12 if dtype == torch.float64 else 1e-6
     assert out.shape == expected.shape
-    for ours, reference in ((out, expected), (x.grad, twin.grad), (lora.lora_down.grad, down.grad),
-                            (lora.lora_up.grad, up.grad)):
+    for ours, reference in (
+        (out, expected),
+        (x.grad, twin.grad),
+        (lora.lora_down.grad, down.grad),
+        (lora.lora_up.grad, up.grad),
+    ):
         assert ours is not None and reference is not None
         scale = reference.abs().max().item()
         assert (ours - reference).abs().max().item() <= tolerance * max(1.0, scale)

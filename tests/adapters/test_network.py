@@ -32,8 +32,8 @@ def settings(**changes: Any) -> Settings:
 def test_attached_changes_the_output_and_detached_nothing_is_left() -> None:
     parts = sd1_parts()
     before = predict(parts)
-    weights = {name: tensor.clone() for name, tensor in parts.unet.state_dict().items()}
-    attributes = {path: set(vars(module)) for path, module in parts.unet.named_modules()}
+    weights = {name: tensor.clone() for name, tensor in parts.denoiser.state_dict().items()}
+    attributes = {path: set(vars(module)) for path, module in parts.denoiser.named_modules()}
     network = build(parts, NetworkConfig(dim=4, alpha=2), seed=1)
     assert len(network.layers) == COUNT
     with network.attached():
@@ -50,8 +50,8 @@ def test_attached_changes_the_output_and_detached_nothing_is_left() -> None:
         only_text = predict(parts)
         assert not torch.equal(only_text, before)
     assert torch.equal(predict(parts), before)
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in parts.unet.state_dict().items())
-    assert {path: set(vars(module)) for path, module in parts.unet.named_modules()} == attributes
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in parts.denoiser.state_dict().items())
+    assert {path: set(vars(module)) for path, module in parts.denoiser.named_modules()} == attributes
 
 
 def test_detached_after_an_error_too() -> None:
@@ -59,7 +59,7 @@ def test_detached_after_an_error_too() -> None:
     network = build(parts, NetworkConfig())
     with pytest.raises(RuntimeError, match="stop"), network.attached():
         raise RuntimeError("stop")
-    assert not any("forward" in vars(module) for module in parts.unet.modules())
+    assert not any("forward" in vars(module) for module in parts.denoiser.modules())
 
 
 def test_the_base_gets_no_gradient_and_the_adapters_do() -> None:
@@ -67,7 +67,7 @@ def test_the_base_gets_no_gradient_and_the_adapters_do() -> None:
     network = randomise(build(parts, NetworkConfig(conv_dim=2)))
     with network.attached():
         predict(parts).square().mean().backward()
-    assert all(parameter.grad is None for parameter in parts.unet.parameters())
+    assert all(parameter.grad is None for parameter in parts.denoiser.parameters())
     silent = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert not silent
 
@@ -79,8 +79,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(config: NetworkConfig) 
     gradients = []
     for checkpointing in (False, True):
         if checkpointing:
-            parts.unet.enable_gradient_checkpointing()
-        parts.unet.train()
+            parts.denoiser.enable_gradient_checkpointing()
+        parts.denoiser.train()
         network.zero_grad()
         torch.manual_seed(5)
         with network.attached():
@@ -97,9 +97,7 @@ def test_equal_seeds_equal_values_and_other_seeds_others() -> None:
     name = "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"
     assert not torch.equal(first[name], other[name])
     other_name = "lora_unet_down_blocks_0_attentions_1_proj_in.lora_down.weight"
-    assert not torch.equal(
-        first["lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight"], first[other_name]
-    )
+    assert not torch.equal(first["lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight"], first[other_name])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -185,15 +183,21 @@ def test_max_norm_of_the_whole_network() -> None:
     report = network.apply_max_norm(0.5)
     norms = torch.stack([layer.delta().norm() for layer in network.layers.values()])
     assert norms.max() <= 0.5 * (1 + 1e-5)
-    assert report.scaled > 0 and torch.allclose(report.largest, norms.max()) and torch.allclose(
-        report.mean, norms.mean(), rtol=1e-4
+    assert (
+        report.scaled > 0
+        and torch.allclose(report.largest, norms.max())
+        and torch.allclose(report.mean, norms.mean(), rtol=1e-4)
     )
 
 
 def test_settings_become_a_configuration() -> None:
     config = NetworkConfig.from_settings(
-        settings(network_dim=16, network_alpha=8.0, network_dropout=0.1,
-                 network_args=["conv_dim=4", "conv_alpha=2", "rank_dropout=0.2", "loraplus_lr_ratio=8"])
+        settings(
+            network_dim=16,
+            network_alpha=8.0,
+            network_dropout=0.1,
+            network_args=["conv_dim=4", "conv_alpha=2", "rank_dropout=0.2", "loraplus_lr_ratio=8"],
+        )
     )
     assert (config.dim, config.alpha, config.dropout) == (16, 8.0, 0.1)
     assert (config.conv_dim, config.conv_alpha, config.rank_dropout) == (4, 2.0, 0.2)
@@ -213,7 +217,12 @@ def test_nothing_to_train_is_said() -> None:
 
 def test_plain_settings_objects_are_enough() -> None:
     plain = SimpleNamespace(
-        network_dim=None, network_alpha=None, network_dropout=None, network_module=None, network_args=None,
-        network_train_unet_only=False, network_train_text_encoder_only=False,
+        network_dim=None,
+        network_alpha=None,
+        network_dropout=None,
+        network_module=None,
+        network_args=None,
+        network_train_unet_only=False,
+        network_train_text_encoder_only=False,
     )
     assert NetworkConfig.from_settings(plain).dim == 4

@@ -62,5 +62,5 @@ def test_a_target_knows_its_layer() -> None:
     assert by_name["lora_unet_down_blocks_0_downsamplers_0_conv"].is_spatial
     assert by_name["lora_unet_down_blocks_0_attentions_0_proj_in"].in_transformer
     for target in by_name.values():
-        root = parts.unet if target.part == "unet" else parts.text_encoders[0]
+        root = parts.denoiser if target.part == "unet" else parts.text_encoders[0]
         assert root.get_submodule(target.path) is target.module

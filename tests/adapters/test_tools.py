@@ -107,7 +107,7 @@ def test_diffusers_draws_the_same_with_the_exported_file(tmp_path: Path, dora: b
     save_lora(tmp_path / "x.safetensors", peft.tensors, {})
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL(block_out_channels=(32,)), text_encoder=parts.text_encoders[0], tokenizer=None,
-        unet=parts.unet, scheduler=DDIMScheduler(), safety_checker=None, feature_extractor=None,
+        unet=parts.denoiser, scheduler=DDIMScheduler(), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip
     pipeline.load_lora_weights(str(tmp_path), weight_name="x.safetensors")
@@ -204,12 +204,12 @@ def test_merged_into_the_weights_it_draws_as_when_worn() -> None:
     first, second = trained(parts, LOCON, seed=1), trained(parts, seed=2)
     uses = [LoraUse(in_memory(first.state_tensors()), 0.5, 0.25), LoraUse(in_memory(second.state_tensors()), -0.5, 1)]
     expected = worn_output(parts, *uses)
-    before = {name: tensor.clone() for name, tensor in parts.unet.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in parts.denoiser.state_dict().items()}
     merged = list(merged_weights(parts, uses))
-    assert all(torch.equal(tensor, before[name]) for name, tensor in parts.unet.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in parts.denoiser.state_dict().items())
     target = copy.deepcopy(parts)
     for weight in merged:
-        root = target.unet if weight.part == "unet" else target.text_encoders[0]
+        root = target.denoiser if weight.part == "unet" else target.text_encoders[0]
         with torch.no_grad():
             root.get_submodule(weight.path).weight.copy_(weight.tensor)
     assert torch.allclose(predict(target), expected, atol=1e-4)
@@ -231,7 +231,7 @@ def test_what_was_merged_is_extracted_again() -> None:
     uses = [LoraUse(in_memory(network.state_tensors()))]
     for weight in merged_weights(base, uses):
         with torch.no_grad():
-            tuned.unet.get_submodule(weight.path).weight.copy_(weight.tensor)
+            tuned.denoiser.get_submodule(weight.path).weight.copy_(weight.tensor)
     tensors = extract_lora(tuned, base, rank=3, conv_rank=3)
     assert not any(key.startswith("lora_te") for key in tensors)
     assert torch.allclose(worn_output(base, LoraUse(in_memory(tensors))), predict(tuned), atol=2e-4)

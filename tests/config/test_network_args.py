@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from atelier.config.imports.importer import read_any
-from atelier.config.kohya.network_args import passed_over
+from atelier.config.kohya.network_args import ignored_arguments
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,17 @@ from atelier.config.kohya.network_args import passed_over
     ],
 )
 def test_what_is_passed_over_is_named(module: str, pair: str, words: str) -> None:
-    (sentence,) = passed_over(module, [pair])
+    (sentence,) = ignored_arguments(module, [pair])
     assert words in sentence
 
 
 def test_what_is_read_is_not() -> None:
-    assert not passed_over("networks.lora", ["conv_dim=4", "block_dims=1", "loraplus_lr_ratio=16", "up_lr_weight=1"])
-    assert not passed_over("lycoris.kohya", ["algo=lokr", "factor=8", "preset=full", "dora_wd=True", "dropout=0.1"])
+    assert not ignored_arguments(
+        "networks.lora", ["conv_dim=4", "block_dims=1", "loraplus_lr_ratio=16", "up_lr_weight=1"]
+    )
+    assert not ignored_arguments(
+        "lycoris.kohya", ["algo=lokr", "factor=8", "preset=full", "dora_wd=True", "dropout=0.1"]
+    )
 
 
 def test_the_import_tells_it(tmp_path: Path) -> None:

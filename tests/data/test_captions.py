@@ -27,9 +27,7 @@ from atelier.data.captions import (
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def say(
-    raw: str, trigger: str = "", seed: int = 0, epoch: int = 0, step: int = 0, total: int = 0, **keys: Any
-) -> str:
+def say(raw: str, trigger: str = "", seed: int = 0, epoch: int = 0, step: int = 0, total: int = 0, **keys: Any) -> str:
     return final_caption(raw, Subset(**keys), random.Random(seed), epoch, step, trigger, total)
 
 

@@ -90,7 +90,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-COUNTING_PIP = '''
+COUNTING_PIP = """
 import os, runpy, sys
 with open(os.environ["PIP_CALLS"], "a", encoding="utf-8") as log:
     log.write(" ".join(sys.argv[1:]) + "\\n")
@@ -101,7 +101,7 @@ sys.path[:] = [os.environ["REAL_PIP"]] + [entry for entry in sys.path if os.path
 for name in [name for name in sys.modules if name == "pip" or name.startswith("pip.")]:
     del sys.modules[name]
 runpy.run_module("pip", run_name="__main__")
-'''
+"""
 """Stands before pip, writes down each call, and hands it on, or fails as pip does without a network."""
 
 

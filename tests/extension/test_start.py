@@ -28,10 +28,10 @@ from atelier.hosts.forge import host as forge
 from atelier.hosts.reforge import host as reforge
 from atelier.hosts.sdnext import host as sdnext
 from atelier.jobs.queue import current
-from atelier.ui.door import Door
+from atelier.ui.extension import Extension
 
 host = FakeHost(root)
-door = Door(host, current(host))
+door = Extension(host, current(host))
 door.tab()
 app = FastAPI()
 door.add_routes(app, None)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from safetensors.torch import save
 
-from atelier.training.device.savings import Savers
+from atelier.training.device.savings import MemorySavings
 from atelier.training.progress.state import State, write_state
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,9 +143,9 @@ def state() -> bytes:
         return write_state(Path(name), state).read_bytes()
 
 
-def savers() -> bytes:
+def savings() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        Savers().keep(Path(name))
+        MemorySavings().keep(Path(name))
         return (Path(name) / "savers.json").read_bytes()
 
 

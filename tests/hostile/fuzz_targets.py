@@ -27,7 +27,7 @@ from atelier.data.latents import LatentCache
 from atelier.data.wholeness import check_picture
 from atelier.jobs.job import found_job
 from atelier.models.checkpoints.load import load_checkpoint
-from atelier.training.device.savings import Savers
+from atelier.training.device.savings import MemorySavings
 from atelier.training.progress.state import read_newest
 from tests.hostile.fuzz_examples import (
     API_JSON,
@@ -47,7 +47,7 @@ from tests.hostile.fuzz_examples import (
     lora,
     pickled,
     pictures,
-    savers,
+    savings,
     state,
 )
 from tests.support.jobs_fakes import finished, job_named
@@ -96,7 +96,7 @@ def targets(folder: Path) -> list[Target]:
         Target("pickle", ".ckpt", [pickled(True), pickled(False)], _tensors),
         Target("cached latents", ".safetensors", [save({"tensor": torch.zeros(4, 2, 2)})], _cached(folder)),
         Target("state", ".safetensors", [state()], _states(folder)),
-        Target("savers", ".json", [savers()], _recall(folder)),
+        Target("savings", ".json", [savings()], _recall(folder)),
         *(Target(f"record, {name}", ".json", record[name], _record(folder / name, name, record)) for name in record),
         Target("diffusers folder", ".json", [folder_file()], _folder(folder)),
         Target("API, JSON", ".json", API_JSON, _api(folder / "api", "application/json")),
@@ -177,12 +177,12 @@ def _states(folder: Path) -> Callable[[Path], Any]:
 
 
 def _recall(folder: Path) -> Callable[[Path], Any]:
-    run = folder / "savers"
+    run = folder / "savings"
     run.mkdir()
 
     def look(path: Path) -> Any:
         (run / "savers.json").write_bytes(path.read_bytes())
-        return Savers().recall(run)
+        return MemorySavings().recall(run)
 
     return look
 

@@ -69,7 +69,7 @@ def test_every_bit_and_every_extra_tensor_comes_back(family: str, ending: str, t
 def test_trained_weights_go_into_the_base_s_keys(sd1_file: Path, tmp_path: Path) -> None:
     loaded = load_checkpoint(sd1_file)
     with torch.no_grad():
-        loaded.parts.unet.conv_in.weight.mul_(2)
+        loaded.parts.denoiser.conv_in.weight.mul_(2)
     target = tmp_path / "trained.safetensors"
     save_checkpoint(target, loaded.parts, base=sd1_file, dtype=torch.bfloat16, metadata={"a": "b"})
     before, after = load_file(str(sd1_file)), load_file(str(target))
@@ -110,7 +110,7 @@ def test_another_vae_can_be_put_in(sd1_file: Path, tmp_path: Path) -> None:
         again = load_checkpoint(tmp_path / "new.safetensors").parts
         assert again.vae is not None
         assert torch.equal(again.vae.decoder.conv_in.weight, other.vae.decoder.conv_in.weight)
-        assert torch.equal(again.unet.conv_in.weight, loaded.unet.conv_in.weight)
+        assert torch.equal(again.denoiser.conv_in.weight, loaded.denoiser.conv_in.weight)
 
 
 @pytest.mark.parametrize("variant", ["fp16", "sharded", "bin", "old names"])
@@ -126,7 +126,7 @@ def test_diffusers_folders_in_all_their_forms(variant: str, tmp_path: Path) -> N
         )
         unet.unlink()
     elif variant == "sharded":
-        parts.unet.save_pretrained(str(unet.parent), max_shard_size="1MB")
+        parts.denoiser.save_pretrained(str(unet.parent), max_shard_size="1MB")
         unet.unlink(missing_ok=True)
         assert len(list(unet.parent.glob("*-of-*.safetensors"))) > 1
     elif variant == "bin":
@@ -152,11 +152,11 @@ def test_diffusers_folders_in_all_their_forms(variant: str, tmp_path: Path) -> N
 
 def test_what_shapes_do_not_tell_is_in_the_metadata(tmp_path: Path) -> None:
     parts = tiny_parts("sd1")
-    config = dict(parts.unet.config)
+    config = dict(parts.denoiser.config)
     config["attention_head_dim"] = 4
-    parts.unet = type(parts.unet).from_config(config)
+    parts.denoiser = type(parts.denoiser).from_config(config)
     save_checkpoint(tmp_path / "four.safetensors", parts)
-    assert load_checkpoint(tmp_path / "four.safetensors").parts.unet.config["attention_head_dim"] == 4
+    assert load_checkpoint(tmp_path / "four.safetensors").parts.denoiser.config["attention_head_dim"] == 4
     save_checkpoint(tmp_path / "plain.safetensors", tiny_parts("sd1"))
     with SafetensorsFile(tmp_path / "plain.safetensors") as file:
         assert "atelier.config" not in file.metadata or "unet" not in file.metadata["atelier.config"]

@@ -34,7 +34,7 @@ def test_families_are_found_by_name() -> None:
 def test_one_step_learns_through_a_view(family: str) -> None:
     donor = tiny_parts(family)
     parts = view_parts(donor)
-    modules = [parts.unet, *parts.text_encoders]
+    modules = [parts.denoiser, *parts.text_encoders]
     for module in modules:
         module.requires_grad_(True)
     loss = prediction(parts).square().mean()
@@ -93,11 +93,11 @@ def test_diffusers_loads_the_folder_we_write(family: str, tmp_path: Path) -> Non
 
 def test_sizes_reach_sdxl_unrounded_in_half_precision() -> None:
     parts = tiny_parts("sdxl")
-    parts.unet.bfloat16()
+    parts.denoiser.bfloat16()
     text = parts.family.encode(parts, ["a cat"], None, 75)
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     seen: list[torch.Tensor] = []
-    parts.unet.add_time_proj.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    parts.denoiser.add_time_proj.register_forward_hook(lambda module, args, out: seen.append(args[0]))
     size = torch.tensor([[1023, 1021]])
     parts.family.predict(parts, latents, torch.tensor([5]), text, SizeConditions(size, torch.zeros_like(size), size))
     assert seen[0].tolist() == [1023, 1021, 0, 0, 1023, 1021]

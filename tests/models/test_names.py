@@ -33,10 +33,10 @@ def ldm_state(family: str, folder: Path) -> dict[str, torch.Tensor]:
 def test_unet_and_vae_names_agree_with_diffusers(family: str, tmp_path: Path) -> None:
     parts = tiny_parts(family)
     state = ldm_state(family, tmp_path)
-    unet = convert_ldm_unet_checkpoint(dict(state), dict(parts.unet.config))
+    unet = convert_ldm_unet_checkpoint(dict(state), dict(parts.denoiser.config))
     assert parts.vae is not None
     vae = convert_ldm_vae_checkpoint(dict(state), dict(parts.vae.config))
-    for module, found in ((parts.unet, unet), (parts.vae, vae)):
+    for module, found in ((parts.denoiser, unet), (parts.vae, vae)):
         wanted = module.state_dict()
         assert wanted.keys() == found.keys()
         assert all(torch.equal(found[name].reshape(tensor.shape), tensor) for name, tensor in wanted.items())
@@ -87,7 +87,7 @@ def lora_names(family_name: str, with_convolutions: bool) -> set[str]:
         if type(block).__name__ in blocks:
             for inner, layer in block.named_modules():
                 if isinstance(layer, (nn.Linear, nn.Conv2d)):
-                    names.add(family.unet_lora_name(f"{path}.{inner}"))
+                    names.add(family.denoiser_lora_name(f"{path}.{inner}"))
     for index, kind in enumerate(TEXT_CLASSES[family_name]):
         encoder = build_empty(kind, clip_keys(released_config(family_name, TEXT_PARTS[index])))
         for path, block in encoder.named_modules():

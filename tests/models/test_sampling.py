@@ -50,7 +50,7 @@ def test_latents_are_those_of_diffusers_pipeline(sampler: str, prediction: str) 
     parts = tiny_parts("sd1")
     parts.prediction_type = prediction
     pipe = StableDiffusionPipeline(
-        parts.vae, parts.text_encoders[0], parts.tokenizers[0], parts.unet, scheduler_for(parts, sampler),
+        parts.vae, parts.text_encoders[0], parts.tokenizers[0], parts.denoiser, scheduler_for(parts, sampler),
         None, None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
@@ -97,7 +97,7 @@ def test_clip_skip_long_prompts_and_no_guidance_change_the_picture(sd1: Parts) -
 def test_a_change_of_the_weights_is_drawn_at_once(sd1: Parts) -> None:
     """What an attached LoRA does: hooks on the modules take part in drawing."""
     plain = final_latents(sd1)
-    handle = sd1.unet.mid_block.register_forward_hook(lambda module, args, out: out * 0.5)
+    handle = sd1.denoiser.mid_block.register_forward_hook(lambda module, args, out: out * 0.5)
     changed = final_latents(sd1)
     handle.remove()
     assert not torch.equal(changed, plain)
@@ -118,7 +118,7 @@ def test_wrong_sizes_and_missing_parts_are_told(sd1: Parts) -> None:
     with pytest.raises(AtelierError, match="steps is 0"):
         sample(sd1, ["a"], [""], seeds=[1], **{**SETTINGS, "steps": 0})
     with pytest.raises(AtelierError, match="without its text encoder or its VAE"):
-        sample(Parts(sd1.family, sd1.unet), ["a"], [""], seeds=[1], **SETTINGS)
+        sample(Parts(sd1.family, sd1.denoiser), ["a"], [""], seeds=[1], **SETTINGS)
 
 
 def test_a_half_precision_vae_that_overflows_is_computed_again() -> None:

@@ -29,7 +29,7 @@ def test_view_shares_every_tensor_and_no_parameter(family: str) -> None:
 
 
 def test_flags_gradients_and_hooks_stay_with_their_owner() -> None:
-    donor = tiny_parts("sd1").unet
+    donor = tiny_parts("sd1").denoiser
     calls: list[int] = []
     donor.register_forward_hook(lambda *args: calls.append(1))
     borrowed = view_of(donor)

@@ -75,7 +75,7 @@ class XlNames:
     def __init__(self) -> None:
         self._table = unet_table((False, True, True), 2)
 
-    def unet_lora_name(self, path: str) -> str:
+    def denoiser_lora_name(self, path: str) -> str:
         ldm = self._table.to_ldm(path)
         assert ldm is not None, path
         return "lora_unet_" + ldm.replace(".", "_")
@@ -89,7 +89,7 @@ def sd1_parts(seed: int = 0, dtype: torch.dtype = torch.float32) -> Parts:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         parts = Parts(SD1, unet().to(dtype), [text_encoder().to(dtype)])
-    for module in (parts.unet, *parts.text_encoders):
+    for module in (parts.denoiser, *parts.text_encoders):
         module.requires_grad_(False).eval()
     return parts
 
@@ -97,8 +97,8 @@ def sd1_parts(seed: int = 0, dtype: torch.dtype = torch.float32) -> Parts:
 def predict(parts: Parts, seed: int = 1) -> torch.Tensor:
     """One forward pass of text encoder and UNet on fixed inputs."""
     draw = torch.Generator().manual_seed(seed)
-    dtype = next(parts.unet.parameters()).dtype
+    dtype = next(parts.denoiser.parameters()).dtype
     ids = torch.randint(2, 64, (2, 8), generator=draw)
     latents = torch.randn(2, 4, 8, 8, generator=draw, dtype=torch.float64).to(dtype)
     hidden = parts.text_encoders[0](ids)[0]
-    return parts.unet(latents, torch.tensor([100, 700]), encoder_hidden_states=hidden).sample
+    return parts.denoiser(latents, torch.tensor([100, 700]), encoder_hidden_states=hidden).sample

@@ -99,7 +99,7 @@ class StableDiffusion:
         self.sd_checkpoint_info = SimpleNamespace(filename=str(path), name_for_extra=path.stem)
         self.sd_model_hash, self.current_lora_hash = "abc", "[]"
         modules = modules_of(parts)
-        names = LdmNames(structure_from_configs(family, dict(parts.unet.config), dict(parts.vae.config)))
+        names = LdmNames(structure_from_configs(family, dict(parts.denoiser.config), dict(parts.vae.config)))
         k_model = nn.Module()
         k_model.diffusion_model = ldm_module(modules["unet"], "unet", names, UNET_PREFIX)
         k_model.storage_dtype = torch.float32

@@ -45,7 +45,9 @@ def tiny_parts(family: str, seed: int = 0) -> Parts:
     """A model of random weights, its own to change; every layer differs, also those that are initialised alike."""
     original = _original(family, seed)
     encoders = [copy.deepcopy(encoder) for encoder in original.text_encoders]
-    return replace(original, unet=copy.deepcopy(original.unet), text_encoders=encoders, vae=copy.deepcopy(original.vae))
+    return replace(
+        original, denoiser=copy.deepcopy(original.denoiser), text_encoders=encoders, vae=copy.deepcopy(original.vae)
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -70,7 +72,7 @@ def _original(family: str, seed: int) -> Parts:
 
 def modules_of(parts: Parts) -> dict[str, torch.nn.Module]:
     """The modules by the name of their part."""
-    found: dict[str, torch.nn.Module] = {"unet": parts.unet}
+    found: dict[str, torch.nn.Module] = {"unet": parts.denoiser}
     for part, encoder in zip(("text_encoder", "text_encoder_2"), parts.text_encoders, strict=False):
         found[part] = encoder
     if parts.vae is not None:

@@ -25,7 +25,7 @@ class Pipeline(SimpleNamespace):
             "text_encoder" if index == 0 else f"text_encoder_{index + 1}": encoder
             for index, encoder in enumerate(parts.text_encoders)
         }
-        super().__init__(unet=parts.unet, vae=parts.vae, **encoders)
+        super().__init__(unet=parts.denoiser, vae=parts.vae, **encoders)
         self.scheduler = SimpleNamespace(config={"prediction_type": "epsilon"})
         self.sd_checkpoint_info = SimpleNamespace(title=path.stem, path=str(path), filename=str(path))
         self.has_accelerate = False

@@ -124,7 +124,7 @@ def text_of_model(seen: Seen) -> Any:
 
 def unet_of_model(seen: Seen) -> Any:
     assert seen.run.outcome.path is not None
-    unet = load_checkpoint(seen.run.outcome.path).parts.unet
+    unet = load_checkpoint(seen.run.outcome.path).parts.denoiser
     return [parameter.detach().numpy().tobytes() for parameter in unet.parameters()]
 
 

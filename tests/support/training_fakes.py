@@ -78,7 +78,7 @@ def tiny_parts(prediction_type: str = "epsilon") -> Parts:
     parts = _original()
     return replace(
         parts,
-        unet=copy.deepcopy(parts.unet),
+        denoiser=copy.deepcopy(parts.denoiser),
         text_encoders=[copy.deepcopy(parts.text_encoders[0])],
         vae=copy.deepcopy(parts.vae),
         prediction_type=prediction_type,
@@ -317,7 +317,7 @@ def unchanged(host: TinyHost) -> Iterator[None]:
 def _model(parts: Parts) -> dict[str, Any]:
     """The bits of the model and everything that training sets on modules and parameters."""
     found: dict[str, Any] = {}
-    modules: list[nn.Module | None] = [parts.unet, parts.vae, *parts.text_encoders]
+    modules: list[nn.Module | None] = [parts.denoiser, parts.vae, *parts.text_encoders]
     for root in filter(None, modules):
         for name, parameter in root.named_parameters():
             bits = parameter.detach().reshape(-1).view(torch.uint8).numpy().tobytes()

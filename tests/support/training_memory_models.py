@@ -14,7 +14,7 @@ from atelier.models.assets import load_tokenizers, released_config
 from atelier.models.family import Parts
 from atelier.models.registry import family_named
 from atelier.models.views.attention import use_sound_attention
-from atelier.training.context import trains_text, trains_unet
+from atelier.training.context import trains_denoiser, trains_text
 from atelier.training.memory.request import Request, configs_of_parts, request_for
 
 SIDE = 256
@@ -48,7 +48,7 @@ def request_to_measure(job: JobConfig) -> Request:
         configs = configs_of_parts(parts_to_measure())
     return request_for(
         settings, "sd1", configs, (SIDE, SIDE), settings.train_batch_size, "no",
-        trains_unet=trains_unet(settings), trains_text=trains_text(settings),
+        trains_denoiser=trains_denoiser(settings), trains_text=trains_text(settings),
     )  # fmt: skip
 
 

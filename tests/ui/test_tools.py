@@ -65,8 +65,8 @@ def test_merged_and_extracted_again(host: ToolsHost) -> None:
     said = merge(host, "cat.safetensors", "base.safetensors", "0.5", "")
     merged = host.folders.checkpoints / "base-cat.safetensors"
     assert "base-cat.safetensors: base.safetensors with 0.5 times cat.safetensors" in said and "atelier-ok" in said
-    base = dict(load_checkpoint(host.folders.checkpoints / "base.safetensors").parts.unet.named_parameters())
-    unet = dict(load_checkpoint(merged).parts.unet.named_parameters())
+    base = dict(load_checkpoint(host.folders.checkpoints / "base.safetensors").parts.denoiser.named_parameters())
+    unet = dict(load_checkpoint(merged).parts.denoiser.named_parameters())
     assert any((unet[name] - base[name]).abs().max() > 1e-2 for name in base)
     said = extract(host, "base-cat.safetensors", "base.safetensors", "4", "again")
     assert "again.safetensors" in said and "atelier-ok" in said

@@ -79,9 +79,7 @@ def test_what_the_file_control_of_each_gradio_holds(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     "named", ["/etc/passwd", "params.txt", "../params.txt", "{gradio}/../secret.txt", "{gradio}", "a\0b", "C:\\x.txt"]
 )
-def test_a_file_of_the_server_that_was_only_named(
-    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_the_server_that_was_only_named(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradio 3 has copied it by then, to where uploads lie."""
     gradio = tmp_path / "gradio"
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(gradio))

@@ -51,7 +51,7 @@ def copied():
     lent = other = tensors = 0
     host = detect()
     with host.lease(frozenset(("unet", "text_encoder", "vae"))) as parts:
-        for module in (parts.unet, *parts.text_encoders, parts.vae):
+        for module in (parts.denoiser, *parts.text_encoders, parts.vae):
             for value in module.parameters():
                 size = value.numel() * value.element_size()
                 tensors += 1

@@ -52,15 +52,16 @@ def own_prediction(unet, hidden, vector):
 
 
 def lent_prediction(parts, hidden, vector):
-    from atelier.models.family import SizeConditions, TextStates
+    from atelier.models.family import SizeConditions, PromptEmbeds
 
     latents, _, timesteps = inputs()
     pooled = None
     if vector is not None:
-        width = parts.unet.config.projection_class_embeddings_input_dim - 6 * parts.unet.config.addition_time_embed_dim
+        config = parts.denoiser.config
+        width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
         pooled = vector[:, :width].expand(2, -1)
     side, zero = torch.full((2, 2), SIDE), torch.zeros(2, 2, dtype=torch.long)
-    text = TextStates(hidden.expand(2, -1, -1), pooled)
+    text = PromptEmbeds(hidden.expand(2, -1, -1), pooled)
     return parts.family.predict(parts, latents, timesteps, text, SizeConditions(side, zero, side))
 
 
@@ -97,7 +98,7 @@ def same():
         found["text"] = largest(hidden, ours.hidden)
         if vector is not None:
             found["pooled"] = largest(vector[:, : ours.pooled.shape[1]], ours.pooled)
-        for name, modules in (("unet", [parts.unet]), ("vae", [parts.vae]), ("text", parts.text_encoders)):
+        for name, modules in (("unet", [parts.denoiser]), ("vae", [parts.vae]), ("text", parts.text_encoders)):
             lent = [value for module in modules for value in module.parameters()]
             found[name]["tensors"] = len(lent)
             found[name]["shared"] = sum(value.untyped_storage().data_ptr() in own for value in lent)

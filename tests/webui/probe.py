@@ -12,7 +12,7 @@ from tests.webui.hosts import WebUI
 from tests.webui.page import open_page, reload_page
 
 FOLDER = "atelier-test-probe"
-SCRIPT = '''
+SCRIPT = """
 import ctypes, gc, hashlib, json, logging, os, sys
 import numpy, torch
 from modules import call_queue, script_callbacks, shared
@@ -75,7 +75,7 @@ def look(memory_only: bool = False):
 
 
 script_callbacks.on_app_started(lambda page, app: app.add_api_route("/atelier-test-probe", look, methods=["GET"]))
-'''
+"""
 
 
 def routes_of(script: str) -> list[str]:

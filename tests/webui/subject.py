@@ -84,7 +84,7 @@ def kept(pictures: list[Image.Image]) -> int:
 
 
 def main(address: str, folder: str, out: str, steps: str = LEARNING["max_train_steps"]) -> None:
-    """Draws, trains, draws again, and writes one sheet of it all."""
+    """NoiseSample, trains, draws again, and writes one sheet of it all."""
     webui = WebUI(address, Path(folder))
     pictures = subject_pictures()
     name = "zwx" + uuid.uuid4().hex[:4]

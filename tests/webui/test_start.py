@@ -114,9 +114,7 @@ def test_a_login_is_asked_for(command: list[str], folder: Path, tmp_path: Path) 
             assert answer.status == 200
 
 
-def test_open_to_the_network_names_no_folder(
-    command: list[str], folder: Path, pictures: Path, tmp_path: Path
-) -> None:
+def test_open_to_the_network_names_no_folder(command: list[str], folder: Path, pictures: Path, tmp_path: Path) -> None:
     with started(command, folder, tmp_path / "log.txt", "--listen") as (webui, _):
         model_is_loaded(webui)
         settings = {"output_name": "open", "trigger": "zwx", "train_data_dir": str(pictures)}

@@ -32,9 +32,7 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_a_picture_while_it_trains(
-    webui: WebUI, pictures: Path, tag: str, alone: dict[str, np.ndarray]
-) -> None:
+def test_a_picture_while_it_trains(webui: WebUI, pictures: Path, tag: str, alone: dict[str, np.ndarray]) -> None:
     before = webui.draw()
     run = webui.train(f"{tag}shared", pictures, save_every_n_steps=2)
     webui.until(run, "running", 1)
@@ -60,9 +58,7 @@ def test_every_save_has_its_own_effect(webui: WebUI, tag: str) -> None:
     assert not np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[1], drawn[2])
 
 
-def test_interrupt_stops_the_picture_only(
-    webui: WebUI, pictures: Path, tag: str, alone: dict[str, np.ndarray]
-) -> None:
+def test_interrupt_stops_the_picture_only(webui: WebUI, pictures: Path, tag: str, alone: dict[str, np.ndarray]) -> None:
     run = webui.train(f"{tag}interrupted", pictures)
     webui.until(run, "running", 1)
     for _ in range(3):

@@ -126,7 +126,7 @@ class BareLoop:
     """Forward, mean squared error, backward, the same AdamW as ours, zero_grad, and nothing else."""
 
     def __init__(self, session: Session, case: Case) -> None:
-        self.unet = session.parts.unet
+        self.unet = session.parts.denoiser
         one_kernel = session.optimizer.defaults.get("fused")
         self._optimizer = torch.optim.AdamW(session.parameters, lr=1e-4, fused=one_kernel)
         side, device = case.shape.side // 8, session.device

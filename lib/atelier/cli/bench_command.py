@@ -115,7 +115,7 @@ def _pairs(case: Case) -> int:
 
 
 def _choices(asked: argparse.Namespace) -> int:
-    """What a choice brings is seen without savers, at one rank."""
+    """What a choice brings is seen without savings, at one rank."""
     from atelier.bench.apart import apart
     from atelier.bench.choices import WAYS, measure_choice
     from atelier.bench.models import SHAPES

@@ -10,9 +10,7 @@ def run(arguments: list[str]) -> int:
     """Serves until interrupted. Gives 0, or 1 when the port is taken."""
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
     parser.add_argument("--ckpt", help="a checkpoint (.safetensors, .ckpt or diffusers folder) to load at the start")
-    parser.add_argument(
-        "--data-dir", default="data", help="folder for models, LoRAs and runs (default: data)"
-    )
+    parser.add_argument("--data-dir", default="data", help="folder for models, LoRAs and runs (default: data)")
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the first GPU, else the processor)")

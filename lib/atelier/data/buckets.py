@@ -139,9 +139,7 @@ def cover(size: Size, bucket: Size) -> Size:
     return max(bucket[0], _nearest(size[0] * scale)), max(bucket[1], _nearest(size[1] * scale))
 
 
-def crop_box(
-    resized: Size, bucket: Size, along: tuple[float, float] | None = None
-) -> tuple[int, int, int, int]:
+def crop_box(resized: Size, bucket: Size, along: tuple[float, float] | None = None) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of the bucket inside the resized picture: its middle.
 
     `along`: two numbers in [0, 1) that choose any other place, each equally likely.

@@ -208,9 +208,7 @@ def _tags(text: str, subset: Subset) -> list[str]:
     return [tag.strip() for tag in text.split(_separator(subset)) if tag.strip()]
 
 
-def _rearranged(
-    caption: str, leading: int, subset: Subset, rng: random.Random, step: int, total_steps: int
-) -> str:
+def _rearranged(caption: str, leading: int, subset: Subset, rng: random.Random, step: int, total_steps: int) -> str:
     """Fixed tags in front, the others warmed up, shuffled and dropped, a fixed end behind."""
     ending: list[str] = []
     mark = subset.keep_tokens_separator

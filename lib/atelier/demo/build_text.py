@@ -139,6 +139,4 @@ def _accuracy(
 ) -> dict[str, float]:
     """Share of captions whose attribute the last padding token tells, for each attribute."""
     last = model(tokens).last_hidden_state[:, -1]
-    return {
-        name: float((head(last).argmax(dim=1) == labels[name]).float().mean()) for name, head in heads.items()
-    }
+    return {name: float((head(last).argmax(dim=1) == labels[name]).float().mean()) for name, head in heads.items()}

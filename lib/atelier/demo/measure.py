@@ -39,9 +39,7 @@ class Accuracy:
     background: float
 
     def __str__(self) -> str:
-        return (
-            f"colour {self.colour:.1%}, shape {self.shape:.1%}, background {self.background:.1%} (n={self.count})"
-        )
+        return f"colour {self.colour:.1%}, shape {self.shape:.1%}, background {self.background:.1%} (n={self.count})"
 
 
 def load_pipeline(base: Path) -> StableDiffusionPipeline:

@@ -84,8 +84,9 @@ class Memory(Protocol):
 class Lease(AbstractContextManager[Any], Protocol):
     """The loan of the base. Entering gives a `models.family.Parts`; leaving gives everything back.
 
-    `turn` is entered around every use of the parts. Leases of hosts that can keep their UNet in the processor's memory
-    have `can_rest_unet`, and `rest_unet()`, before entering or later: from the next turn on it rests there.
+    `turn` is entered around every use of the parts. Leases of hosts that can keep their denoiser in the CPU's memory
+    have `can_offload_denoiser`, and `offload_denoiser()`, before entering or later: from the next turn on it rests
+    there.
     """
 
     def turn(self) -> AbstractContextManager[None]:
@@ -158,9 +159,9 @@ def before_end(host: Host, end: Callable[[float], None]) -> None:
         tell(end)
 
 
-def can_rest_unet(lender: Host | Lease) -> bool:
+def can_offload_denoiser(lender: Host | Lease) -> bool:
     """True when the host's UNet can rest in the processor's memory while its model is lent."""
-    return bool(getattr(lender, "can_rest_unet", False))
+    return bool(getattr(lender, "can_offload_denoiser", False))
 
 
 def bytes_on_device(host: Host) -> int | None:
@@ -179,10 +180,10 @@ def make_room(host: Host, size: int) -> None:
     _advice(host, "make_room", None, size)
 
 
-def rest_unet(lease: Lease) -> None:
+def offload_denoiser(lease: Lease) -> None:
     """Keeps the UNet in the processor's memory from the start, or from the next turn on, if the host can do that."""
-    if can_rest_unet(lease):
-        lease.rest_unet()  # type: ignore[attr-defined]
+    if can_offload_denoiser(lease):
+        lease.offload_denoiser()  # type: ignore[attr-defined]
 
 
 def remarks(host: Host) -> list[str]:

@@ -152,5 +152,3 @@ def interruption(job: Job, what: str) -> str:
     if step is None:
         return f"{what} before anything was kept of this run. Press Train again."
     return f"{what} while this was training; press Resume to go on from step {step}."
-
-

@@ -19,7 +19,7 @@ class Parts:
     """
 
     family: Family
-    unet: nn.Module
+    denoiser: nn.Module
     text_encoders: list[nn.Module] = field(default_factory=list)
     tokenizers: list[Any] = field(default_factory=list)
     vae: nn.Module | None = None
@@ -32,12 +32,12 @@ class Parts:
     @property
     def device(self) -> torch.device:
         """Where the UNet computes."""
-        return self.computes_on or next(self.unet.parameters()).device
+        return self.computes_on or next(self.denoiser.parameters()).device
 
     @property
     def modules(self) -> list[nn.Module]:
         """Those that are there: UNet, text encoders, VAE."""
-        return [module for module in (self.unet, *self.text_encoders, self.vae) if module is not None]
+        return [module for module in (self.denoiser, *self.text_encoders, self.vae) if module is not None]
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights of all modules."""
@@ -46,7 +46,7 @@ class Parts:
 
 
 @dataclass
-class TextStates:
+class PromptEmbeds:
     """What the UNet attends to. `hidden`: [B, tokens, channels]; `pooled`: [B, channels], only SDXL."""
 
     hidden: Tensor
@@ -96,7 +96,7 @@ class Family(Protocol):
         clip_skip: int | None,
         max_token_length: int,
         weighted: bool = False,
-    ) -> TextStates:
+    ) -> PromptEmbeds:
         """Text states of captions. `max_token_length` is 75, 150 or 225.
 
         `clip_skip` None is the family's own layer. Gradients flow if the encoders train.
@@ -104,12 +104,12 @@ class Family(Protocol):
         ...
 
     def predict(
-        self, parts: Parts, latents: Tensor, timesteps: Tensor, text: TextStates, sizes: SizeConditions | None
+        self, parts: Parts, latents: Tensor, timesteps: Tensor, text: PromptEmbeds, sizes: SizeConditions | None
     ) -> Tensor:
         """The UNet's prediction [B, 4, h, w] for noisy latents [B, 4, h, w] at timesteps [B]."""
         ...
 
-    def unet_lora_name(self, module_path: str) -> str:
+    def denoiser_lora_name(self, module_path: str) -> str:
         """kohya's name of a UNet layer from its diffusers path: "mid_block…" -> "lora_unet_mid_block_…"."""
         ...
 

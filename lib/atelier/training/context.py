@@ -13,12 +13,12 @@ from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.data.prefetch import Prefetcher
 from atelier.hosts.contract import Host, ModelInfo
-from atelier.training.device.savings import Savers
+from atelier.training.device.savings import MemorySavings
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.objective.losses import LossOptions
 from atelier.training.objective.noise import TIMESTEPS, NoiseOptions
 from atelier.training.optim.schedulers import ScheduleOptions
-from atelier.training.progress.step_schedule import Calendar, Rhythm
+from atelier.training.progress.step_schedule import StepSchedule, Throttle
 
 
 @dataclass
@@ -31,13 +31,13 @@ class RunContext:
     control: RunControl
     base: ModelInfo
     data: TrainingData
-    calendar: Calendar
+    step_schedule: StepSchedule
     latent_cache: LatentCache
     prompts: list[SamplePrompt]
     seed: int
     started_at: float
-    savers: Savers = field(default_factory=Savers)
-    rhythm: Rhythm = field(default_factory=Rhythm)
+    savings: MemorySavings = field(default_factory=MemorySavings)
+    throttle: Throttle = field(default_factory=Throttle)
     saves: list[Save] = field(default_factory=list)
     rate_scale: float = 1.0
     """What the learning rates are multiplied with, since losses were no numbers."""
@@ -48,11 +48,11 @@ class RunContext:
 
     @property
     def accumulation(self) -> int:
-        return self.calendar.accumulation
+        return self.step_schedule.accumulation
 
     @property
-    def trains_unet(self) -> bool:
-        return trains_unet(self.job.settings)
+    def trains_denoiser(self) -> bool:
+        return trains_denoiser(self.job.settings)
 
     @property
     def whole_model(self) -> bool:
@@ -81,7 +81,7 @@ class RunContext:
 
         The steps before initial_step have used theirs only where skip_until_initial_step says so.
         """
-        first, last = step * self.accumulation, self.calendar.total_steps * self.accumulation
+        first, last = step * self.accumulation, self.step_schedule.total_steps * self.accumulation
         unused = 0 if self.job.settings.skip_until_initial_step else self.first_step * self.accumulation
         return Prefetcher(
             lambda index: self.data.batch(index - unused, self.latent_cache, rank=rank, world=world), first, last
@@ -115,7 +115,7 @@ def why_not_host(settings: Any) -> str | None:
     return None
 
 
-def trains_unet(settings: Any) -> bool:
+def trains_denoiser(settings: Any) -> bool:
     """True when the UNet, or its adapters, learn."""
     return not settings.network_train_text_encoder_only and rate_of(settings, "unet_lr") != 0
 
@@ -204,18 +204,18 @@ def total_steps(settings: Any, batches_per_epoch: int) -> int:
     return int(settings.max_train_steps)
 
 
-def first_step(settings: Any, calendar: Calendar) -> int:
+def first_step(settings: Any, step_schedule: StepSchedule) -> int:
     """The steps that count as done: initial_step, else those before initial_epoch. Raises `AtelierError`.
 
     As in kohya, the learning rate's schedule begins at its beginning all the same.
     """
     step = settings.initial_step
     if step is None:
-        a_epoch = -(-calendar.batches_per_epoch // calendar.accumulation)
+        a_epoch = -(-step_schedule.batches_per_epoch // step_schedule.accumulation)
         step = ((settings.initial_epoch or 1) - 1) * a_epoch
-    if step >= calendar.total_steps:
+    if step >= step_schedule.total_steps:
         raise AtelierError(
-            f"The run would begin at step {step}, after its last one, {calendar.total_steps}: steps are counted from "
-            "the very beginning, so raise max_train_steps, or lower initial_step or initial_epoch."
+            f"The run would begin at step {step}, after its last one, {step_schedule.total_steps}: steps are counted "
+            "from the very beginning, so raise max_train_steps, or lower initial_step or initial_epoch."
         )
     return int(step)

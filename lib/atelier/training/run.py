@@ -17,13 +17,13 @@ from atelier.adapters.usable import kind_remark
 from atelier.config.errors import AtelierError
 from atelier.config.files.paths import expanded, is_file
 from atelier.config.job import JobConfig
-from atelier.config.kohya.network_args import passed_over
+from atelier.config.kohya.network_args import ignored_arguments
 from atelier.config.sample_prompts import SamplePrompt, parse_lines, read_sample_prompts, with_defaults
 from atelier.config.settings.schema import parse_resolution
 from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.data.scan import scan
-from atelier.hosts.contract import BaseGone, Host, ModelInfo, can_rest_unet, lora_remark, remarks
+from atelier.hosts.contract import BaseGone, Host, ModelInfo, can_offload_denoiser, lora_remark, remarks
 from atelier.models.out_of_memory import is_out_of_memory
 from atelier.training.context import (
     RunContext,
@@ -37,13 +37,13 @@ from atelier.training.context import (
 from atelier.training.device.processes import process_count
 from atelier.training.device.release import forget_frames, give_back_memory
 from atelier.training.interfaces import RunControl, RunRecord
-from atelier.training.memory.for_run import keep_savers
+from atelier.training.memory.for_run import keep_savings
 from atelier.training.optim.optimizers import optimizer_class
 from atelier.training.optim.rates import LOWER, TRIES, can_be_lowered
 from atelier.training.outputs.saving import check_writable, output_folder
 from atelier.training.pictures.class_drawing import with_class_pictures
 from atelier.training.progress.state import State, go_back, write_state
-from atelier.training.progress.step_schedule import Calendar, Rhythm
+from atelier.training.progress.step_schedule import StepSchedule, Throttle
 from atelier.training.randomness import derived_seed
 from atelier.training.session import Ending, Session
 
@@ -78,8 +78,8 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
     record.status("preparing", "Looking at the pictures.")
     context = prepare(job, host, record, control)
     # Before anything is borrowed: a device can be too small to take the whole base for a first look.
-    context.savers.can_stream = can_rest_unet(host) and not context.whole_model
-    context.savers.recall(record.folder)
+    context.savings.can_stream = can_offload_denoiser(host) and not context.whole_model
+    context.savings.recall(record.folder)
     states = record.folder / "state"
     state = go_back(states)
     if state is not None:
@@ -99,10 +99,10 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
                 # Of several processes only one has run out of it: the others would wait for the step that it repeats.
                 if not is_out_of_memory(error) or process_count() > 1:
                     raise
-                if not context.savers.take_next():
+                if not context.savings.take_next():
                     raise _too_little(context) from error
-                saved = context.savers.notes[-1]
-                keep_savers(context)
+                saved = context.savings.notes[-1]
+                keep_savings(context)
             finally:
                 state = session.keep() or go_back(states) or state
                 session.leave()
@@ -136,7 +136,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     whole = settings.train_whole_model
     file_remarks: tuple[str | None, ...] = ()
     if not whole:
-        args_remarks = passed_over(settings.network_module, settings.network_args)
+        args_remarks = ignored_arguments(settings.network_module, settings.network_args)
         file_remarks = (lora_remark(host, trains_text(settings)), kind_remark(settings, host.name), *args_remarks)
     for told in (why_not_host(settings), *file_remarks):
         if told:
@@ -145,7 +145,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     data = TrainingData(
         found, settings, seed, process_count(), on_problem=lambda path, reason: record.message(reason, "warning")
     )
-    calendar = Calendar(
+    step_schedule = StepSchedule(
         total_steps(settings, data.batches_per_epoch),
         data.batches_per_epoch,
         max(1, settings.gradient_accumulation_steps),
@@ -158,15 +158,15 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
         control=control,
         base=base,
         data=data,
-        calendar=calendar,
+        step_schedule=step_schedule,
         latent_cache=cache,
         prompts=sample_prompts(job),
         seed=seed,
         started_at=time.time(),
-        first_step=first_step(settings, calendar),
+        first_step=first_step(settings, step_schedule),
         saves=[Save(*file) for file in record.saved_files()],
         # The state of a whole model is many gigabytes, which wear a disk: it is written less often.
-        rhythm=Rhythm(600.0 if settings.train_whole_model else 60.0),
+        throttle=Throttle(600.0 if settings.train_whole_model else 60.0),
     )
 
 
@@ -218,12 +218,12 @@ def _goes_on(session: Session, state: State | None) -> str:
 
 def _too_little(context: RunContext) -> AtelierError:
     """When every saver is on and it is not enough."""
-    settings, savers = context.job.settings, context.savers
+    settings, savings = context.job.settings, context.savings
     on = {
-        "gradient checkpointing": savers.gradient_checkpointing or settings.gradient_checkpointing,
-        "a batch in parts": savers.pieces > 1,
-        "text encoder and VAE off the device": savers.text_and_vae_off,
-        "a streamed UNet": savers.streamed,
+        "gradient checkpointing": savings.gradient_checkpointing or settings.gradient_checkpointing,
+        "a batch in parts": savings.micro_batches > 1,
+        "text encoder and VAE off the device": savings.text_and_vae_off,
+        "a streamed UNet": savings.streamed,
     }
     saved = ", ".join(what for what, is_on in on.items() if is_on)
     smaller = "a smaller resolution" if settings.train_whole_model else "a smaller resolution or rank"

@@ -17,31 +17,31 @@ import torch
 from torch import Tensor
 
 from atelier.data.batch import Batch
-from atelier.hosts.contract import BaseGone, Lease, rest_unet
-from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.hosts.contract import BaseGone, Lease, offload_denoiser
+from atelier.models.family import Parts, PromptEmbeds, SizeConditions
 from atelier.models.transfer import to_device
 from atelier.training.context import RunContext, loss_options, noise_options
-from atelier.training.device.micro_batches import pieces_of
+from atelier.training.device.micro_batches import split_batch
 from atelier.training.device.plan import make_plan
 from atelier.training.device.processes import borrowed_accelerator
 from atelier.training.inputs.latents import LatentEncoder
 from atelier.training.inputs.prompt_embeds import TextCache
 from atelier.training.memory.for_run import plan_memory
 from atelier.training.objective.noise import NoiseSchedule
-from atelier.training.objective.objective import Draws, diffusion_losses, draw
+from atelier.training.objective.objective import NoiseSample, diffusion_losses, draw
 from atelier.training.objective.validation import Validator
 from atelier.training.optim.rates import scale_rates
 from atelier.training.optim.stepper import Stepper
 from atelier.training.outputs.checkpoints import outputs_for
 from atelier.training.outputs.outputs import EMA
 from atelier.training.pictures.host_previews import previews_for
-from atelier.training.progress.last_good import Guard
+from atelier.training.progress.last_good import LastGoodWeights
 from atelier.training.progress.monitor import Monitor
-from atelier.training.progress.run_snapshot import begun_with, differences
+from atelier.training.progress.run_snapshot import differences, run_snapshot
 from atelier.training.progress.state import State, pack, unpack
 from atelier.training.progress.stopwatch import Stopwatch
 from atelier.training.randomness import seeded_globals
-from atelier.training.trained.networks import at_strength, new_trainee, wear_base_weights
+from atelier.training.trained.networks import at_strength, attach_base_loras, build_trainable
 from atelier.training.trained.whole_model import OwnedLease, WholeModel
 
 
@@ -90,13 +90,13 @@ class Session:
             return None
         state = self.capture()
         if self.is_main:
-            with self.context.rhythm.timed():
+            with self.context.throttle.timed():
                 self._keep_state(state)
         return state
 
     def leave(self) -> None:
         """Forgets the host's model and what only steps need. What was learnt stays, on the processor, to be written."""
-        for name in ("lease", "parts", "plan", "text", "latents", "previews", "validator", "guard", "batches"):
+        for name in ("lease", "parts", "plan", "text", "latents", "previews", "validator", "last_good", "batches"):
             self.__dict__.pop(name, None)
         if self._ready:
             self.stepper.retire()
@@ -120,26 +120,26 @@ class Session:
         if context.whole_model:
             lease = OwnedLease(context.host, lease, torch.bfloat16 if settings.full_bf16 else torch.float32)
         self.lease = lease
-        if context.savers.streamed:
-            rest_unet(lease)
+        if context.savings.streamed:
+            offload_denoiser(lease)
         self.parts: Parts = stack.enter_context(lease)
         self.device = self.parts.device
         plan_memory(context, self.parts, lease, fresh=state is None)
-        if context.savers.streamed:
-            rest_unet(lease)
-        self.plan = make_plan(settings, self.parts, context.savers)
+        if context.savings.streamed:
+            offload_denoiser(lease)
+        self.plan = make_plan(settings, self.parts, context.savings)
         self.accelerator = stack.enter_context(borrowed_accelerator(self.device, self.plan.precision))
         # Asked once: when the session ends, the accelerator's global state is another's again.
         self.is_main = self.accelerator.is_main_process
         self.alone = self.accelerator.num_processes == 1
         with lease.turn():
             self._check_base()
-            wear_base_weights(context, self.parts, stack)
-            self.network = new_trainee(context, self.parts)
+            attach_base_loras(context, self.parts, stack)
+            self.network = build_trainable(context, self.parts)
             self.network.to(device=self.device, dtype=torch.bfloat16 if settings.full_bf16 else None).train()
             stack.enter_context(self.network.attached())
             self.plan.apply(self.parts, self.device)
-            with self.plan.awake(self.device, self.parts.vae, *self.parts.text_encoders):
+            with self.plan.on_device(self.device, self.parts.vae, *self.parts.text_encoders):
                 pass  # from here on they rest where the plan says so
         self.stepper = Stepper(context, self.network, self.plan, self.accelerator)
         self.parameters, self.optimizer = self.stepper.parameters, self.stepper.optimizer
@@ -156,9 +156,9 @@ class Session:
         )
         self.text = TextCache(self._encode)
         self.latents = LatentEncoder(self.parts, context.latent_cache, settings.vae_batch_size)
-        self.monitor = Monitor(context.record, context.calendar, self.device)
+        self.monitor = Monitor(context.record, context.step_schedule, self.device)
         # A second copy of a whole model would be too much: its last good weights are those of the last state.
-        self.guard = Guard([] if context.whole_model else self.stepper.stepped, self.step)
+        self.last_good = LastGoodWeights([] if context.whole_model else self.stepper.stepped, self.step)
         self.outputs = outputs_for(context, self.network, self.plan.precision)
         if state is None and self.is_main:
             self.outputs.check_room()
@@ -195,7 +195,7 @@ class Session:
                 if good:  # another process has read that loss first
                     self._read_losses()
                 return Ending.DIVERGED
-            if self.step >= context.calendar.total_steps:
+            if self.step >= context.step_schedule.total_steps:
                 return Ending.DONE
             if stopping or paused:
                 if not self._read_losses():
@@ -230,7 +230,7 @@ class Session:
                     waited += time.monotonic() - asked
                     # A fused backward pass changes weights from its first moment on.
                     self._updating = self.stepper.fused
-                    for piece in pieces_of(batch, self.plan.pieces):
+                    for piece in split_batch(batch, self.plan.micro_batches):
                         with at_strength(self.network, context.data.network_multiplier(piece)):
                             total += self._forward_backward(piece, micro)
                     if micro == context.accumulation - 1:
@@ -262,7 +262,7 @@ class Session:
             with self.watch.part("latents"):
                 latents = self._latents(batch)
             with self.watch.part("text"):
-                text = self._text_states(batch)
+                text = self._prompt_embeds(batch)
             shape = torch.Size((batch.total, *latents.shape[1:]))
             draws = draw(shape, latents, self.noise_options, context.seed, "noise", *purpose)
             rows = draws.rows(batch.first, batch.first + len(batch.captions))
@@ -273,7 +273,7 @@ class Session:
             self.accelerator.backward(loss)
         return loss.detach()
 
-    def _losses(self, batch: Batch, latents: Tensor, draws: Draws, text: TextStates) -> Tensor:
+    def _losses(self, batch: Batch, latents: Tensor, draws: NoiseSample, text: PromptEmbeds) -> Tensor:
         """Each picture's weighted loss, [B]."""
         masks = None if batch.masks is None else to_device(batch.masks, self.device)
         return diffusion_losses(
@@ -281,13 +281,13 @@ class Session:
             to_device(batch.loss_weights, self.device),
         )  # fmt: skip
 
-    def _held_out_losses(self, batch: Batch, draws_for: Callable[[Tensor], Draws]) -> Tensor:
+    def _held_out_losses(self, batch: Batch, draws_for: Callable[[Tensor], NoiseSample]) -> Tensor:
         """Each held-out picture's loss [B], without gradient."""
         self.network.eval()
         try:
             with self.accelerator.autocast():
                 latents = self._latents(batch)
-                return self._losses(batch, latents, draws_for(latents), self._text_states(batch))
+                return self._losses(batch, latents, draws_for(latents), self._prompt_embeds(batch))
         finally:
             self.network.train()
 
@@ -299,40 +299,40 @@ class Session:
             if average is None or beside:
                 path = self.outputs.save(self.step, kind)
             if average is not None:
-                with average.worn():
+                with average.applied():
                     saved = self.outputs.save(self.step, kind, EMA if beside else "")
                 path = path or saved
         return path
 
     def _draw(self, step: int) -> None:
-        with self.stepper.as_used(), self.plan.awake(self.device, self.parts.vae, *self.parts.text_encoders):
+        with self.stepper.as_used(), self.plan.on_device(self.device, self.parts.vae, *self.parts.text_encoders):
             self.previews.draw(step)
 
     def _read_losses(self) -> bool:
         """Reads the pending losses. False, with the last good weights back in place, when one was not finite."""
         if self.monitor.read():
-            self.guard.remember(self.step)
+            self.last_good.remember(self.step)
             return True
-        self.step = self.guard.roll_back()
+        self.step = self.last_good.roll_back()
         # The optimiser still holds what went wrong: no state is made of it.
         self._updating = True
         return False
 
     def _after_step(self) -> bool:
         """Saves, states and samples that are due at this step, by rhythm or by request. False when it diverged."""
-        settings, calendar, control = self.settings, self.context.calendar, self.context.control
+        settings, step_schedule, control = self.settings, self.context.step_schedule, self.context.control
         if not self.is_main:
             return True
         kinds = self.outputs.due(self.step)
         if control.take_save():
             kinds.append("asked")
-        sample = control.take_sample() or calendar.due(
+        sample = control.take_sample() or step_schedule.due(
             self.step, settings.sample_every_n_steps, settings.sample_every_n_epochs
         )
-        validate = self.validator is not None and calendar.due(
+        validate = self.validator is not None and step_schedule.due(
             self.step, settings.validate_every_n_steps, settings.validate_every_n_epochs or 1
         )
-        state = self.context.rhythm.due()
+        state = self.context.throttle.due()
         if not (kinds or sample or state or validate):
             return True
         if not self._read_losses():
@@ -358,17 +358,17 @@ class Session:
     # -- inputs ---------------------------------------------------------------------------------------------------
 
     def _latents(self, batch: Batch) -> Tensor:
-        with self.plan.awake(self.device, self.parts.vae if batch.latents is None else None):
+        with self.plan.on_device(self.device, self.parts.vae if batch.latents is None else None):
             return self.latents(batch)
 
-    def _encode(self, captions: Sequence[str]) -> TextStates:
+    def _encode(self, captions: Sequence[str]) -> PromptEmbeds:
         settings = self.settings
-        with self.plan.awake(self.device, *self.parts.text_encoders):
+        with self.plan.on_device(self.device, *self.parts.text_encoders):
             return self.parts.family.encode(
                 self.parts, captions, settings.clip_skip, settings.max_token_length or 75, settings.weighted_captions
             )
 
-    def _text_states(self, batch: Batch) -> TextStates:
+    def _prompt_embeds(self, batch: Batch) -> PromptEmbeds:
         return self._encode(batch.captions) if self.context.trains_text else self.text(batch.captions)
 
     def _sizes(self, batch: Batch) -> SizeConditions:
@@ -382,7 +382,7 @@ class Session:
         tensors: dict[str, Tensor] = {}
         values: dict[str, Any] = {
             "rate_scale": self.context.rate_scale,
-            "begun_with": begun_with(self.context, self.stepper.name),
+            "begun_with": run_snapshot(self.context, self.stepper.name),
             "network": pack(self.network.trained_tensors(), "network", tensors),
             **self.stepper.capture(tensors),
         }

@@ -47,29 +47,27 @@ def places(model: SimpleNamespace) -> list[str]:
 
 
 def test_the_whole_model_or_all_but_the_unet_comes_to_the_device(host: A1111Host, model: SimpleNamespace) -> None:
-    assert host.can_rest_unet
+    assert host.can_offload_denoiser
     host.bring_without_unet()
     assert places(model) == ["cpu", "meta", "meta"] and sys.modules["modules.lowvram"].sent
-    host.bring()
+    host.load_to_device()
     assert places(model) == ["meta", "meta", "meta"]
 
 
-def test_what_was_brought_goes_back(
-    host: A1111Host, model: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_brought_goes_back(host: A1111Host, model: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     went = []
     for name in ("model", "first_stage_model", "cond_stage_model"):
         part = getattr(model, name)
         monkeypatch.setattr(part, "to", lambda device, name=name: went.append((name, str(device))))
     host.bring_without_unet()
     went.clear()
-    host.give_back()
+    host.restore_placement()
     assert went == [("model", "cpu"), ("first_stage_model", "cpu"), ("cond_stage_model", "cpu")]
 
 
 def test_without_medvram_nothing_is_moved(host: A1111Host, model: SimpleNamespace) -> None:
     model.lowvram = False
-    assert not host.can_rest_unet
-    host.bring()
-    host.give_back()
+    assert not host.can_offload_denoiser
+    host.load_to_device()
+    host.restore_placement()
     assert places(model) == ["cpu", "cpu", "cpu"] and not sys.modules["modules.lowvram"].sent

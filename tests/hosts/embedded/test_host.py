@@ -66,7 +66,7 @@ def make_lora(host: EmbeddedHost, name: str, seed: int = 0, scale: float = 2.0) 
     generator = torch.Generator().manual_seed(seed)
     layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0"
     assert host.current is not None
-    width = host.current.parts.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_out[0].in_features
+    width = host.current.parts.denoiser.mid_block.attentions[0].transformer_blocks[0].attn1.to_out[0].in_features
     tensors = {
         f"{layer}.lora_down.weight": torch.randn(2, width, generator=generator) * scale,
         f"{layer}.lora_up.weight": torch.randn(width, 2, generator=generator) * scale,
@@ -96,7 +96,7 @@ def test_a_lease_shares_every_tensor_and_leaves_every_bit(host: EmbeddedHost) ->
                 assert theirs[name].data_ptr() == parameter.data_ptr()
                 assert theirs[name] is not parameter
         adapter = torch.zeros(1, requires_grad=True)
-        out = lent.unet(torch.randn(1, 4, 8, 8), 10, torch.randn(1, 77, 64)).sample
+        out = lent.denoiser(torch.randn(1, 4, 8, 8), 10, torch.randn(1, 77, 64)).sample
         (out * adapter).sum().backward()
         assert adapter.grad is not None
     assert bits(host) == before
@@ -113,17 +113,17 @@ def test_another_checkpoint_ends_turns_and_the_same_one_brings_them_back(host: E
     with lease as lent:
         x = torch.randn(1, 4, 8, 8), 10, torch.randn(1, 77, 64)
         with lease.turn():
-            first = lent.unet(*x).sample
+            first = lent.denoiser(*x).sample
         host.load("second.safetensors")
-        assert sum(parameter.numel() for parameter in lent.unet.parameters()) == 0, "the old base keeps its memory"
+        assert sum(parameter.numel() for parameter in lent.denoiser.parameters()) == 0, "the old base keeps its memory"
         with pytest.raises(BaseGone, match="second.safetensors"), lease.turn():
             pass
         assert not host.queue.locked()
         host.load("first.safetensors")
         with lease.turn():
-            again = lent.unet(*x).sample
-            own = dict(host.current.parts.unet.named_parameters())  # type: ignore[union-attr]
-            for name, parameter in lent.unet.named_parameters():
+            again = lent.denoiser(*x).sample
+            own = dict(host.current.parts.denoiser.named_parameters())  # type: ignore[union-attr]
+            for name, parameter in lent.denoiser.named_parameters():
                 assert parameter.data_ptr() == own[name].data_ptr()
     assert torch.equal(first, again)
 
@@ -159,8 +159,8 @@ def test_a_picture_has_the_same_bits_while_the_base_is_lent(host: EmbeddedHost) 
     lease = host.lease(EVERYTHING)
     with lease as lent:
         with lease.turn():
-            lent.unet.mid_block.attentions[0].requires_grad_(True)
-            lent.unet(torch.randn(1, 4, 8, 8), 10, torch.randn(1, 77, 64)).sample.sum().backward()
+            lent.denoiser.mid_block.attentions[0].requires_grad_(True)
+            lent.denoiser(torch.randn(1, 4, 8, 8), 10, torch.randn(1, 77, 64)).sample.sum().backward()
         assert draw(host) == before
     assert draw(host) == before
 

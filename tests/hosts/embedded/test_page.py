@@ -118,7 +118,7 @@ def watched(browser: Any, address: str) -> Iterator[Watched]:
 def make_lora(host: EmbeddedHost, name: str) -> Path:
     assert host.current is not None
     layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0"
-    width = host.current.parts.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_out[0].in_features
+    width = host.current.parts.denoiser.mid_block.attentions[0].transformer_blocks[0].attn1.to_out[0].in_features
     down, up = torch.ones(1, width), torch.ones(width, 1)
     tensors = {f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up, f"{layer}.alpha": torch.tensor(1.0)}
     return save_lora(host.folders.lora / f"{name}.safetensors", tensors, {}, overwrite=True)

@@ -16,7 +16,6 @@ from atelier.hosts.forge.refusals import NOT_YET
 from atelier.hosts.shared.borrowed import modules_of
 from atelier.models.family import Parts, SizeConditions
 from atelier.models.text.clip_names import canonical
-from tests.support.forge_fakes import forge  # noqa: F401 - a fixture
 from tests.support.models_tiny import FAMILY_NAMES
 
 ALL = frozenset(("unet", "text_encoder", "vae"))
@@ -32,7 +31,7 @@ def predicted(parts: Parts) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_all_parts_are_the_host_s_own_tensors_and_compute_the_same(forge: Any, family: str) -> None:  # noqa: F811
+def test_all_parts_are_the_host_s_own_tensors_and_compute_the_same(forge: Any, family: str) -> None:
     model = forge.load(family)
     objects = model.forge_objects_original
     hosts = {
@@ -53,16 +52,16 @@ def test_all_parts_are_the_host_s_own_tensors_and_compute_the_same(forge: Any, f
             assert torch.allclose(ours, theirs, atol=1e-6)
 
 
-def test_gradients_pass_through_inference_tensors(forge: Any) -> None:  # noqa: F811
+def test_gradients_pass_through_inference_tensors(forge: Any) -> None:
     forge.load()
     lease = ForgeHost().lease(ALL)
     with lease as parts, lease.turn():
         hidden = torch.randn(1, 77, 64, requires_grad=True)
-        parts.unet(torch.randn(1, 4, 8, 8), torch.tensor([3]), encoder_hidden_states=hidden).sample.sum().backward()
+        parts.denoiser(torch.randn(1, 4, 8, 8), torch.tensor([3]), encoder_hidden_states=hidden).sample.sum().backward()
         assert hidden.grad is not None and float(hidden.grad.abs().sum()) > 0
 
 
-def test_a_half_precision_text_encoder_is_copied_on_a_processor(forge: Any) -> None:  # noqa: F811
+def test_a_half_precision_text_encoder_is_copied_on_a_processor(forge: Any) -> None:
     model = forge.load(text_dtype=torch.float16)
     kept = model.forge_objects.clip.cond_stage_model.clip_l.transformer
     theirs = {canonical(name): tensor for name, tensor in kept.named_parameters()}
@@ -73,13 +72,13 @@ def test_a_half_precision_text_encoder_is_copied_on_a_processor(forge: Any) -> N
         assert not torch.isnan(predicted(parts)).any()
 
 
-def test_parts_that_were_not_asked_for_are_not_lent(forge: Any) -> None:  # noqa: F811
+def test_parts_that_were_not_asked_for_are_not_lent(forge: Any) -> None:
     forge.load("sdxl")
     with ForgeHost().lease(frozenset(("unet",))) as parts:
         assert parts.text_encoders == [] and parts.vae is None
 
 
-def test_a_merged_lora_is_taken_out_before_the_loan_and_on_every_turn(forge: Any) -> None:  # noqa: F811
+def test_a_merged_lora_is_taken_out_before_the_loan_and_on_every_turn(forge: Any) -> None:
     model = forge.load()
     before = model.forge_objects.unet.model.get_parameter(LAYER)
     model.wear({LAYER: 0.5})
@@ -95,7 +94,7 @@ def test_a_merged_lora_is_taken_out_before_the_loan_and_on_every_turn(forge: Any
         assert model.forge_objects.unet.model.get_parameter(LAYER) is before
 
 
-def test_views_follow_a_base_that_was_moved(forge: Any) -> None:  # noqa: F811
+def test_views_follow_a_base_that_was_moved(forge: Any) -> None:
     model = forge.load()
     lease = ForgeHost().lease(ALL)
     with lease as parts:
@@ -106,25 +105,25 @@ def test_views_follow_a_base_that_was_moved(forge: Any) -> None:  # noqa: F811
                 parameter.data = parameter.data.clone()
         hosts = {parameter.data_ptr() for parameter in model.forge_objects.unet.model.parameters()}
         with lease.turn(), torch.no_grad():
-            assert all(parameter.data_ptr() in hosts for parameter in parts.unet.parameters())
+            assert all(parameter.data_ptr() in hosts for parameter in parts.denoiser.parameters())
             assert torch.equal(predicted(parts), expected)
 
 
-def test_a_resting_loan_holds_no_memory_and_is_filled_again(forge: Any) -> None:  # noqa: F811
+def test_a_resting_loan_holds_no_memory_and_is_filled_again(forge: Any) -> None:
     forge.load()
     host = ForgeHost()
     borrowed = host.borrow(ALL)
     with torch.no_grad():
         expected = predicted(borrowed.parts)
     borrowed.rest()
-    assert all(parameter.numel() == 0 for parameter in borrowed.parts.unet.parameters())
+    assert all(parameter.numel() == 0 for parameter in borrowed.parts.denoiser.parameters())
     assert borrowed.follow()
     with torch.no_grad():
         assert torch.equal(predicted(borrowed.parts), expected)
     assert not borrowed.follow()
 
 
-def test_another_checkpoint_or_another_low_bits_choice_ends_the_turn(forge: Any) -> None:  # noqa: F811
+def test_another_checkpoint_or_another_low_bits_choice_ends_the_turn(forge: Any) -> None:
     forge.load()
     lease = ForgeHost().lease(ALL)
     with lease:
@@ -134,7 +133,7 @@ def test_another_checkpoint_or_another_low_bits_choice_ends_the_turn(forge: Any)
         assert not forge.lock.locked()
 
 
-def test_the_placeholder_before_the_first_picture_is_no_model(forge: Any) -> None:  # noqa: F811
+def test_the_placeholder_before_the_first_picture_is_no_model(forge: Any) -> None:
     host = ForgeHost()
     assert host.loaded_model() is None
     with pytest.raises(AtelierError, match="No model is loaded"), host.lease(ALL):
@@ -146,7 +145,8 @@ def test_the_placeholder_before_the_first_picture_is_no_model(forge: Any) -> Non
 
 
 def test_train_loads_the_chosen_checkpoint_that_no_picture_has_loaded_yet(
-    forge: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    forge: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def reload() -> None:
         assert forge.lock.locked()
@@ -165,10 +165,8 @@ def test_train_loads_the_chosen_checkpoint_that_no_picture_has_loaded_yet(
     assert not forge.lock.locked()
 
 
-@pytest.mark.parametrize(
-    ("storage", "named"), [("nf4", "nf4"), ("gguf", "GGUF"), (torch.float8_e4m3fn, "fp8 e4m3")]
-)
-def test_low_bits_are_refused_by_the_setting_s_name(forge: Any, storage: object, named: str) -> None:  # noqa: F811
+@pytest.mark.parametrize(("storage", "named"), [("nf4", "nf4"), ("gguf", "GGUF"), (torch.float8_e4m3fn, "fp8 e4m3")])
+def test_low_bits_are_refused_by_the_setting_s_name(forge: Any, storage: object, named: str) -> None:
     forge.load().forge_objects.unet.model.storage_dtype = storage
     info = ForgeHost().loaded_model()
     assert info is not None and info.refusal is not None
@@ -176,7 +174,7 @@ def test_low_bits_are_refused_by_the_setting_s_name(forge: Any, storage: object,
 
 
 @pytest.mark.parametrize("kind", sorted(NOT_YET))
-def test_other_families_are_refused_by_name(forge: Any, kind: str) -> None:  # noqa: F811
+def test_other_families_are_refused_by_name(forge: Any, kind: str) -> None:
     model = forge.load()
     model.__class__ = type(kind, (type(model),), {})
     info = ForgeHost().loaded_model()
@@ -184,7 +182,7 @@ def test_other_families_are_refused_by_name(forge: Any, kind: str) -> None:  # n
     assert info.refusal is not None and NOT_YET[kind] in info.refusal
 
 
-def test_inpainting_and_unknown_predictions_are_refused(forge: Any) -> None:  # noqa: F811
+def test_inpainting_and_unknown_predictions_are_refused(forge: Any) -> None:
     model = forge.load()
     model.forge_objects.unet.model.predictor.prediction_type = "edm"
     info = ForgeHost().loaded_model()
@@ -194,7 +192,7 @@ def test_inpainting_and_unknown_predictions_are_refused(forge: Any) -> None:  # 
     assert info is not None and "inpainting" in str(info.refusal)
 
 
-def test_a_lora_written_anew_is_read_and_merged_anew(forge: Any) -> None:  # noqa: F811
+def test_a_lora_written_anew_is_read_and_merged_anew(forge: Any) -> None:
     model = forge.load()
     model.wear({LAYER: 0.5})
     ForgeHost().publish_lora(forge.path)
@@ -207,7 +205,7 @@ def test_a_lora_written_anew_is_read_and_merged_anew(forge: Any) -> None:  # noq
     assert torch.allclose(patcher.model.get_parameter(LAYER), base + 0.75)
 
 
-def test_forge_is_told_from_the_others_by_what_it_has(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_forge_is_told_from_the_others_by_what_it_has(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     here = {"modules_forge", "backend", "modules.sd_models", "modules.lowvram", "modules.call_queue"}
     monkeypatch.setattr(detect, "has", here.__contains__)
     assert isinstance(detect.detect(), ForgeHost)
@@ -244,7 +242,7 @@ class Loaded:
         self.done.append("loaded whole")
 
 
-def on_a_gpu(forge: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ForgeHost, Gpu]:  # noqa: F811
+def on_a_gpu(forge: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ForgeHost, Gpu]:
     """A loaded model, the host, and the memory manager that it asks."""
     model = forge.load()
     model.forge_objects.vae.patcher = SimpleNamespace(model=torch.nn.Module())
@@ -254,25 +252,27 @@ def on_a_gpu(forge: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ForgeHos
 
 
 def test_on_a_gpu_the_model_is_asked_for_whole_with_room_beside_it(
-    forge: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    forge: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, host, gpu = on_a_gpu(forge, monkeypatch)
     host.memory.ask(5 * 1024**3)
-    host.bring()
+    host.load_to_device()
     patchers, room = gpu.asked[0]
     assert patchers[0] is model.forge_objects.unet and len(patchers) == 3 and room == 5 * 1024**3
     assert gpu.current_loaded_models[0].done == ["unloaded", "loaded whole"]
 
 
 def test_the_unet_rests_where_forge_keeps_it_while_it_does_not_draw(
-    forge: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    forge: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, host, gpu = on_a_gpu(forge, monkeypatch)
     model.forge_objects.unet.offload_device = torch.device("cuda")
-    assert not host.can_rest_unet  # all models stay on the GPU: there is no other place for it
+    assert not host.can_offload_denoiser  # all models stay on the GPU: there is no other place for it
     model.forge_objects.unet.offload_device = torch.device("cpu")
-    assert host.can_rest_unet
-    host.bring()
+    assert host.can_offload_denoiser
+    host.load_to_device()
     unet = gpu.current_loaded_models[0]
     unet.done.clear()
     next(unet.model.patcher.model.modules()).prev_parameters_manual_cast = False

@@ -12,7 +12,7 @@ from atelier.hosts import detect
 from atelier.hosts.contract import BaseGone
 from atelier.hosts.reforge.host import ReForgeHost
 from atelier.hosts.shared.borrowed import modules_of
-from tests.support.forge_fakes import ReForgeModel, forge  # noqa: F401 - a fixture
+from tests.support.forge_fakes import ReForgeModel
 from tests.support.models_tiny import FAMILY_NAMES
 
 ALL = frozenset(("unet", "text_encoder", "vae"))
@@ -20,7 +20,7 @@ LAYER = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_every_part_is_shared_and_has_the_values_it_should(forge: Any, family: str) -> None:  # noqa: F811
+def test_every_part_is_shared_and_has_the_values_it_should(forge: Any, family: str) -> None:
     model = forge.load(family, kind=ReForgeModel)
     objects = model.forge_objects_original
     roots = (objects.unet.model, objects.vae.first_stage_model, objects.clip.cond_stage_model)
@@ -33,7 +33,7 @@ def test_every_part_is_shared_and_has_the_values_it_should(forge: Any, family: s
                 assert torch.equal(tensor, wanted[part].get_parameter(name))
 
 
-def test_a_merged_lora_is_taken_out_on_every_turn(forge: Any) -> None:  # noqa: F811
+def test_a_merged_lora_is_taken_out_on_every_turn(forge: Any) -> None:
     model = forge.load(kind=ReForgeModel)
     lease = ReForgeHost().lease(ALL)
     with lease as parts:
@@ -44,12 +44,12 @@ def test_a_merged_lora_is_taken_out_on_every_turn(forge: Any) -> None:  # noqa: 
         assert model.forge_objects_original.unet.model.get_parameter(LAYER).data_ptr() != before
         with lease.turn():
             assert model.forge_objects_original.unet.model.get_parameter(LAYER).data_ptr() == before
-            assert before in {parameter.data_ptr() for parameter in parts.unet.parameters()}
+            assert before in {parameter.data_ptr() for parameter in parts.denoiser.parameters()}
         assert model.current_lora_hash == "[]"
         assert model.forge_objects.unet is model.forge_objects_original.unet
 
 
-def test_what_it_predicts_and_low_bits(forge: Any) -> None:  # noqa: F811
+def test_what_it_predicts_and_low_bits(forge: Any) -> None:
     model = forge.load(kind=ReForgeModel)
     info = ReForgeHost().loaded_model()
     assert info is not None and info.prediction_type == "epsilon" and info.refusal is None
@@ -62,7 +62,7 @@ def test_what_it_predicts_and_low_bits(forge: Any) -> None:  # noqa: F811
     assert info is not None and "low bits" in str(info.refusal)
 
 
-def test_a_model_that_is_taken_apart_is_gone(forge: Any) -> None:  # noqa: F811
+def test_a_model_that_is_taken_apart_is_gone(forge: Any) -> None:
     model = forge.load(kind=ReForgeModel)
     lease = ReForgeHost().lease(ALL)
     with lease:
@@ -72,7 +72,7 @@ def test_a_model_that_is_taken_apart_is_gone(forge: Any) -> None:  # noqa: F811
             pass
 
 
-def test_a_checkpoint_is_chosen_by_its_title(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_checkpoint_is_chosen_by_its_title(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[Any] = []
     models = forge.sd_models
     monkeypatch.setattr(models, "list_models", lambda: chosen.append("listed"), raising=False)
@@ -87,7 +87,7 @@ def test_a_checkpoint_is_chosen_by_its_title(forge: Any, monkeypatch: pytest.Mon
     assert chosen[-1] == ("sd_model_checkpoint", "new [abc]")
 
 
-def test_reforge_is_told_from_forge_and_a1111(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_reforge_is_told_from_forge_and_a1111(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     here = {"modules_forge", "ldm_patched", "modules.sd_models", "modules.lowvram", "modules.call_queue"}
     monkeypatch.setattr(detect, "has", here.__contains__)
     assert type(detect.detect()) is ReForgeHost

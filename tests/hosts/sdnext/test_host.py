@@ -19,14 +19,14 @@ from atelier.hosts.sdnext.queue import Queue
 from atelier.hosts.shared.borrowed import modules_of
 from atelier.hosts.shared.login import Login
 from tests.support.models_tiny import FAMILY_NAMES
-from tests.support.sdnext_fakes import hook, sdnext  # noqa: F401 - a fixture
+from tests.support.sdnext_fakes import hook
 
 ALL = frozenset(("unet", "text_encoder", "vae"))
 
 
 @pytest.mark.parametrize("inference", [False, True])
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_all_parts_are_the_host_s_own_tensors(sdnext: Any, family: str, inference: bool) -> None:  # noqa: F811
+def test_all_parts_are_the_host_s_own_tensors(sdnext: Any, family: str, inference: bool) -> None:
     pipe = sdnext.load(family, inference)
     own = {tensor.data_ptr() for module in pipe.modules() for tensor in module.parameters()}
     host = SDNextHost()
@@ -39,12 +39,14 @@ def test_all_parts_are_the_host_s_own_tensors(sdnext: Any, family: str, inferenc
             assert all(tensor.data_ptr() in own and not tensor.is_inference() for tensor in module.parameters())
         if family == "sd1":
             hidden = torch.randn(1, 77, 64, requires_grad=True)
-            parts.unet(torch.randn(1, 4, 8, 8), torch.tensor([3]), encoder_hidden_states=hidden).sample.sum().backward()
+            parts.denoiser(
+                torch.randn(1, 4, 8, 8), torch.tensor([3]), encoder_hidden_states=hidden
+            ).sample.sum().backward()
             assert hidden.grad is not None and float(hidden.grad.abs().sum()) > 0
     assert all(tensor.grad is None for module in pipe.modules() for tensor in module.parameters())
 
 
-def test_offloading_is_taken_out_and_put_back(sdnext: Any) -> None:  # noqa: F811
+def test_offloading_is_taken_out_and_put_back(sdnext: Any) -> None:
     pipe = sdnext.load()
     before = {name: value.clone() for name, value in pipe.unet.named_parameters()}
     hook(pipe)
@@ -53,7 +55,7 @@ def test_offloading_is_taken_out_and_put_back(sdnext: Any) -> None:  # noqa: F81
     with lease as parts:
         with lease.turn():
             assert not any(hasattr(layer, "_hf_hook") for layer in pipe.unet.modules())
-            assert all(torch.equal(value, before[name]) for name, value in parts.unet.named_parameters())
+            assert all(torch.equal(value, before[name]) for name, value in parts.denoiser.named_parameters())
         assert sdnext.offloaded == []
         sdnext.progress.pending_tasks["task(1)"] = 1.0  # somebody pressed Generate
         with lease.turn():
@@ -61,12 +63,12 @@ def test_offloading_is_taken_out_and_put_back(sdnext: Any) -> None:  # noqa: F81
         assert sdnext.offloaded == [True] and next(pipe.unet.parameters()).device.type == "meta"
         sdnext.progress.pending_tasks.clear()
         with lease.turn():
-            assert all(torch.equal(value, before[name]) for name, value in parts.unet.named_parameters())
+            assert all(torch.equal(value, before[name]) for name, value in parts.denoiser.named_parameters())
     assert sdnext.offloaded == [True, True] and pipe.has_accelerate
     assert next(pipe.unet.parameters()).device.type == "meta"
 
 
-def test_another_model_is_never_trained_on(sdnext: Any) -> None:  # noqa: F811
+def test_another_model_is_never_trained_on(sdnext: Any) -> None:
     sdnext.load()
     lease = SDNextHost().lease(ALL)
     with lease:
@@ -83,7 +85,7 @@ def test_another_model_is_never_trained_on(sdnext: Any) -> None:  # noqa: F811
     assert not sdnext.call_queue.queue_lock.locked()
 
 
-def test_refusals_name_the_setting(sdnext: Any) -> None:  # noqa: F811
+def test_refusals_name_the_setting(sdnext: Any) -> None:
     host = SDNextHost()
     pipe = sdnext.load()
     layer = pipe.unet.mid_block.attentions[0].proj_in
@@ -103,7 +105,7 @@ def test_refusals_name_the_setting(sdnext: Any) -> None:  # noqa: F811
     assert host.loaded_model().family is None  # type: ignore[union-attr]
 
 
-def test_who_waits_for_the_plain_lock_gets_it(sdnext: Any) -> None:  # noqa: F811
+def test_who_waits_for_the_plain_lock_gets_it(sdnext: Any) -> None:
     lock = sdnext.call_queue.queue_lock
     queue = Queue(lock)
     turns: list[str] = []
@@ -122,7 +124,7 @@ def test_who_waits_for_the_plain_lock_gets_it(sdnext: Any) -> None:  # noqa: F81
     assert turns == ["picture", "step"]
 
 
-def test_the_text_encoder_s_part_of_a_lora_is_asked_for(sdnext: Any) -> None:  # noqa: F811
+def test_the_text_encoder_s_part_of_a_lora_is_asked_for(sdnext: Any) -> None:
     host = SDNextHost()
     assert "LoRA native apply to text encoder" in str(lora_remark(host, text_encoder=True))
     assert lora_remark(host, text_encoder=False) is None
@@ -130,7 +132,7 @@ def test_the_text_encoder_s_part_of_a_lora_is_asked_for(sdnext: Any) -> None:  #
     assert lora_remark(host, text_encoder=True) is None
 
 
-def test_a_restart_of_the_server_waits_for_what_runs(sdnext: Any) -> None:  # noqa: F811
+def test_a_restart_of_the_server_waits_for_what_runs(sdnext: Any) -> None:
     seen: list[object] = []
     sdnext.shared.restart_server = lambda restart=True: seen.append(restart)
     before_end(SDNextHost(), lambda seconds: seen.append(0 < seconds < 10))
@@ -142,7 +144,7 @@ def test_a_restart_of_the_server_waits_for_what_runs(sdnext: Any) -> None:  # no
     assert seen == [True, True, "again"]
 
 
-def test_the_panel_s_questions_are_not_in_the_log(sdnext: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_panel_s_questions_are_not_in_the_log(sdnext: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     SDNextHost()  # another release: nothing to leave them out of
     validate = ModuleType("modules.api.validate")
     validate.log_exclude_prefix = ["/assets"]  # type: ignore[attr-defined]
@@ -155,7 +157,7 @@ def test_the_panel_s_questions_are_not_in_the_log(sdnext: Any, monkeypatch: pyte
     assert validate.log_exclude_prefix == ["/assets", "/atelier/v1/jobs"]  # type: ignore[attr-defined]
 
 
-def test_it_is_recognised(sdnext: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_it_is_recognised(sdnext: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     there = ("modules.sd_offload", "modules.modeldata", "modules.call_queue", "modules.sd_models")
     monkeypatch.setattr(detect, "has", lambda name: name in there)
     assert detect.detect().name == "sdnext"

@@ -13,7 +13,6 @@ from atelier.hosts.sdnext.host import SDNextHost
 from atelier.models.checkpoints.save import save_checkpoint
 from atelier.models.family import Parts
 from tests.support.models_tiny import tiny_parts
-from tests.support.sdnext_fakes import sdnext  # noqa: F401 - a fixture
 
 ALL = frozenset(("unet", "text_encoder", "vae"))
 LAYERS = {
@@ -30,14 +29,14 @@ def same(pipe: Any, before: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(value, before[name]) for name, value in pipe.unet.named_parameters())
 
 
-def noted(sdnext: Any, pipe: Any) -> bool:  # noqa: F811
+def noted(sdnext: Any, pipe: Any) -> bool:
     common = sdnext.lora_common
     return bool(common.loaded_networks or common.previously_loaded_networks or pipe.loaded_loras)
 
 
 @pytest.mark.parametrize("fuse", [True, False])
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_in_the_middle_of_a_run(sdnext: Any, fuse: bool, interrupted: bool) -> None:  # noqa: F811
+def test_in_the_middle_of_a_run(sdnext: Any, fuse: bool, interrupted: bool) -> None:
     pipe = sdnext.load()
     before = values(pipe)
     lease = SDNextHost().lease(ALL)
@@ -48,11 +47,11 @@ def test_in_the_middle_of_a_run(sdnext: Any, fuse: bool, interrupted: bool) -> N
         with lease.turn():
             assert same(pipe, before) and not noted(sdnext, pipe)
             own = {value.data_ptr() for value in pipe.unet.parameters()}
-            assert all(value.data_ptr() in own for value in parts.unet.parameters())
+            assert all(value.data_ptr() in own for value in parts.denoiser.parameters())
         assert sdnext.shared.state.interrupted is interrupted
 
 
-def test_before_a_run_from_the_checkpoint(sdnext: Any) -> None:  # noqa: F811
+def test_before_a_run_from_the_checkpoint(sdnext: Any) -> None:
     pipe = sdnext.load()
     save(tiny_parts("sd1"), sdnext.path)
     before = values(pipe)
@@ -65,7 +64,7 @@ def test_before_a_run_from_the_checkpoint(sdnext: Any) -> None:  # noqa: F811
     assert host.remarks() == []
 
 
-def test_without_the_checkpoint_the_residue_is_said(sdnext: Any) -> None:  # noqa: F811
+def test_without_the_checkpoint_the_residue_is_said(sdnext: Any) -> None:
     pipe = sdnext.load()
     save(tiny_parts("sd1", seed=1), sdnext.path)  # another model's file: not taken
     before = values(pipe)
@@ -76,7 +75,7 @@ def test_without_the_checkpoint_the_residue_is_said(sdnext: Any) -> None:  # noq
     assert "2 of them keep what rounding left" in host.remarks()[0] and host.remarks() == []
 
 
-def test_a_file_of_an_old_name_is_read_anew(sdnext: Any) -> None:  # noqa: F811
+def test_a_file_of_an_old_name_is_read_anew(sdnext: Any) -> None:
     pipe = sdnext.load()
     save(tiny_parts("sd1"), sdnext.path)
     before = values(pipe)
@@ -89,7 +88,7 @@ def test_a_file_of_an_old_name_is_read_anew(sdnext: Any) -> None:  # noqa: F811
     assert same(pipe, before) and not noted(sdnext, pipe) and not sdnext.lora_load.lora_cache
 
 
-def test_the_panel_lists_a_new_file_at_its_next_refresh(sdnext: Any) -> None:  # noqa: F811
+def test_the_panel_lists_a_new_file_at_its_next_refresh(sdnext: Any) -> None:
     """SD.Next makes only the list anew that is open, and shows the others as they were made last."""
     made: list[str] = []
 

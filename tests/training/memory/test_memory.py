@@ -1,4 +1,4 @@
-"""The prediction of memory against what the operating system counts, and the savers that a plan chooses."""
+"""The prediction of memory against what the operating system counts, and the savings that a plan chooses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from atelier.training.device.savings import Savers
+from atelier.training.device.savings import MemorySavings
 from atelier.training.memory.plan import make_memory_plan, needs, size
 from atelier.training.memory.prediction import Prediction, predict
 from atelier.training.memory.request import Request
@@ -58,7 +58,7 @@ def request_(tmp_path_factory: pytest.TempPathFactory) -> Request:
 def test_what_a_step_needs_follows_its_settings(request_: Request) -> None:
     plain = predict(request_)
     assert predict(replace(request_, gradient_checkpointing=True)).activations < 0.6 * plain.activations
-    assert predict(replace(request_, pieces=4)).activations < 0.5 * plain.activations
+    assert predict(replace(request_, micro_batches=4)).activations < 0.5 * plain.activations
     assert predict(replace(request_, width=128)).activations < 0.7 * plain.activations
     half = predict(replace(request_, base_dtype="float16", autocast="float16", device="cuda"))
     assert half.base < 0.6 * plain.base and half.activations < plain.activations
@@ -91,7 +91,7 @@ def test_what_a_whole_model_saves(request_: Request) -> None:
     assert plain.gradients == plain.trained and fused.gradients < 0.2 * plain.trained
     assert fused.step < plain.step - 0.5 * plain.trained and fused.update < plain.update
     asked = json.dumps({**json.loads(whole.settings), "fused_backward_pass": True})
-    assert predict(replace(whole, settings=asked, pieces=2)).gradients == plain.gradients
+    assert predict(replace(whole, settings=asked, micro_batches=2)).gradients == plain.gradients
     half = with_settings(full_bf16=True)
     assert half.trained == pytest.approx(plain.trained / 2) and half.optimizer == pytest.approx(plain.optimizer)
     # Adafactor reads what it computes, as fake tensors do not allow: it keeps a row and a column of means.
@@ -124,7 +124,7 @@ def case(**changes: object) -> Request:
 
 
 @pytest.mark.parametrize(
-    ("free", "checkpointing", "pieces", "optimizer"),
+    ("free", "checkpointing", "micro_batches", "optimizer"),
     [
         (4000, False, 1, "AdamW"),
         (1100, True, 1, "AdamW"),
@@ -134,15 +134,15 @@ def case(**changes: object) -> Request:
         (10, True, 4, "AdamW8bit"),
     ],
 )
-def test_the_fewest_savers_that_fit(free: int, checkpointing: bool, pieces: int, optimizer: str) -> None:
+def test_the_fewest_savers_that_fit(free: int, checkpointing: bool, micro_batches: int, optimizer: str) -> None:
     plan = make_memory_plan(case(), free * MB, predicted, eight_bit=True)
-    chosen = (plan.request.gradient_checkpointing, plan.request.pieces, plan.request.optimizer)
-    assert chosen == (checkpointing, pieces, optimizer)
-    assert len(plan.notes) == checkpointing + (pieces > 1) + (optimizer != "AdamW")
+    chosen = (plan.request.gradient_checkpointing, plan.request.micro_batches, plan.request.optimizer)
+    assert chosen == (checkpointing, micro_batches, optimizer)
+    assert len(plan.notes) == checkpointing + (micro_batches > 1) + (optimizer != "AdamW")
     assert plan.fits == (free > 10) and ("may not be enough" in plan.sentences()[-1]) == (free == 10)
     assert plan.sentences()[0].endswith(f"{size(free * MB)} are free.")
-    savers = plan.savers()
-    assert (savers.pieces, savers.optimizer) == (pieces, "" if optimizer == "AdamW" else optimizer)
+    savings = plan.savings()
+    assert (savings.micro_batches, savings.optimizer) == (micro_batches, "" if optimizer == "AdamW" else optimizer)
 
 
 def test_only_a_model_of_its_own_can_rest() -> None:
@@ -156,7 +156,7 @@ def test_no_saver_that_cannot_be_had() -> None:
     assert make_memory_plan(case(), 10 * MB, predicted, eight_bit=False).request.optimizer == "AdamW"
     assert make_memory_plan(case(device="cpu"), 10 * MB, predicted, eight_bit=True).request.optimizer == "AdamW"
     assert make_memory_plan(case(optimizer="Prodigy"), 10 * MB, predicted, True).request.optimizer == "Prodigy"
-    assert make_memory_plan(case(divisible=False), 10 * MB, predicted, True).request.pieces == 1
+    assert make_memory_plan(case(divisible=False), 10 * MB, predicted, True).request.micro_batches == 1
 
 
 @pytest.mark.parametrize(
@@ -173,18 +173,18 @@ def test_a_plan_has_a_share_in_hand(device: str, checkpointing: bool, share: flo
 
 
 def test_savers_are_taken_in_order_and_outlast_a_restart(tmp_path: Path) -> None:
-    savers = Savers(largest_batch=3, can_rest=True)
+    savings = MemorySavings(largest_batch=3, can_rest=True)
     taken = []
-    while savers.take_next():
-        taken.append((savers.text_and_vae_off, savers.gradient_checkpointing, savers.pieces))
+    while savings.take_next():
+        taken.append((savings.text_and_vae_off, savings.gradient_checkpointing, savings.micro_batches))
     assert taken == [(True, False, 1), (True, True, 1), (True, True, 2), (True, True, 3)]
-    assert len(savers.notes) == 4
-    savers.keep(tmp_path)
-    again = Savers()
-    assert again.recall(tmp_path) and (again.pieces, again.gradient_checkpointing) == (3, True)
+    assert len(savings.notes) == 4
+    savings.keep(tmp_path)
+    again = MemorySavings()
+    assert again.recall(tmp_path) and (again.micro_batches, again.gradient_checkpointing) == (3, True)
     (tmp_path / "savers.json").write_text('{"pieces": 2')
-    damaged = Savers()
-    assert not damaged.recall(tmp_path) and damaged.pieces == 1
+    damaged = MemorySavings()
+    assert not damaged.recall(tmp_path) and damaged.micro_batches == 1
 
 
 @pytest.mark.parametrize("algo", ["loha", "lokr", "ia3", "diag-oft"])

@@ -30,7 +30,6 @@ from atelier.training.memory.prediction import Prediction, predict
 from atelier.training.memory.request import MOST_CAPTIONS, Request, released, request_for
 from atelier.training.run import train
 from atelier.training.trained.whole_model import OwnedLease
-from tests.support.forge_fakes import forge  # noqa: F401 - a fixture
 from tests.support.models_tiny import tiny_parts as drawn_parts
 from tests.support.training_fakes import MemoryRecord, TinyHost, tiny_job, tiny_parts, write_pictures
 
@@ -80,12 +79,12 @@ def test_a_streamed_base_frees_what_it_takes_now() -> None:
 
 def test_savers_that_a_stronger_one_makes_needless_are_left_out() -> None:
     def sizes(asked: Request) -> Prediction:
-        saved = 50 * (asked.pieces > 1) + 100 * asked.gradient_checkpointing + 1500 * asked.streamed
+        saved = 50 * (asked.micro_batches > 1) + 100 * asked.gradient_checkpointing + 1500 * asked.streamed
         return of(2000, 2000 - saved, 2000)
 
     request = Request("sdxl", "{}", 64, 64, 4, "{}", device="cuda", can_stream=True)
     plan = make_memory_plan(request, 700 * MB, sizes, False)
-    assert (plan.request.pieces, plan.request.gradient_checkpointing, plan.request.streamed) == (1, True, True)
+    assert (plan.request.micro_batches, plan.request.gradient_checkpointing, plan.request.streamed) == (1, True, True)
     assert plan.fits and len(plan.notes) == 2
 
 
@@ -137,7 +136,9 @@ def test_the_goals(case: Any, goal: int) -> None:
 
 
 def test_the_tab_counts_a_base_that_forge_has_not_loaded_on_the_gpu(
-    forge: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    forge: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     host = ForgeHost()
     model = forge.load()
@@ -205,17 +206,17 @@ def test_a_device_that_is_full_at_the_end_of_a_streamed_run(tmp_path: Path, monk
     def full() -> bool:
         raise FULL
 
-    monkeypatch.setattr(host, "bring_unet", full)
+    monkeypatch.setattr(host, "load_denoiser", full)
     lease = EmbeddedHost.lease(host, frozenset(("unet",)))
-    lease.rest_unet()
+    lease.offload_denoiser()
     with lease as parts:
         assert parts.computes_on == host.device
         with lease.turn():
             pass
     assert host.leases == []
-    monkeypatch.setattr(host, "bring_unet", lambda: 1 / 0)
+    monkeypatch.setattr(host, "load_denoiser", lambda: 1 / 0)
     lease = EmbeddedHost.lease(host, frozenset(("unet",)))
-    lease.rest_unet()
+    lease.offload_denoiser()
     with pytest.raises(ZeroDivisionError), lease:
         pass
 
@@ -223,18 +224,18 @@ def test_a_device_that_is_full_at_the_end_of_a_streamed_run(tmp_path: Path, monk
 def test_a_move_that_was_broken_off_is_finished_the_next_time(tmp_path: Path) -> None:
     host = TinyHost(tmp_path)
     host.device = torch.device("meta")
-    first = next(iter(host.parts.unet.children()))
+    first = next(iter(host.parts.denoiser.children()))
     first.to("meta")
-    assert EmbeddedHost.bring_unet(host)
-    assert {p.device.type for p in host.parts.unet.parameters()} == {"meta"} and not EmbeddedHost.bring_unet(host)
+    assert EmbeddedHost.load_denoiser(host)
+    assert {p.device.type for p in host.parts.denoiser.parameters()} == {"meta"} and not EmbeddedHost.load_denoiser(
+        host
+    )
 
 
 def test_a_model_in_the_way_of_a_step_is_taken_off_the_device() -> None:
     asked: list[int] = []
     free = [50]
-    host: Any = SimpleNamespace(
-        turn=nullcontext, memory=SimpleNamespace(free=lambda: free[0]), make_room=asked.append
-    )
+    host: Any = SimpleNamespace(turn=nullcontext, memory=SimpleNamespace(free=lambda: free[0]), make_room=asked.append)
     lease = OwnedLease(host, SimpleNamespace(), torch.float32)  # type: ignore[arg-type]
     with lease.turn():
         assert asked == []

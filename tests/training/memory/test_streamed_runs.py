@@ -19,7 +19,7 @@ from atelier.hosts.shared.borrowed import Borrowed, modules_of
 from atelier.hosts.shared.lease import WebUILease
 from atelier.models.views.from_ldm import Weights
 from atelier.training.device.plan import make_plan
-from atelier.training.device.savings import FILE, Savers
+from atelier.training.device.savings import FILE, MemorySavings
 from atelier.training.device.streaming import FP8
 from atelier.training.memory.plan import make_memory_plan
 from atelier.training.memory.prediction import Prediction, predict
@@ -55,7 +55,7 @@ class Elsewhere(TinyHost):
     def send_unet_to_rest(self) -> bool:
         return self._to(True, "rest")
 
-    def bring_unet(self) -> bool:
+    def load_denoiser(self) -> bool:
         return self._to(False, "back")
 
     def _to(self, rest: bool, what: str) -> bool:
@@ -63,7 +63,7 @@ class Elsewhere(TinyHost):
             return False
         self.at_rest = rest
         self.moves.append(what)
-        for name, weight in self.parts.unet.named_parameters():
+        for name, weight in self.parts.denoiser.named_parameters():
             if rest:
                 self._home[name] = weight.data
                 weight.data = weight.data.clone()
@@ -84,12 +84,12 @@ class _Desk:
 
     def __init__(self, host: Lent) -> None:
         self._host = host
-        self.can_rest_unet = host.can_rest_unet
+        self.can_offload_denoiser = host.can_offload_denoiser
         self.queue = lambda: host.queue
         self.loaded_model = host.loaded_model
         self.clean = lambda: None
-        self.bring: Callable[[], object] = host.bring_unet
-        self.give_back = host.bring_unet
+        self.bring: Callable[[], object] = host.load_denoiser
+        self.give_back = host.load_denoiser
         self.bring_without_unet = host.send_unet_to_rest
 
     def borrow(self, parts: frozenset[str]) -> Borrowed:
@@ -179,7 +179,7 @@ def test_a_streamed_run_goes_on_after_a_restart_with_the_savers_it_had(pictures:
 
 def test_a_run_is_no_longer_streamed_where_the_unet_cannot_rest(pictures: Path, tmp_path: Path) -> None:
     host = Lent(tmp_path / "streamed")
-    host.can_rest_unet = False
+    host.can_offload_denoiser = False
     plain = run(tiny_job(pictures), tmp_path / "plain")
     done = run(tiny_job(pictures), tmp_path / "streamed", host=host, record=streamed_record(tmp_path / "record", False))
     assert_same(done.tensors, plain.tensors)
@@ -195,11 +195,11 @@ def test_a_base_in_fp8_learns_nearly_the_same(pictures: Path, tmp_path: Path) ->
 
 
 def test_out_of_memory_streams_last() -> None:
-    savers = Savers(largest_batch=1, can_stream=True)
-    assert savers.take_next() and savers.gradient_checkpointing and not savers.streamed
-    assert savers.take_next() and savers.streamed and "comes as they" not in savers.notes[0]
-    assert not savers.take_next()
-    assert not Savers(largest_batch=1, gradient_checkpointing=True).take_next()
+    savings = MemorySavings(largest_batch=1, can_stream=True)
+    assert savings.take_next() and savings.gradient_checkpointing and not savings.streamed
+    assert savings.take_next() and savings.streamed and "comes as they" not in savings.notes[0]
+    assert not savings.take_next()
+    assert not MemorySavings(largest_batch=1, gradient_checkpointing=True).take_next()
 
 
 def flat(free: int) -> Callable[[Request], Prediction]:
@@ -216,7 +216,7 @@ def flat(free: int) -> Callable[[Request], Prediction]:
 def test_the_plan_streams_when_nothing_else_is_enough(free: int, can: bool, streamed: bool) -> None:
     request = Request("sdxl", "{}", 64, 64, 1, "{}", device="cuda", can_stream=can)
     plan = make_memory_plan(request, free, flat(free), eight_bit=False)
-    assert plan.request.streamed == streamed == plan.savers().streamed
+    assert plan.request.streamed == streamed == plan.savings().streamed
     assert any("rests in the processor's memory" in sentence for sentence in plan.sentences()) == streamed
     for other in (replace(request, whole_model=True), replace(request, device="cpu")):
         assert not make_memory_plan(other, free, flat(free), eight_bit=False).request.streamed
@@ -228,10 +228,10 @@ def test_fp8_base_is_the_way_in_which_a_base_is_streamed(fp8: bool) -> None:
     settings = Settings(network_dim=4, fp8_base=fp8)
     request = request_for(settings, "sd1", {}, (64, 64), 1, "fp16", device="cuda", can_stream=True)
     plan = make_memory_plan(request, 200, flat(200), eight_bit=False)
-    savers = plan.savers()
-    assert savers.streamed and savers.fp8 is fp8
+    savings = plan.savings()
+    assert savings.streamed and savings.fp8 is fp8
     assert any("float8" in sentence for sentence in plan.sentences()) == fp8
-    assert make_plan(settings, tiny_parts(), savers).fp8 is fp8
+    assert make_plan(settings, tiny_parts(), savings).fp8 is fp8
 
 
 def test_what_streaming_saves() -> None:
@@ -256,19 +256,19 @@ def test_a_lease_follows_the_unet_to_rest_and_back(tmp_path: Path) -> None:
     host = Elsewhere(tmp_path)
     with WatchedLease(host, frozenset(("unet",))) as parts:
         lease = host.leases[-1]
-        lease.rest_unet()
+        lease.offload_denoiser()
         with lease.turn():
             pass
-        ours = next(parts.unet.parameters())
-        assert ours.data_ptr() == next(host.parts.unet.parameters()).data_ptr()
-        host.bring_unet()
+        ours = next(parts.denoiser.parameters())
+        assert ours.data_ptr() == next(host.parts.denoiser.parameters()).data_ptr()
+        host.load_denoiser()
         with lease.turn():
-            assert ours.data_ptr() == next(host.parts.unet.parameters()).data_ptr()
+            assert ours.data_ptr() == next(host.parts.denoiser.parameters()).data_ptr()
     assert host.moves == ["rest", "back", "rest", "back"]
 
 
 def test_the_embedded_host_moves_its_unet(tmp_path: Path) -> None:
     host = TinyHost(tmp_path)
-    assert not EmbeddedHost.send_unet_to_rest(host) and not EmbeddedHost.bring_unet(host)
+    assert not EmbeddedHost.send_unet_to_rest(host) and not EmbeddedHost.load_denoiser(host)
     host.device = torch.device("meta")
-    assert EmbeddedHost.bring_unet(host) and next(host.parts.unet.parameters()).device.type == "meta"
+    assert EmbeddedHost.load_denoiser(host) and next(host.parts.denoiser.parameters()).device.type == "meta"

@@ -58,10 +58,10 @@ def step(parts: Parts, network: nn.Module) -> tuple[float, list[Tensor]]:
     """A loss and the gradients of every adapter."""
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(2, 4, 8, 8, generator=generator)
-    text = torch.randn(2, 5, parts.unet.config.cross_attention_dim, generator=generator)
+    text = torch.randn(2, 5, parts.denoiser.config.cross_attention_dim, generator=generator)
     for parameter in network.parameters():
         parameter.grad = None
-    loss = parts.unet(latents, torch.tensor([10, 700]), encoder_hidden_states=text).sample.square().mean()
+    loss = parts.denoiser(latents, torch.tensor([10, 700]), encoder_hidden_states=text).sample.square().mean()
     loss.backward()
     return float(loss), [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
 
@@ -74,23 +74,23 @@ def parts() -> Parts:
 def test_the_same_bits_with_little_on_the_device(parts: Parts) -> None:
     with trained(parts) as network:
         loss, gradients = step(parts, network)
-        before = dict(parts.unet.named_parameters())
+        before = dict(parts.denoiser.named_parameters())
         device = Device()
-        streamed = Streamed(parts.unet, DEVICE, fetch=device)
+        streamed = Streamed(parts.denoiser, DEVICE, fetch=device)
         streamed.begin()
-        resident, blocks = device.now, sum(streamed_size(unit) for unit in units_of(parts.unet))
+        resident, blocks = device.now, sum(streamed_size(unit) for unit in units_of(parts.denoiser))
         device.peak = device.now
         for _ in range(2):
             found, others = step(parts, network)
             assert found == loss and len(others) == len(gradients) > 0
             assert all(torch.equal(one, other) for one, other in zip(gradients, others))
-        largest = max(streamed_size(unit) for unit in units_of(parts.unet))
+        largest = max(streamed_size(unit) for unit in units_of(parts.denoiser))
         assert resident + largest < device.peak <= resident + 3 * largest < resident + blocks
         streamed.end()
         assert device.now == 0
-        after = dict(parts.unet.named_parameters())
+        after = dict(parts.denoiser.named_parameters())
         assert after.keys() == before.keys() and all(after[name] is before[name] for name in before)
-        assert all("forward" not in vars(unit) for unit in units_of(parts.unet))
+        assert all("forward" not in vars(unit) for unit in units_of(parts.denoiser))
         assert step(parts, network)[0] == loss
 
 
@@ -102,11 +102,11 @@ def test_each_block_is_fetched_twice_a_step(parts: Parts) -> None:
     """Once for the forward pass, once for its repetition: nothing is fetched in vain but at the turn."""
     with trained(parts) as network:
         device = Device()
-        streamed = Streamed(parts.unet, DEVICE, fetch=device)
+        streamed = Streamed(parts.denoiser, DEVICE, fetch=device)
         streamed.begin()
         others = device.fetched
         step(parts, network)
-        weights = sum(len(list(unit.parameters())) for unit in units_of(parts.unet))
+        weights = sum(len(list(unit.parameters())) for unit in units_of(parts.denoiser))
         assert 1.9 * weights < device.fetched - others < 2.4 * weights
         streamed.end()
 
@@ -114,8 +114,8 @@ def test_each_block_is_fetched_twice_a_step(parts: Parts) -> None:
 def test_an_error_in_a_block_leaves_it_as_it_was(parts: Parts) -> None:
     with trained(parts) as network:
         loss, _ = step(parts, network)
-        unit = units_of(parts.unet)[3]
-        streamed = Streamed(parts.unet, DEVICE, fetch=Device())
+        unit = units_of(parts.denoiser)[3]
+        streamed = Streamed(parts.denoiser, DEVICE, fetch=Device())
         streamed.begin()
         hook = unit.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("broken")))
         inner = next(child for child in unit.modules() if isinstance(child, nn.Linear))
@@ -129,12 +129,12 @@ def test_an_error_in_a_block_leaves_it_as_it_was(parts: Parts) -> None:
 
 
 def test_drawing_without_gradients(parts: Parts) -> None:
-    latents, text = torch.randn(1, 4, 8, 8), torch.randn(1, 5, parts.unet.config.cross_attention_dim)
+    latents, text = torch.randn(1, 4, 8, 8), torch.randn(1, 5, parts.denoiser.config.cross_attention_dim)
     with torch.no_grad():
-        wanted = parts.unet(latents, 5, encoder_hidden_states=text).sample
-        streamed = Streamed(parts.unet, DEVICE, fetch=Device())
+        wanted = parts.denoiser(latents, 5, encoder_hidden_states=text).sample
+        streamed = Streamed(parts.denoiser, DEVICE, fetch=Device())
         streamed.begin()
-        assert torch.equal(parts.unet(latents, 5, encoder_hidden_states=text).sample, wanted)
+        assert torch.equal(parts.denoiser(latents, 5, encoder_hidden_states=text).sample, wanted)
         streamed.end()
 
 
@@ -142,14 +142,14 @@ def test_drawing_without_gradients(parts: Parts) -> None:
 def test_fp8_is_near_and_is_gone_afterwards(parts: Parts) -> None:
     generator = torch.Generator().manual_seed(5)
     latents = torch.randn(2, 4, 8, 8, generator=generator)
-    text = torch.randn(2, 5, parts.unet.config.cross_attention_dim, generator=generator)
+    text = torch.randn(2, 5, parts.denoiser.config.cross_attention_dim, generator=generator)
 
     def predicted() -> Tensor:
         with torch.no_grad():
-            return parts.unet(latents, torch.tensor([10, 700]), encoder_hidden_states=text).sample
+            return parts.denoiser(latents, torch.tensor([10, 700]), encoder_hidden_states=text).sample
 
     exact = predicted()
-    streamed = Streamed(parts.unet, DEVICE, fp8=True)
+    streamed = Streamed(parts.denoiser, DEVICE, fp8=True)
     streamed.begin()
     near = predicted()
     streamed.end()
@@ -159,7 +159,7 @@ def test_fp8_is_near_and_is_gone_afterwards(parts: Parts) -> None:
 
 @pytest.mark.skipif(FP8 is None, reason="this torch has no float8")
 def test_fp8_weights_are_a_byte_each_and_within_a_few_percent(parts: Parts) -> None:
-    for name, weight in parts.unet.named_parameters():
+    for name, weight in parts.denoiser.named_parameters():
         packed = Packed(lambda tensor: tensor.clone(), weight)
         again = packed.unpacked(weight.dtype)
         assert float((again - weight).norm()) <= 0.035 * float(weight.norm()), name
@@ -169,8 +169,8 @@ def test_fp8_weights_are_a_byte_each_and_within_a_few_percent(parts: Parts) -> N
 @pytest.mark.skipif(FP8 is None, reason="this torch has no float8")
 def test_gradients_through_fp8_are_those_of_the_weights_it_stands_for(parts: Parts) -> None:
     with trained(parts) as network:
-        originals = [(unit, streamed_parameters(unit)) for unit in units_of(parts.unet)]
-        streamed = Streamed(parts.unet, DEVICE, fp8=True)
+        originals = [(unit, streamed_parameters(unit)) for unit in units_of(parts.denoiser)]
+        streamed = Streamed(parts.denoiser, DEVICE, fp8=True)
         streamed.begin()
         loss, gradients = step(parts, network)
         streamed.end()

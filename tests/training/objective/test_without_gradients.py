@@ -22,7 +22,7 @@ class Lease(WatchedLease):
 
     def __enter__(self) -> Parts:
         parts = super().__enter__()
-        parts.unet.register_forward_hook(lambda module, given, found: self._host.passes.append(_has_history(found)))
+        parts.denoiser.register_forward_hook(lambda module, given, found: self._host.passes.append(_has_history(found)))
         return parts
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from atelier.training.optim import flat_parameters as joined_module
 from atelier.training.optim import stepper as stepper_module
-from atelier.training.optim.flat_parameters import Joined
+from atelier.training.optim.flat_parameters import FlatParameters
 from atelier.training.optim.optimizers import by_itself, create_optimizer
 from atelier.training.session import Session
 from tests.support.training_fakes import assert_same, run, tiny_job, write_pictures
@@ -41,7 +41,7 @@ class Ours:
 
     def __init__(self, name: str, arguments: list[str]) -> None:
         self.weights = weights()
-        self.joined = Joined(groups(self.weights))
+        self.joined = FlatParameters(groups(self.weights))
         self.optimizer = create_optimizer(self.joined.groups, name, 0.1, arguments, one_kernel=True)
 
     def step(self, number: int) -> None:
@@ -146,10 +146,10 @@ def test_a_run_learns_the_same_and_resumes_with_either(tmp_path: Path, monkeypat
 def test_what_may_be_without_gradients_or_wants_its_shape_stays_apart(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(groups: Any) -> Joined:
+    def refuse(groups: Any) -> FlatParameters:
         raise AssertionError("joined")
 
-    monkeypatch.setattr(stepper_module, "Joined", refuse)
+    monkeypatch.setattr(stepper_module, "FlatParameters", refuse)
     asked = {"max_train_steps": 2, "network_train_unet_only": True, **settings}
     done = run(tiny_job(write_pictures(tmp_path / "pictures"), **asked), tmp_path)
     assert done.outcome.state == "done"
@@ -161,11 +161,13 @@ def test_only_torchs_own_by_name() -> None:
 
 def test_weights_are_windows_that_are_written_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joined_module, "SMALL", 0)
-    assert Joined(groups(weights())).weights != [] and len(Joined(groups(weights())).weights) == len(SHAPES)
+    assert FlatParameters(groups(weights())).weights != [] and len(FlatParameters(groups(weights())).weights) == len(
+        SHAPES
+    )
     monkeypatch.setattr(joined_module, "SMALL", 10**6)
     ours = weights()
     before = [weight.detach().clone() for weight in ours]
-    joined = Joined(groups(ours))
+    joined = FlatParameters(groups(ours))
     assert len(joined.weights) == 2
     assert_same(dict(enumerate(map(torch.detach, ours))), dict(enumerate(before)))  # type: ignore[arg-type]
     with torch.no_grad():

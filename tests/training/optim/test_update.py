@@ -105,6 +105,7 @@ def test_clipping_is_torchs(joined: bool, size: float, monkeypatch: pytest.Monke
 
 def test_small_steps_count_in_bf16() -> None:
     """A step of a hundredth of a bf16 place: rounded to the nearest nothing ever moves, at random it does."""
+
     def moved(kind: str) -> float:
         weight = nn.Parameter(torch.ones(2000, dtype=torch.bfloat16))
         optimizer = create_optimizer([{"params": [weight], "lr": 1e-4}], "SGD", 1e-4, [])
@@ -143,7 +144,7 @@ def test_the_average_forgets_its_start_and_leaves_the_weights() -> None:
     assert means[0] == pytest.approx(1 - 2 / 11) and means[-1] == pytest.approx(1.0) and sorted(means) == means
     with torch.no_grad():
         weight.fill_(5.0)
-    with pytest.raises(KeyError), average.worn():
+    with pytest.raises(KeyError), average.applied():
         assert weight[0].item() == pytest.approx(1.0)
         raise KeyError
     assert weight[0].item() == 5.0
@@ -158,7 +159,7 @@ WHOLE: dict[str, Any] = {"train_whole_model": True, "learning_rate": 1e-3, "trai
 
 def unet_of(path: Path | None) -> dict[str, torch.Tensor]:
     assert path is not None
-    return {name: tensor.detach().clone() for name, tensor in load_checkpoint(path).parts.unet.named_parameters()}
+    return {name: tensor.detach().clone() for name, tensor in load_checkpoint(path).parts.denoiser.named_parameters()}
 
 
 def test_a_fused_run_learns_the_same(pictures: Path, tmp_path: Path) -> None:
@@ -196,7 +197,7 @@ def test_bf16_weights_move_by_less_than_they_can_tell(pictures: Path, tmp_path: 
     """At a rate that rounding to the nearest loses altogether, most layers still learn."""
     asked = {**WHOLE, "learning_rate": 1e-6, "full_bf16": True, "save_precision": "float", "max_train_steps": 2}
     done = run(tiny_job(pictures, **asked), tmp_path / "run")
-    base = {name: tensor.detach().bfloat16().float() for name, tensor in done.host.parts.unet.named_parameters()}
+    base = {name: tensor.detach().bfloat16().float() for name, tensor in done.host.parts.denoiser.named_parameters()}
     learnt = unet_of(done.outcome.path)
     moved = sum(not torch.equal(learnt[name], base[name]) for name in base)
     assert moved > len(base) / 4

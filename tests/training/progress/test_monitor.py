@@ -15,7 +15,7 @@ from atelier.training.progress import last_good as divergence
 from atelier.training.progress import monitor as module
 from atelier.training.progress import step_schedule as rhythm
 from atelier.training.progress.monitor import STEPS, Monitor, longest_wait
-from atelier.training.progress.step_schedule import Calendar
+from atelier.training.progress.step_schedule import StepSchedule
 from tests.support.training_fakes import run, tiny_job, write_pictures
 
 
@@ -43,7 +43,7 @@ def test_as_many_at_once_as_fit_into_the_longest_wait(
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(module, "memory_used", lambda device: 0)
     told = Told()
-    monitor = Monitor(told, Calendar(3 * STEPS + 1, 4), torch.device(device))
+    monitor = Monitor(told, StepSchedule(3 * STEPS + 1, 4), torch.device(device))
     for step in range(1, 3 * STEPS + 2):
         now[0] += seconds
         if monitor.step_done(step, torch.tensor(0.5), {}, seconds):
@@ -72,7 +72,7 @@ def test_weights_that_take_long_to_copy_are_copied_less_often(monkeypatch: pytes
     monkeypatch.setattr(rhythm.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(divergence, "all_finite", looked_at)
     weight = torch.nn.Parameter(torch.zeros(3))
-    guard = divergence.Guard([weight])
+    guard = divergence.LastGoodWeights([weight])
     kept = []
     for step in range(1, 31):
         now[0] += 1.0

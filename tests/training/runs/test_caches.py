@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from atelier.models.family import TextStates
+from atelier.models.family import PromptEmbeds
 from atelier.training.inputs import latents as latents_module
 from atelier.training.inputs.prompt_embeds import TextCache
 from tests.support.training_fakes import run, tiny_job, write_pictures
@@ -19,9 +19,7 @@ BATCHES = [{"train_batch_size": 1}, {"train_batch_size": 3}, {"train_batch_size"
 
 
 @pytest.mark.parametrize("batches", BATCHES)
-def test_each_picture_is_encoded_once(
-    batches: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_picture_is_encoded_once(batches: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the next batches were loaded before it was."""
     encoded: Counter[float] = Counter()
     posterior = latents_module.posterior
@@ -39,9 +37,9 @@ class Encoder:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def __call__(self, captions: Sequence[str]) -> TextStates:
+    def __call__(self, captions: Sequence[str]) -> PromptEmbeds:
         self.asked += captions
-        return TextStates(torch.full((len(captions), 4, 8), float(len(captions[0]))), torch.ones(len(captions), 2))
+        return PromptEmbeds(torch.full((len(captions), 4, 8), float(len(captions[0]))), torch.ones(len(captions), 2))
 
 
 def test_each_caption_is_encoded_once() -> None:

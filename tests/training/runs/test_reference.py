@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.network import build
-from atelier.models.family import Parts, TextStates
+from atelier.models.family import Parts, PromptEmbeds
 from atelier.models.unet import one_text_encoder
 from atelier.training import session as session_module
 from atelier.training.objective.losses import LossOptions
 from atelier.training.objective.noise import NoiseSchedule
-from atelier.training.objective.objective import Draws, diffusion_losses
+from atelier.training.objective.objective import NoiseSample, diffusion_losses
 from tests.support.training_fakes import SIDE, run, tiny_job, tiny_parts, write_pictures
 
 NEAR = 1e-6
@@ -37,7 +37,7 @@ class Reference:
     """A copy of a model with LoRA computed by hand. `weights` are leaves: their gradients are to be compared."""
 
     def __init__(self, parts: Parts, tensors: Mapping[str, Tensor]) -> None:
-        self.unet, self.text = copy.deepcopy(parts.unet), copy.deepcopy(parts.text_encoders[0])
+        self.unet, self.text = copy.deepcopy(parts.denoiser), copy.deepcopy(parts.text_encoders[0])
         self.weights = {
             name: tensor.clone().requires_grad_(True) for name, tensor in tensors.items() if not name.endswith("alpha")
         }
@@ -236,8 +236,8 @@ def test_losses_and_gradients(option: str, network: str, masked: bool) -> None:
             NoiseSchedule.create(torch.device("cpu")),
             options,
             inputs.latents,
-            Draws(inputs.noise, inputs.input_noise, inputs.timesteps),
-            TextStates(hidden),
+            NoiseSample(inputs.noise, inputs.input_noise, inputs.timesteps),
+            PromptEmbeds(hidden),
             None,
             inputs.masks,
             inputs.picture_weights,
@@ -263,7 +263,7 @@ class Spy:
         self.batches: list[tuple[Any, ...]] = []
         self.ids: list[Tensor] = []
         self.start: dict[str, Tensor] = {}
-        losses, ids, network = diffusion_losses, one_text_encoder.caption_ids, session_module.new_trainee
+        losses, ids, network = diffusion_losses, one_text_encoder.caption_ids, session_module.build_trainable
 
         def noted_losses(*arguments: Any) -> Tensor:
             self.batches.append(arguments)
@@ -281,7 +281,7 @@ class Spy:
 
         patch.setattr(session_module, "diffusion_losses", noted_losses)
         patch.setattr(one_text_encoder, "caption_ids", noted_ids)
-        patch.setattr(session_module, "new_trainee", noted_network)
+        patch.setattr(session_module, "build_trainable", noted_network)
 
 
 def start_file(path: Path, config: NetworkConfig) -> Path:

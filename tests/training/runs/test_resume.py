@@ -13,10 +13,10 @@ import pytest
 from atelier.config.errors import AtelierError
 from atelier.hosts.contract import SampleRequest
 from atelier.jobs.control import Control
-from atelier.training.device.savings import Savers
+from atelier.training.device.savings import MemorySavings
 from atelier.training.progress import step_schedule as rhythm_module
 from atelier.training.progress.state import read_newest
-from atelier.training.progress.step_schedule import Rhythm
+from atelier.training.progress.step_schedule import Throttle
 from tests.support.training_fakes import (
     MemoryRecord,
     Run,
@@ -43,8 +43,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "Adafactor": {"max_train_steps": STEPS, "optimizer_type": "Adafactor", "lr_scheduler": "adafactor"},
     "cached on disk": {"max_train_steps": STEPS, "cache_latents_to_disk": True, "network_train_unet_only": True},
     "small weights as one": {
-        **CHANCES, "network_args": ["rank_dropout=0.2"], "network_train_unet_only": True, "ema_decay": 0.9,
-        "ema_save": "beside", "scale_weight_norms": 0.05,
+        **CHANCES,
+        "network_args": ["rank_dropout=0.2"],
+        "network_train_unet_only": True,
+        "ema_decay": 0.9,
+        "ema_save": "beside",
+        "scale_weight_norms": 0.05,
     },
     "norms held down": {"max_train_steps": STEPS, "scale_weight_norms": 0.05, "conv_dim": 2, "conv_alpha": 1.0},
 }
@@ -70,9 +74,7 @@ def again(first: Run, pictures: Path, root: Path, **settings: Any) -> Run:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stop_at", [1, 4])
-def test_stopped_and_resumed(
-    kind: str, stop_at: int, pictures: Path, straight: dict[str, Run], tmp_path: Path
-) -> None:
+def test_stopped_and_resumed(kind: str, stop_at: int, pictures: Path, straight: dict[str, Run], tmp_path: Path) -> None:
     def stop(step: int, control: Control) -> None:
         if step == stop_at:
             control.stop()
@@ -142,9 +144,7 @@ def test_the_same_model_is_loaded_anew(pictures: Path, straight: dict[str, Run],
     assert_same(done.tensors, straight["all chances"].tensors)
 
 
-def test_another_model_while_paused_is_not_trained_on(
-    pictures: Path, straight: dict[str, Run], tmp_path: Path
-) -> None:
+def test_another_model_while_paused_is_not_trained_on(pictures: Path, straight: dict[str, Run], tmp_path: Path) -> None:
     control, record, host = Control(), MemoryRecord(tmp_path / "record"), TinyHost(tmp_path)
 
     def switch_and_resume() -> None:
@@ -279,7 +279,7 @@ def test_states_are_kept_by_the_rhythm(pictures: Path, tmp_path: Path, monkeypat
         state = read_newest(tmp_path / "record" / "state")
         kept.append(state.step if state else 0)
 
-    monkeypatch.setattr(Rhythm, "due", lambda self: True)
+    monkeypatch.setattr(Throttle, "due", lambda self: True)
     run(tiny_job(pictures, max_train_steps=4), tmp_path, at)
     assert kept == [0, 1, 2, 3]
 
@@ -287,7 +287,7 @@ def test_states_are_kept_by_the_rhythm(pictures: Path, tmp_path: Path, monkeypat
 def test_the_rhythm_goes_by_a_clock_that_nobody_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([30.0, 59.0, 61.0, 100.0, 122.0])
     monkeypatch.setattr(rhythm_module, "time", SimpleNamespace(monotonic=now.__next__))
-    rhythm = Rhythm(60.0, 0.0)
+    rhythm = Throttle(60.0, 0.0)
     assert [rhythm.due() for _ in range(5)] == [False, False, True, False, True]
 
 
@@ -295,7 +295,7 @@ def test_a_state_that_takes_long_is_written_less_often(monkeypatch: pytest.Monke
     """Ten seconds for one: the next is due after two hundred."""
     now = iter([100.0, 110.0, 160.0, 299.0, 301.0])
     monkeypatch.setattr(rhythm_module, "time", SimpleNamespace(monotonic=now.__next__))
-    rhythm = Rhythm(60.0, 100.0)
+    rhythm = Throttle(60.0, 100.0)
     with rhythm.timed():
         pass
     assert [rhythm.due() for _ in range(3)] == [False, False, True]
@@ -312,5 +312,5 @@ def test_the_clock_is_set_back_during_a_run(
 
 
 def test_savers_are_taken_once() -> None:
-    savers = Savers()
-    assert savers.take_next() and savers.gradient_checkpointing and not savers.take_next()
+    savings = MemorySavings()
+    assert savings.take_next() and savings.gradient_checkpointing and not savings.take_next()

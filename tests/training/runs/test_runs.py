@@ -94,11 +94,11 @@ def test_accumulation_equals_the_larger_batch(pictures: Path, tmp_path: Path) ->
 
 def _draw_by_picture(shape: torch.Size, latents: torch.Tensor, *_: Any) -> Any:
     """Noise and timesteps that follow from a picture's latents, whatever batch it is in."""
-    from atelier.training.objective.objective import Draws
+    from atelier.training.objective.objective import NoiseSample
 
     noise = torch.stack([row.roll(1, 0).flip(1) for row in latents])
     times = (latents.abs().sum(dim=(1, 2, 3)) * 1000).long() % 1000
-    return Draws(noise, noise, times)
+    return NoiseSample(noise, noise, times)
 
 
 def test_gradient_checkpointing_equals_without(pictures: Path, tmp_path: Path) -> None:

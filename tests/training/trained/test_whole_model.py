@@ -29,7 +29,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def weights(parts: Parts, part: str) -> dict[str, torch.Tensor]:
-    module = {"unet": parts.unet, "text": parts.text_encoders[0], "vae": parts.vae}[part]
+    module = {"unet": parts.denoiser, "text": parts.text_encoders[0], "vae": parts.vae}[part]
     assert module is not None
     return {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
 
@@ -152,7 +152,7 @@ def test_rates_of_single_blocks(pictures: Path, tmp_path: Path) -> None:
     model = WholeModel(parts, False, block_lr=rates)
     groups = model.parameter_groups(1e-6, [0.0])
     assert (groups[-1]["name"], groups[-1]["lr"], groups[0]["name"]) == ("unet_block_22", 2e-5, "unet_block_13")
-    learning = {block_of(name) for name, each in parts.unet.named_parameters() if each.requires_grad}
+    learning = {block_of(name) for name, each in parts.denoiser.named_parameters() if each.requires_grad}
     assert learning and all(block.startswith("OUT") or block == "END" for block in learning)
 
 

@@ -105,12 +105,12 @@ def applied(parts: Parts, uses: Sequence[LoraUse]) -> Iterator[list[AppliedLora]
     """
     names = LayerNames(parts) if uses else None
     ready = [prepare_lora(parts, use.file, names) for use in uses]
-    with worn(ready, uses):
+    with attached(ready, uses):
         yield ready
 
 
 @contextmanager
-def worn(ready: Sequence[AppliedLora], uses: Sequence[LoraUse]) -> Iterator[None]:
+def attached(ready: Sequence[AppliedLora], uses: Sequence[LoraUse]) -> Iterator[None]:
     """The same for files that were prepared before, with the weights of `uses`."""
     with ExitStack() as stack:
         for lora, use in zip(ready, uses):

@@ -43,7 +43,7 @@ class LoRAFile:
 
     @property
     def kind(self) -> str:
-        """"lora", "locon", "dora", "loha", "lokr", "ia3", "oft", "boft", "full", "glora", "norm" or "unknown"."""
+        """ "lora", "locon", "dora", "loha", "lokr", "ia3", "oft", "boft", "full", "glora", "norm" or "unknown"."""
         return kind_of(self.shapes)
 
     @cached_property

@@ -59,7 +59,7 @@ def layers_of(tensors: Mapping[str, T]) -> tuple[dict[str, dict[str, T]], list[s
 
 
 def layout_of(keys: Iterable[str]) -> str:
-    """"kohya", "peft" (…lora_A.weight), "diffusers" (…lora.down.weight) or "unknown"."""
+    """ "kohya", "peft" (…lora_A.weight), "diffusers" (…lora.down.weight) or "unknown"."""
     for key in keys:
         if re.search(r"\.lora_[AB](\.\w+)?\.weight$", key):
             return "peft"

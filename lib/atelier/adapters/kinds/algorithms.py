@@ -87,7 +87,7 @@ def chosen_layers(parts: Parts, config: NetworkConfig) -> list[tuple[NetworkConf
     Raises `AtelierError` for a preset that cannot be used.
     """
     preset = preset_of(config)
-    found = {UNET: preset.layers(UNET, parts.unet)} if config.unet else {}
+    found = {UNET: preset.layers(UNET, parts.denoiser)} if config.unet else {}
     if config.text_encoders:
         found.update({part: preset.layers(part, each) for part, each in zip(TEXT_PARTS, parts.text_encoders)})
     groups: dict[tuple[tuple[str, str], ...], tuple[NetworkConfig, Ranks]] = {}
@@ -137,9 +137,7 @@ def _layers_of(chosen: Ranks, config: NetworkConfig, seed: int) -> list[tuple[Ta
         from atelier.adapters.network import lora_layers
 
         stable = flag(arguments, "rs_lora")
-        ranks = [
-            (target, (dim, (alpha or dim) * math.sqrt(dim) if stable else alpha)) for target, dim, alpha in chosen
-        ]
+        ranks = [(target, (dim, (alpha or dim) * math.sqrt(dim) if stable else alpha)) for target, dim, alpha in chosen]
         return lora_layers(ranks, config, seed)
     from atelier.adapters.kinds.lycoris import lycoris_layers
 

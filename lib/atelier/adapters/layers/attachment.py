@@ -61,9 +61,11 @@ class Chain:
             return self._linear(x)
         if self._only_additive and self._plain_conv:
             module: Any = self.module
-            out = F.conv2d(
-                x, module.weight, module.bias, module.stride, module.padding, module.dilation, module.groups
-            ) if module.padding_mode == "zeros" else module._conv_forward(x, module.weight, module.bias)
+            out = (
+                F.conv2d(x, module.weight, module.bias, module.stride, module.padding, module.dilation, module.groups)
+                if module.padding_mode == "zeros"
+                else module._conv_forward(x, module.weight, module.bias)
+            )
             for adapter in self.adapters:
                 if adapter.active:
                     out = adapter.add(x, out, x.shape[0])

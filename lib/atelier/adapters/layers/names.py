@@ -34,7 +34,7 @@ _LDM_PREFIXES = ("lora_unet_", "lycoris_", "diffusion_model_", "model_diffusion_
 def all_layers(parts: Parts) -> list[Target]:
     """Every Linear and Conv2d of UNet and text encoders, also those that our own networks leave alone."""
     found: list[Target] = []
-    roots = [(part, encoder) for part, encoder in zip(TEXT_PARTS, parts.text_encoders)] + [(UNET, parts.unet)]
+    roots = [(part, encoder) for part, encoder in zip(TEXT_PARTS, parts.text_encoders)] + [(UNET, parts.denoiser)]
     for part, root in roots:
         for path, module in root.named_modules():
             if path and isinstance(module, (nn.Linear, nn.Conv2d)):
@@ -45,7 +45,7 @@ def all_layers(parts: Parts) -> list[Target]:
 def kohya_name(parts: Parts, part: str, path: str) -> str:
     """kohya's name of the layer at `path` of a part."""
     if part == UNET:
-        return parts.family.unet_lora_name(path)
+        return parts.family.denoiser_lora_name(path)
     return parts.family.text_lora_name(TEXT_PARTS.index(part), path)
 
 
@@ -55,7 +55,7 @@ class LayerNames:
     def __init__(self, parts: Parts) -> None:
         self.layers = all_layers(parts)
         self._by_name: dict[str, Target] = {target.name: target for target in self.layers}
-        ldm = ldm_names(parts.unet)
+        ldm = ldm_names(parts.denoiser)
         for target in self.layers:
             for name in _aliases(target, ldm):
                 self._by_name.setdefault(name, target)

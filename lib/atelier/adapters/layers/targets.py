@@ -59,8 +59,8 @@ def find_targets(
                 found.append(Target(TEXT_PARTS[index], path, family.text_lora_name(index, path), module))
     if unet:
         classes = UNET_TRANSFORMERS | UNET_CONVOLUTIONS if convolutions else UNET_TRANSFORMERS
-        for path, module in layers_within(parts.unet, classes):
-            found.append(Target(UNET, path, family.unet_lora_name(path), module))
+        for path, module in layers_within(parts.denoiser, classes):
+            found.append(Target(UNET, path, family.denoiser_lora_name(path), module))
     return found
 
 

@@ -63,11 +63,7 @@ def read_header(path: Path) -> Header:
         raise AtelierError(f"{path.name} is not a safetensors file: its header is no table.")
     stored = header.pop("__metadata__", None)
     metadata = {str(key): str(value) for key, value in stored.items()} if isinstance(stored, dict) else {}
-    shapes = {
-        name: tuple(entry["shape"])
-        for name, entry in header.items()
-        if is_entry(entry)
-    }
+    shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if is_entry(entry)}
     return Header(metadata, shapes)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from atelier.config.errors import Problem
-from atelier.config.kohya.network_args import passed_over
+from atelier.config.kohya.network_args import ignored_arguments
 from atelier.config.kohya.verdicts import (
     HONOURED,
     NOT_SUPPORTED,
@@ -204,7 +204,7 @@ def _network(reading: Reading, place: Place) -> None:
             values[key] = int(number) if key == "conv_dim" else number
     if "network_args" in values:
         values["network_args"] = kept
-        reading.notes += passed_over(values.get("network_module") or "networks.lora", kept)
+        reading.notes += ignored_arguments(values.get("network_module") or "networks.lora", kept)
 
 
 _MODULES = {

@@ -19,7 +19,7 @@ _LYCORIS = frozenset({
 })  # fmt: skip
 
 
-def passed_over(module: str, pairs: Sequence[str]) -> list[str]:
+def ignored_arguments(module: str, pairs: Sequence[str]) -> list[str]:
     """A sentence for each entry of network_args that a network of this network_module does not read."""
     mine, other = (_LYCORIS, _PLAIN) if module.startswith("lycoris") else (_PLAIN, _LYCORIS)
     known = mine | _EVERYWHERE
@@ -32,7 +32,5 @@ def passed_over(module: str, pairs: Sequence[str]) -> list[str]:
         if key in other:
             why = f"is for {'networks.lora' if key in _PLAIN else 'lycoris.kohya'}, not for {module}"
         guess = nearest(key, sorted(known)) if key not in other else None
-        sentences.append(
-            f"network_args: {key} {why} and is passed over{f'; did you mean {guess}?' if guess else '.'}"
-        )
+        sentences.append(f"network_args: {key} {why} and is passed over{f'; did you mean {guess}?' if guess else '.'}")
     return sentences

@@ -129,7 +129,7 @@ class A1111Host:
         )
 
     @property
-    def can_rest_unet(self) -> bool:
+    def can_offload_denoiser(self) -> bool:
         """With medvram and lowvram the WebUI fetches its UNet from the processor whenever it draws."""
         return fetches_parts(self._model())
 
@@ -142,13 +142,13 @@ class A1111Host:
             return None
         return bytes_on(torch.device(devices.device), (tensor for _, tensor in named_tensors(model)))
 
-    def bring(self) -> None:
+    def load_to_device(self) -> None:
         """medvram and lowvram keep parts on the processor: the whole model goes to the device for the turn."""
         if fetches_parts(self._model()):
             self._bring(unet=True)
 
     def bring_without_unet(self) -> None:
-        """As `bring`, but the UNet rests on the processor. Called inside the queue."""
+        """As `load_to_device`, but the UNet rests on the processor. Called inside the queue."""
         self._bring(unet=False)
 
     def _bring(self, unet: bool) -> None:
@@ -161,8 +161,8 @@ class A1111Host:
         for module in (model.first_stage_model, text_module(model)):
             module.to(devices.device)
 
-    def give_back(self) -> None:
-        """Undoes `bring`: everything goes to the processor, from where the WebUI's hooks fetch it."""
+    def restore_placement(self) -> None:
+        """Undoes `load_to_device`: everything goes to the processor, from where the WebUI's hooks fetch it."""
         from modules import devices
 
         model = self._model()
@@ -172,7 +172,7 @@ class A1111Host:
             devices.torch_gc()
         self._moved = False
 
-    def clean(self) -> None:
+    def remove_loras(self) -> None:
         """Takes out the LoRAs that the last picture left in the weights. Called inside the queue.
 
         The WebUI notes on every layer which LoRAs its weight holds, so that asking costs a loop and no arithmetic.
@@ -205,7 +205,7 @@ class A1111Host:
         networks.list_available_networks()
         if networks.networks_in_memory.pop(path.stem, None) is not None:
             with self.queue():
-                self.clean()
+                self.remove_loras()
 
     def publish_checkpoint(self, path: Path, load: bool) -> None:
         """Lists the checkpoint, and loads it in the queue if asked."""

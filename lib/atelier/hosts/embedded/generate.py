@@ -88,8 +88,8 @@ class Generator:
             model = self._host.current
             if model is None:
                 raise AtelierError("No model is loaded. Choose a checkpoint at the top of the page.")
-            self._host.bring_unet()
-            with self._loras.worn(tags, model.parts) as hashes:
+            self._host.load_denoiser()
+            with self._loras.applied(tags, model.parts) as hashes:
                 pictures = sample(
                     model.parts,
                     [prompt],

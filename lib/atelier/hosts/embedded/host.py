@@ -161,22 +161,22 @@ class EmbeddedHost:
         """Borrows "unet", "text_encoder", "vae" of the loaded model."""
         return EmbeddedLease(self, parts)
 
-    can_rest_unet = True
+    can_offload_denoiser = True
     """A run may keep the UNet in the processor's memory between its blocks."""
 
     def send_unet_to_rest(self) -> bool:
         """Moves the UNet to the processor's memory; False when it is there. Called inside the queue."""
         return self._move_unet(torch.device("cpu"))
 
-    def bring_unet(self) -> bool:
+    def load_denoiser(self) -> bool:
         """Moves the UNet back to the device; False when it is there. Called inside the queue."""
         return self._move_unet(self.device)
 
     def _move_unet(self, device: torch.device) -> bool:
         # All are looked at: a move for which memory ran out leaves some here and some there.
-        if self.current is None or all(p.device.type == device.type for p in self.current.parts.unet.parameters()):
+        if self.current is None or all(p.device.type == device.type for p in self.current.parts.denoiser.parameters()):
             return False
-        self.current.parts.unet.to(device)
+        self.current.parts.denoiser.to(device)
         return True
 
     def bytes_on_device(self) -> int | None:
@@ -220,5 +220,5 @@ def _to_device(parts: Parts, device: torch.device) -> Parts:
 
 def _side(parts: Parts) -> int:
     """What the UNet's configuration says, in pixels; the VAE makes one latent of 8 by 8."""
-    sample_size = getattr(parts.unet.config, "sample_size", None)
+    sample_size = getattr(parts.denoiser.config, "sample_size", None)
     return 8 * sample_size if isinstance(sample_size, int) else parts.family.resolution

@@ -38,7 +38,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
         """The views' own tensors, by module and name."""
         self._rests = False
 
-    can_rest_unet = True
+    can_offload_denoiser = True
 
     def __enter__(self) -> Parts:
         with self._host.queue:
@@ -84,7 +84,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
                 self._point_at(model)
             yield
 
-    def rest_unet(self) -> None:
+    def offload_denoiser(self) -> None:
         """Keeps the host's UNet, and the view over it, in the processor's memory during turns, from the next one on.
 
         The host brings it back when it draws, and when the lease ends.
@@ -96,7 +96,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
     def _bring_back(self) -> None:
         """The device may still be full of what was trained: then the UNet comes when a picture is drawn."""
         try:
-            self._host.bring_unet()
+            self._host.load_denoiser()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

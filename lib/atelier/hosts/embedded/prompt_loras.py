@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from atelier.adapters.applied.apply import AppliedLora, LoraUse, prepare_lora, worn
+from atelier.adapters.applied.apply import AppliedLora, LoraUse, attached, prepare_lora
 from atelier.adapters.files.kohya_file import LoRAFile, read_lora
 from atelier.hosts.embedded.lora_list import find_lora
 from atelier.hosts.embedded.prompt_tags import LoraTag
@@ -36,14 +36,14 @@ class PromptLoras:
         self._ready: dict[str, _Ready] = {}
 
     @contextmanager
-    def worn(self, tags: Sequence[LoraTag], parts: Parts) -> Iterator[dict[str, str]]:
+    def applied(self, tags: Sequence[LoraTag], parts: Parts) -> Iterator[dict[str, str]]:
         """The model wears the LoRAs of a prompt inside the `with` block. Gives their short hashes by name.
 
         Raises `AtelierError` for a name that is not in the list, and for a file that fits nothing of the model.
         """
         ready = [self._get(tag.name, parts) for tag in tags]
         uses = [LoraUse(entry.file, tag.unet, tag.text_encoder) for entry, tag in zip(ready, tags, strict=True)]
-        with worn([entry.applied for entry in ready], uses):
+        with attached([entry.applied for entry in ready], uses):
             yield {tag.name: entry.short_hash for entry, tag in zip(ready, tags, strict=True)}
 
     def forget(self) -> None:

@@ -126,7 +126,7 @@ class ForgeHost(A1111Host):
         roots = (objects.unet.model, objects.clip.patcher.model, objects.vae.first_stage_model)
         return sum(bytes_on(self.device(), root.parameters()) for root in roots)
 
-    def bring(self) -> None:
+    def load_to_device(self) -> None:
         """Has Forge load the whole model on the GPU, with room beside it. Called inside the queue."""
         if self.device().type == "cpu":
             return
@@ -136,7 +136,7 @@ class ForgeHost(A1111Host):
             self._load(patchers)
 
     @property
-    def can_rest_unet(self) -> bool:
+    def can_offload_denoiser(self) -> bool:
         """Forge loads its UNet whenever it draws; told to keep all models on the GPU, it has no other place for it."""
         model = self._model()
         if model is None:
@@ -170,7 +170,7 @@ class ForgeHost(A1111Host):
                     loaded.model_unload()
                     loaded.model_load()
 
-    def give_back(self) -> None:
+    def restore_placement(self) -> None:
         """Lets Forge start over with its own arrangement at the next picture. Called inside the queue."""
         self._room = self.ROOM
         if self.device().type == "cpu":
@@ -211,7 +211,7 @@ class ForgeHost(A1111Host):
             self._zero_terminal_snr(model),
         )
 
-    def clean(self) -> None:
+    def remove_loras(self) -> None:
         """Takes out the LoRAs that the last picture left in the weights. Called inside the queue.
 
         Forge exchanges the tensors that a LoRA changes and keeps the old ones; it notes on the model which LoRAs are

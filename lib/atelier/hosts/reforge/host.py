@@ -62,7 +62,7 @@ class ReForgeHost(ForgeHost):
     def _load(self, patchers: list[Any]) -> None:
         self._manager().load_models_gpu(patchers, memory_required=self._room, force_full_load=True)
 
-    def give_back(self) -> None:
+    def restore_placement(self) -> None:
         """Frees what training left in the GPU's cache. Called inside the queue."""
         self._room = self.ROOM
         if self.device().type != "cpu":
@@ -70,7 +70,7 @@ class ReForgeHost(ForgeHost):
 
     # -- LoRAs and results ----------------------------------------------------------------------------------------
 
-    def clean(self) -> None:
+    def remove_loras(self) -> None:
         """Takes out the LoRAs that the last picture left in the weights. Called inside the queue.
 
         What a LoRA changed lies in a backup that all patchers of a model share: empty when there is none.

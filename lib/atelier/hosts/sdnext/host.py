@@ -128,13 +128,13 @@ class SDNextHost:
         device = torch.device(devices.device)
         return sum(bytes_on(device, module.parameters()) for module in components(pipe).values())
 
-    def bring(self) -> None:
+    def load_to_device(self) -> None:
         """Takes offloading out of the model and puts it on the device. Called inside the queue."""
         from modules import devices
 
         self._offload.take_out(self._pipe(), torch.device(devices.device))
 
-    def give_back(self) -> None:
+    def restore_placement(self) -> None:
         """Puts offloading back. Called inside the queue."""
         self._offload.put_back(self._pipe())
 
@@ -169,7 +169,7 @@ class SDNextHost:
 
     # -- LoRAs ----------------------------------------------------------------------------------------------------
 
-    def clean(self) -> None:
+    def remove_loras(self) -> None:
         """Takes out the LoRAs that the last picture left in the weights. Called inside the queue."""
         from atelier.hosts.sdnext.loras import take_out
 
@@ -178,11 +178,11 @@ class SDNextHost:
             return
         if cleaned.inexact:
             self._remarks.append(str(cleaned))
-        self.bring()  # taking out may have made SD.Next offload again
+        self.load_to_device()  # taking out may have made SD.Next offload again
 
     def _exact(self) -> Callable[[str, str], Tensor | None]:
         """Where the weights before any LoRA are: in the views of a lease, else in the checkpoint."""
-        from atelier.hosts.sdnext.loras import FromFile, worn
+        from atelier.hosts.sdnext.loras import FromFile, layers_with_loras
         from atelier.hosts.sdnext.weights import named_tensors
         from atelier.hosts.shared.borrowed import modules_of
         from atelier.models.text.clip_names import names_of_module
@@ -196,7 +196,7 @@ class SDNextHost:
             return names_of_module(components(pipe)[part], weights_on_disk(self.loaded_model(), part))
 
         def loaded(part: str) -> dict[str, Tensor]:
-            dirty = {f"{layer.name}." for layer in worn(pipe) if layer.part == part}
+            dirty = {f"{layer.name}." for layer in layers_with_loras(pipe) if layer.part == part}
             tensors = named_tensors(components(pipe)[part])
             return {name: t for name, t in tensors.items() if f"{name.rpartition('.')[0]}." not in dirty}
 
@@ -244,7 +244,7 @@ class SDNextHost:
             with self.queue():
                 prompt_parser_diffusers.cache.clear()
                 if self._pipe() is not None:
-                    self.clean()
+                    self.remove_loras()
 
     def publish_checkpoint(self, path: Path, load: bool) -> None:
         """Lists the checkpoint, and loads it in the queue if asked."""
@@ -266,7 +266,7 @@ class SDNextHost:
         from modules import paths, processing, shared
 
         with self.queue(), last_picture_kept(Path(paths.params_path).parent):
-            self.give_back()
+            self.restore_placement()
             task = processing.StableDiffusionProcessingTxt2Img(sd_model=shared.sd_model, **txt2img_arguments(request))
             job = shared.state.begin("Atelier sample")
             try:
@@ -295,7 +295,7 @@ class SDNextLease(WebUILease):
     def _end_turn(self, borrowed: Borrowed) -> None:
         if self._sdnext.holds_offload and others_wait():
             borrowed.rest()
-            self._sdnext.give_back()
+            self._sdnext.restore_placement()
 
 
 def folders() -> Folders:

@@ -60,7 +60,7 @@ class Cleaned:
         return f"{text}; rounding had left {self.residue:.1e} at most, and the exact weights were put back."
 
 
-def worn(pipe: Any) -> list[Layer]:
+def layers_with_loras(pipe: Any) -> list[Layer]:
     """The layers that are not as they were loaded: a LoRA is in them, or one was subtracted."""
     found = []
     for part, component in components(pipe).items():
@@ -75,7 +75,7 @@ def worn(pipe: Any) -> list[Layer]:
 
 def take_out(pipe: Any, exact: Exact) -> Cleaned | None:
     """Takes every LoRA out. None when there was none, which costs a loop over the layers. Inside the queue."""
-    layers = worn(pipe)
+    layers = layers_with_loras(pipe)
     if not layers:
         return None
     fused = [layer for layer in layers if layer.fused]

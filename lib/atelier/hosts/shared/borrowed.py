@@ -30,9 +30,7 @@ class Borrowed:
         self._read_weights = read_weights
         self._tensors = tensors
         self._addresses = addresses(tensors())
-        self.parts: Parts = parts_from_weights(
-            family, read_weights(), tokenizers, prediction_type, zero_terminal_snr
-        )
+        self.parts: Parts = parts_from_weights(family, read_weights(), tokenizers, prediction_type, zero_terminal_snr)
         # Kept, as whoever computes with a module may put other parameters in its place for a while.
         self._views = {
             part: dict(module.named_parameters(remove_duplicate=False))
@@ -81,7 +79,7 @@ def addresses(tensors: list[Tensor]) -> tuple[int, ...]:
 
 def modules_of(parts: Parts) -> dict[str, nn.Module]:
     """The modules of `parts` under the names that `models.build` uses."""
-    found: dict[str, nn.Module] = {"unet": parts.unet}
+    found: dict[str, nn.Module] = {"unet": parts.denoiser}
     for index, encoder in enumerate(parts.text_encoders):
         found["text_encoder" if index == 0 else f"text_encoder_{index + 1}"] = encoder
     if parts.vae is not None:

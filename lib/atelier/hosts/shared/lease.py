@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from atelier.config.errors import AtelierError
-from atelier.hosts.contract import BaseGone, ModelInfo, can_rest_unet
+from atelier.hosts.contract import BaseGone, ModelInfo, can_offload_denoiser
 
 if TYPE_CHECKING:
     from atelier.hosts.shared.borrowed import Borrowed
@@ -27,7 +27,7 @@ PLAIN = (torch.float32, torch.float16, torch.bfloat16)
 class Base(Protocol):
     """What a lease asks of its host. All but `loaded_model` are called inside the host's queue.
 
-    Hosts that have their UNet fetched whenever they draw offer `can_rest_unet` and `bring_without_unet()`.
+    Hosts that have their UNet fetched whenever they draw offer `can_offload_denoiser` and `bring_without_unet()`.
     """
 
     def queue(self) -> AbstractContextManager[object]: ...
@@ -36,13 +36,13 @@ class Base(Protocol):
 
     def borrow(self, parts: frozenset[str]) -> Borrowed: ...
 
-    def clean(self) -> None:
+    def remove_loras(self) -> None:
         """Takes LoRAs out of the base, if any picture left some in it; quick when there are none."""
 
-    def bring(self) -> None:
+    def load_to_device(self) -> None:
         """Puts the base on the training device."""
 
-    def give_back(self) -> None:
+    def restore_placement(self) -> None:
         """Puts the base where the host had it."""
 
 
@@ -59,11 +59,11 @@ class WebUILease(AbstractContextManager["Parts"]):
         """The UNet is in the processor's memory during turns; what computes with it fetches it."""
 
     @property
-    def can_rest_unet(self) -> bool:
+    def can_offload_denoiser(self) -> bool:
         """True when the host can keep its UNet in the processor's memory."""
-        return can_rest_unet(self._host)  # type: ignore[arg-type]
+        return can_offload_denoiser(self._host)  # type: ignore[arg-type]
 
-    def rest_unet(self) -> None:
+    def offload_denoiser(self) -> None:
         """Keeps the UNet in the processor's memory: from the start, or from the next turn on."""
         self._rests = True
         if self._borrowed is not None:
@@ -79,11 +79,11 @@ class WebUILease(AbstractContextManager["Parts"]):
             self._identity = info.identity
             try:
                 self._bring()
-                self._host.clean()
+                self._host.remove_loras()
                 with torch.inference_mode(False):
                     self._borrowed = self._host.borrow(self._wanted)
             except BaseException:
-                self._host.give_back()
+                self._host.restore_placement()
                 raise
             if self._rests:
                 self._note_device(self._borrowed.parts)
@@ -102,7 +102,7 @@ class WebUILease(AbstractContextManager["Parts"]):
             return
         with self._host.queue():
             borrowed.let_go()
-            self._host.give_back()
+            self._host.restore_placement()
         if self._on_exit is not None:
             self._on_exit()
 
@@ -118,7 +118,7 @@ class WebUILease(AbstractContextManager["Parts"]):
         with in_turn(self._host.queue()):
             self._check()
             self._bring()
-            self._host.clean()
+            self._host.remove_loras()
             borrowed.follow()
             with torch.inference_mode(False), torch.enable_grad():
                 try:
@@ -135,7 +135,7 @@ class WebUILease(AbstractContextManager["Parts"]):
         if self._rests:
             self._host.bring_without_unet()  # type: ignore[attr-defined]
         else:
-            self._host.bring()
+            self._host.load_to_device()
 
     def _end_turn(self, borrowed: Borrowed) -> None:
         """For hosts that have something back before others may use the base. Called inside the queue."""
@@ -158,7 +158,7 @@ class WebUILease(AbstractContextManager["Parts"]):
 def in_turn(queue: AbstractContextManager[object]) -> Iterator[None]:
     """Holds a WebUI's queue, and afterwards lets those go first who came while it was held.
 
-    Releasing such a lock only wakes who waits; taken again at once, it would be ours again before they are awake.
+    Releasing such a lock only wakes who waits; taken again at once, it would be ours again before they are on_device.
     """
     with queue:
         yield

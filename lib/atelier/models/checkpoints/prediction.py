@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.models.family import Parts, PromptEmbeds, SizeConditions
 
 EPSILON = "epsilon"
 V_PREDICTION = "v_prediction"
@@ -44,7 +44,7 @@ def measured_prediction(parts: Parts) -> str:
     its output correlates with its input; one that predicts v returns nearly minus the picture, which the input
     hardly shows.
     """
-    unet = parts.unet
+    unet = parts.denoiser
     config = unet.config
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)).to(parts.device)
     hidden = torch.zeros(1, 77, config["cross_attention_dim"], device=parts.device)
@@ -54,6 +54,6 @@ def measured_prediction(parts: Parts) -> str:
         width = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
         pooled, sizes = torch.zeros(1, width, device=parts.device), SizeConditions(ids, ids, ids)
     timesteps = torch.full((1,), 999, device=parts.device)
-    out = parts.family.predict(parts, noise, timesteps, TextStates(hidden, pooled), sizes).float()
+    out = parts.family.predict(parts, noise, timesteps, PromptEmbeds(hidden, pooled), sizes).float()
     correlation = torch.corrcoef(torch.stack([out.flatten(), noise.flatten()]))[0, 1]
     return EPSILON if float(correlation) > 0.5 else V_PREDICTION

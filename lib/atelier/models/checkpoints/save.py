@@ -69,7 +69,7 @@ def save_checkpoint(
 def weights_of(parts: Parts) -> Weights:
     """The tensors and configurations of modules, nothing copied."""
     weights = Weights()
-    modules: list[tuple[str, nn.Module | None]] = [("unet", parts.unet), ("vae", parts.vae)]
+    modules: list[tuple[str, nn.Module | None]] = [("unet", parts.denoiser), ("vae", parts.vae)]
     modules += list(zip(TEXT_PARTS, parts.text_encoders, strict=False))
     for part, module in modules:
         if module is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.models.family import Parts, PromptEmbeds, SizeConditions
 from atelier.models.text.clip_names import canonical
 from atelier.models.text.encode import caption_ids, emphasised, hidden_and_pooled, hidden_states
 from atelier.models.unet.call import call_unet
@@ -48,7 +48,7 @@ class StableDiffusionXL:
         clip_skip: int | None,
         max_token_length: int,
         weighted: bool = False,
-    ) -> TextStates:
+    ) -> PromptEmbeds:
         """Both encoders' states side by side [B, 77 | 152 | 227, C1 + C2], and the second one's pooled state [B, P].
 
         SDXL was trained on the state before the last layer, without the final norm: `clip_skip` None, 1 and 2 all
@@ -60,10 +60,10 @@ class StableDiffusionXL:
         ids, weights_2 = caption_ids(parts.tokenizers[1], captions, max_token_length, weighted)
         second, pooled = hidden_and_pooled(parts.text_encoders[1], ids, layer)
         hidden = torch.cat([emphasised(first, weights), emphasised(second, weights_2)], dim=-1)
-        return TextStates(hidden, pooled)
+        return PromptEmbeds(hidden, pooled)
 
     def predict(
-        self, parts: Parts, latents: Tensor, timesteps: Tensor, text: TextStates, sizes: SizeConditions | None
+        self, parts: Parts, latents: Tensor, timesteps: Tensor, text: PromptEmbeds, sizes: SizeConditions | None
     ) -> Tensor:
         """The UNet's prediction [B, 4, h, w]. Without `sizes`: whole pictures of the latents' own size."""
         if text.pooled is None:
@@ -73,9 +73,9 @@ class StableDiffusionXL:
             sizes = SizeConditions(pixels, torch.zeros_like(pixels), pixels)
         ids = torch.cat([sizes.original, sizes.crop, sizes.target], dim=1).to(latents.device)
         added = {"text_embeds": text.pooled, "time_ids": ids}
-        return call_unet(parts.unet, latents, timesteps, text.hidden, added)
+        return call_unet(parts.denoiser, latents, timesteps, text.hidden, added)
 
-    def unet_lora_name(self, module_path: str) -> str:
+    def denoiser_lora_name(self, module_path: str) -> str:
         """lora_unet_ and the LDM path with underscores: "down_blocks.1.attentions.0…" is "input_blocks_4_1…"."""
         path = self._names.to_ldm(module_path)
         if path is None:

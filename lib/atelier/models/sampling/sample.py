@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
-from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.models.family import Parts, PromptEmbeds, SizeConditions
 from atelier.models.out_of_memory import is_out_of_memory
 from atelier.models.sampling.samplers import SAMPLERS, scheduler_for
 from atelier.models.text.encode import needed_length
@@ -109,7 +109,7 @@ def _decode(vae: nn.Module, latents: Tensor) -> Tensor:
     return tiled.decode(latents, return_dict=False)[0].float()
 
 
-def _encode_pair(parts: Parts, prompt: str, negative: str, clip_skip: int | None, cfg_scale: float) -> TextStates:
+def _encode_pair(parts: Parts, prompt: str, negative: str, clip_skip: int | None, cfg_scale: float) -> PromptEmbeds:
     """States of (negative, prompt), or of the prompt alone when there is no guidance."""
     captions = [prompt] if cfg_scale == 1 else [negative, prompt]
     length = needed_length(parts.tokenizers, captions)
@@ -117,7 +117,7 @@ def _encode_pair(parts: Parts, prompt: str, negative: str, clip_skip: int | None
 
 
 def _guided(
-    parts: Parts, latents: Tensor, timestep: Tensor, text: TextStates, cfg_scale: float, size: tuple[int, int]
+    parts: Parts, latents: Tensor, timestep: Tensor, text: PromptEmbeds, cfg_scale: float, size: tuple[int, int]
 ) -> Tensor:
     """The prediction with classifier-free guidance: negative + cfg_scale * (prompt - negative)."""
     batch = text.hidden.shape[0]

@@ -118,7 +118,7 @@ def parts_from_weights(
     ]
     return Parts(
         family=family,
-        unet=module("unet", UNet2DConditionModel),
+        denoiser=module("unet", UNet2DConditionModel),
         text_encoders=encoders,
         tokenizers=tokenizers,
         vae=module("vae", AutoencoderKL) if "vae" in weights.tensors else None,

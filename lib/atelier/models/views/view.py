@@ -97,7 +97,7 @@ def view_parts(parts: Parts) -> Parts:
     """Parts over the tensors of other parts: what a host with plain diffusers modules lends."""
     return replace(
         parts,
-        unet=view_of(parts.unet),
+        denoiser=view_of(parts.denoiser),
         text_encoders=[view_of(encoder) for encoder in parts.text_encoders],
         tokenizers=list(parts.tokenizers),
         vae=None if parts.vae is None else view_of(parts.vae),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from atelier.data.batch import Batch
 
 
-def pieces_of(batch: Batch, count: int) -> Iterator[Batch]:
+def split_batch(batch: Batch, count: int) -> Iterator[Batch]:
     """`count` parts of nearly the same size, none without a picture, in order.
 
     Each knows its place in the global batch, from which its share of the loss and its noise follow: the gradients of

@@ -1,4 +1,4 @@
-"""What is decided before the first step: precision, and which savers of memory are on."""
+"""What is decided before the first step: precision, and which savings of memory are on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atelier.config.settings.schema import Settings
 from atelier.models.checkpoints.size import numbers_of
 from atelier.models.family import Parts
 from atelier.training.device.precision import autocast_dtype, choose
-from atelier.training.device.savings import Savers
+from atelier.training.device.savings import MemorySavings
 from atelier.training.device.streaming import Streamed
 
 
@@ -27,7 +27,7 @@ class Plan:
     gradient_checkpointing: bool = False
     text_and_vae_off: bool = False
     """Text encoders and VAE, which the run must own, stay in the processor's memory between their uses."""
-    pieces: int = 1
+    micro_batches: int = 1
     """A batch is computed in so many parts."""
     streamed: bool = False
     """The UNet rests in the processor's memory, and its blocks come to the device as they compute."""
@@ -46,19 +46,19 @@ class Plan:
         Called inside a turn, in which a UNet that is streamed to `device` rests.
         """
         if self.streamed:
-            Streamed(parts.unet, device, self.fp8).begin()
+            Streamed(parts.denoiser, device, self.fp8).begin()
         if not self.gradient_checkpointing:
             return
         # Checkpointing is only active in training mode; Stable Diffusion's UNet and text encoders have no dropout.
-        for module in [parts.unet, *parts.text_encoders]:
+        for module in [parts.denoiser, *parts.text_encoders]:
             module.train()
-        if hasattr(parts.unet, "enable_gradient_checkpointing"):
-            parts.unet.enable_gradient_checkpointing()
+        if hasattr(parts.denoiser, "enable_gradient_checkpointing"):
+            parts.denoiser.enable_gradient_checkpointing()
         for encoder in parts.text_encoders:
             _checkpoint_text(encoder)
 
     @contextmanager
-    def awake(self, device: torch.device, *modules: nn.Module | None) -> Iterator[None]:
+    def on_device(self, device: torch.device, *modules: nn.Module | None) -> Iterator[None]:
         """Has modules that rest on `device` while they are used. Those that learn never rest."""
         given = [module for module in modules if module is not None] if self.text_and_vae_off else []
         resting = [module for module in given if not any(p.requires_grad for p in module.parameters())]
@@ -71,18 +71,18 @@ class Plan:
                 module.to("cpu")
 
 
-def make_plan(settings: Settings, parts: Parts, savers: Savers) -> Plan:
+def make_plan(settings: Settings, parts: Parts, savings: MemorySavings) -> Plan:
     """The plan for a session on these parts. Raises `AtelierError` when the device cannot do what was asked."""
-    base = next(parts.unet.parameters()).dtype
-    precision = choose(settings.mixed_precision, parts.device, numbers_of(parts.unet.parameters()), base)
+    base = next(parts.denoiser.parameters()).dtype
+    precision = choose(settings.mixed_precision, parts.device, numbers_of(parts.denoiser.parameters()), base)
     return Plan(
         precision,
-        settings.gradient_checkpointing or savers.gradient_checkpointing or savers.streamed,
-        savers.text_and_vae_off,
-        savers.pieces,
-        savers.streamed,
-        savers.fp8,
-        savers.optimizer,
+        settings.gradient_checkpointing or savings.gradient_checkpointing or savings.streamed,
+        savings.text_and_vae_off,
+        savings.micro_batches,
+        savings.streamed,
+        savings.fp8,
+        savings.optimizer,
     )
 
 

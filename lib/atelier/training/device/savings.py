@@ -14,16 +14,16 @@ FILE = "savers.json"
 
 
 @dataclass
-class Savers:
+class MemorySavings:
     """What was turned on since the run began, in the order of their cost. `notes` tells the person.
 
-    `largest_batch` and `can_rest` say what is possible: into how many pieces a batch can be cut, and whether text
-    encoders and VAE are the run's own, beside a device that they can leave.
+    `largest_batch` and `can_rest` say what is possible: into how many micro-batches a batch can be cut, and whether
+    text encoders and VAE are the run's own, beside a device that they can leave.
     """
 
     text_and_vae_off: bool = False
     gradient_checkpointing: bool = False
-    pieces: int = 1
+    micro_batches: int = 1
     """A batch is computed in so many parts, one after the other; their gradients add up to the batch's."""
     optimizer: str = ""
     """The optimiser to use in place of the one that was asked for; "" for none."""
@@ -47,10 +47,11 @@ class Savers:
         elif not self.gradient_checkpointing:
             self.gradient_checkpointing = True
             self.notes.append("gradient checkpointing is now on, which needs much less memory and is a third slower.")
-        elif self.pieces < self.largest_batch:
-            self.pieces = min(2 * self.pieces, self.largest_batch)
+        elif self.micro_batches < self.largest_batch:
+            self.micro_batches = min(2 * self.micro_batches, self.largest_batch)
             self.notes.append(
-                f"a batch is now computed in {self.pieces} parts, one after the other, whose gradients are added up."
+                f"a batch is now computed in {self.micro_batches} parts, one after the other, whose gradients "
+                "are added up."
             )
         elif self.can_stream and not self.streamed:
             self.streamed = True
@@ -64,7 +65,7 @@ class Savers:
 
         Raises `OSError` when the disk is full.
         """
-        kept = {key: getattr(self, key) for key in _KEPT}
+        kept = {key: getattr(self, name) for name, key in _KEPT.items()}
         temporary = folder / f".{FILE}.{os.getpid()}.tmp"
         try:
             with temporary.open("w", encoding="utf-8") as file:
@@ -80,13 +81,21 @@ class Savers:
         """Takes what `keep` wrote; False when there is nothing of the kind."""
         try:
             kept = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            values = {key: type(getattr(self, key))(kept[key]) for key in _KEPT}
+            values = {name: type(getattr(self, name))(kept[key]) for name, key in _KEPT.items()}
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return False
-        for key, value in values.items():
-            setattr(self, key, value)
+        for name, value in values.items():
+            setattr(self, name, value)
         self.known = True
         return True
 
 
-_KEPT = ("text_and_vae_off", "gradient_checkpointing", "pieces", "optimizer", "streamed", "fp8")
+_KEPT = {
+    "text_and_vae_off": "text_and_vae_off",
+    "gradient_checkpointing": "gradient_checkpointing",
+    "micro_batches": "pieces",
+    "optimizer": "optimizer",
+    "streamed": "streamed",
+    "fp8": "fp8",
+}
+"""What outlasts a restart, and its key in the file, whose names are those of 0.1.0."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from atelier.models.family import TextStates
+from atelier.models.family import PromptEmbeds
 
 LIMIT = 256 * 2**20
 """Bytes: some 840 captions for SDXL in half precision, 2,200 for SD 1."""
@@ -19,13 +19,13 @@ class TextCache:
     Shuffled captions make ever new texts: the oldest beyond `limit` bytes, which lie on the device, are forgotten.
     """
 
-    def __init__(self, encode: Callable[[Sequence[str]], TextStates], limit: int = LIMIT) -> None:
+    def __init__(self, encode: Callable[[Sequence[str]], PromptEmbeds], limit: int = LIMIT) -> None:
         self._encode = encode
         self._limit = limit
-        self._states: OrderedDict[str, TextStates] = OrderedDict()
+        self._states: OrderedDict[str, PromptEmbeds] = OrderedDict()
         self._bytes = 0
 
-    def __call__(self, captions: Sequence[str]) -> TextStates:
+    def __call__(self, captions: Sequence[str]) -> PromptEmbeds:
         """States of a batch of captions, detached."""
         for caption in dict.fromkeys(captions):
             if caption not in self._states:
@@ -33,17 +33,17 @@ class TextCache:
                 with torch.no_grad():
                     encoded = self._encode([caption])
                 pooled = None if encoded.pooled is None else encoded.pooled[0].clone()
-                self._states[caption] = states = TextStates(encoded.hidden[0].clone(), pooled)
+                self._states[caption] = states = PromptEmbeds(encoded.hidden[0].clone(), pooled)
                 self._bytes += _size(states)
         chosen = [self._states[caption] for caption in captions]
         while self._bytes > self._limit and self._states:
             self._bytes -= _size(self._states.popitem(last=False)[1])
         pooled_rows = [states.pooled for states in chosen if states.pooled is not None]
-        return TextStates(
+        return PromptEmbeds(
             torch.stack([states.hidden for states in chosen]), torch.stack(pooled_rows) if pooled_rows else None
         )
 
 
-def _size(states: TextStates) -> int:
+def _size(states: PromptEmbeds) -> int:
     tensors = [states.hidden] if states.pooled is None else [states.hidden, states.pooled]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -13,11 +13,11 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from atelier.config.job import JobConfig
-from atelier.hosts.contract import Host, Lease, bytes_on_device, can_rest_unet
+from atelier.hosts.contract import Host, Lease, bytes_on_device, can_offload_denoiser
 from atelier.models.checkpoints.size import bytes_on, numbers_of
 from atelier.models.family import Parts
 from atelier.models.views.view import build_empty
-from atelier.training.context import RunContext, trains_text, trains_unet
+from atelier.training.context import RunContext, trains_denoiser, trains_text
 from atelier.training.device.precision import choose
 from atelier.training.device.processes import process_count
 from atelier.training.memory.cache import remembering
@@ -36,22 +36,22 @@ log = logging.getLogger(__name__)
 
 
 def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) -> None:
-    """Chooses the run's savers once, before its first step, and tells the record what and why.
+    """Chooses the run's savings once, before its first step, and tells the record what and why.
 
     `fresh`: the run has no state yet; otherwise its optimiser stays. A run that goes on after a restart takes the
-    savers it had. Failing to predict is told and does not end the run.
+    savings it had. Failing to predict is told and does not end the run.
     """
-    savers = context.savers
-    if savers.planned:
+    savings = context.savings
+    if savings.planned:
         return
-    savers.planned = True
-    savers.gradient_checkpointing |= context.job.settings.gradient_checkpointing
-    request = replace(_request_of_parts(context, parts), can_stream=can_rest_unet(lease))
-    savers.can_rest, savers.can_stream = can_rest(request), can_stream(request)
-    savers.largest_batch = largest_cut(request)
-    savers.fp8 |= request.fp8
-    if savers.known:
-        savers.streamed &= request.can_stream  # the WebUI may have been started with other flags since
+    savings.planned = True
+    savings.gradient_checkpointing |= context.job.settings.gradient_checkpointing
+    request = replace(_request_of_parts(context, parts), can_stream=can_offload_denoiser(lease))
+    savings.can_rest, savings.can_stream = can_rest(request), can_stream(request)
+    savings.largest_batch = largest_cut(request)
+    savings.fp8 |= request.fp8
+    if savings.known:
+        savings.streamed &= request.can_stream  # the WebUI may have been started with other flags since
         return
     try:
         plan = _plan_on(context.host, lease, parts, request, fresh and process_count() == 1)
@@ -61,16 +61,16 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
         return
     for sentence in plan.sentences():
         context.record.message(sentence, "info" if plan.fits else "warning")
-    context.savers = plan.savers()
+    context.savings = plan.savings()
     if isinstance(lease, OwnedLease) and request.device != "cpu":
         lease.room = plan.prediction.activations + plan.prediction.gradients
-    keep_savers(context)
+    keep_savings(context)
 
 
-def keep_savers(context: RunContext) -> None:
-    """Writes the savers into the run's folder; a full disk is told."""
+def keep_savings(context: RunContext) -> None:
+    """Writes the savings into the run's folder; a full disk is told."""
     try:
-        context.savers.keep(context.record.folder)
+        context.savings.keep(context.record.folder)
     except OSError as error:
         context.record.message(f"What saves memory in this run could not be noted: {error}", "warning")
 
@@ -89,7 +89,7 @@ def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -
     configs = configs_of_model(info.family, info.path)
     device = torch.device(info.device)
     request = _request(job, info.family, configs, sizes, device, info.dtype, info.dtype)
-    request = replace(request, can_stream=can_rest_unet(host))
+    request = replace(request, can_stream=can_offload_denoiser(host))
     there = 0 if request.whole_model else bytes_on_device(host)
     plan = make_memory_plan(request, host.memory.free(), remembering(host.folders.cache), there=there)
     return plan.sentences()
@@ -123,7 +123,7 @@ def _request_of_parts(context: RunContext, parts: Parts) -> Request:
         configs = configs_of_parts(parts)
     sizes = [picture.bucket for picture in context.data.pictures]
     return _request(
-        context.job, parts.family.name, configs, sizes, parts.device, dtype_of(parts.unet),
+        context.job, parts.family.name, configs, sizes, parts.device, dtype_of(parts.denoiser),
         dtype_of(parts.vae),
     )  # fmt: skip
 
@@ -143,8 +143,8 @@ def _request(
     precision = choose(settings.mixed_precision, device, _count(json.dumps(configs["unet"], sort_keys=True)), base)
     return request_for(
         settings, family, configs, largest(sizes), _batch(job), precision, len(sizes),
-        trains_unet=trains_unet(settings), trains_text=trains_text(settings), base_dtype=dtype, vae_dtype=vae_dtype,
-        device=device.type,
+        trains_denoiser=trains_denoiser(settings), trains_text=trains_text(settings),
+        base_dtype=dtype, vae_dtype=vae_dtype, device=device.type,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The fewest savers with which a run fits into the memory that is free, chosen before its first step."""
+"""The fewest savings with which a run fits into the memory that is free, chosen before its first step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from atelier.training.device.savings import Savers
+from atelier.training.device.savings import MemorySavings
 from atelier.training.memory.prediction import Prediction, predict
 from atelier.training.memory.request import Request
 
@@ -26,7 +26,7 @@ EIGHT_BIT = {"adamw": "AdamW8bit", "lion": "Lion8bit"}
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """A run's request with the chosen savers, what it needs and what was free, in bytes, and a note per saver.
+    """A run's request with the chosen savings, what it needs and what was free, in bytes, and a note per saver.
 
     `there`: how much of the run's base lies on the device already, in bytes; None for all that the host lends.
     """
@@ -64,13 +64,13 @@ class MemoryPlan:
             )
         return told
 
-    def savers(self) -> Savers:
-        """The savers that are on, and those that an out-of-memory error can still turn on."""
+    def savings(self) -> MemorySavings:
+        """The savings that are on, and those that an out-of-memory error can still turn on."""
         request = self.request
-        return Savers(
+        return MemorySavings(
             text_and_vae_off=request.text_and_vae_off,
             gradient_checkpointing=request.gradient_checkpointing,
-            pieces=request.pieces,
+            micro_batches=request.micro_batches,
             optimizer=request.optimizer if request.optimizer != self.asked.optimizer else "",
             notes=list(self.notes),
             largest_batch=largest_cut(request),
@@ -89,7 +89,7 @@ def make_memory_plan(
     eight_bit: bool | None = None,
     there: int | None = None,
 ) -> MemoryPlan:
-    """Turns savers on one after the other until the run fits into `free` bytes; all of them if it never does.
+    """Turns savings on one after the other until the run fits into `free` bytes; all of them if it never does.
 
     A saver that does not help is left out again, and so is one that a later, stronger one makes needless.
     `eight_bit`: whether an 8-bit optimiser may be chosen; None asks whether bitsandbytes works here. `there`: as in
@@ -157,15 +157,15 @@ def can_stream(request: Request) -> bool:
 
 
 def largest_cut(request: Request) -> int:
-    """Into how many pieces a batch can be cut in mid-run.
+    """Into how many micro-batches a batch can be cut in mid-run.
 
     Not at all where steps are taken inside the backward pass: whole gradients, which that saves, may be far larger.
     """
     return request.batch if request.divisible and not request.fused else 1
 
 
-_KINDS = ("rest", "checkpointing", "pieces", "8bit", "stream")
-"""The savers, in the order in which they are tried."""
+_KINDS = ("rest", "checkpointing", "micro_batches", "8bit", "stream")
+"""The savings, in the order in which they are tried."""
 
 
 def _without(request: Request, kind: str, asked: Request) -> Request | None:
@@ -174,8 +174,8 @@ def _without(request: Request, kind: str, asked: Request) -> Request | None:
         return replace(request, text_and_vae_off=asked.text_and_vae_off)
     if kind == "checkpointing" and not request.streamed:
         return replace(request, gradient_checkpointing=asked.gradient_checkpointing)
-    if kind == "pieces":
-        return replace(request, pieces=asked.pieces)
+    if kind == "micro_batches":
+        return replace(request, micro_batches=asked.micro_batches)
     if kind == "8bit":
         return replace(request, optimizer=asked.optimizer)
     return None
@@ -189,12 +189,12 @@ def _options(request: Request, kind: str, eight_bit: bool | None) -> Iterator[tu
     if kind == "checkpointing" and not request.gradient_checkpointing:
         note = "Gradient checkpointing was turned on: it needs much less memory, and a step takes a third longer."
         yield replace(request, gradient_checkpointing=True), note
-    if kind == "pieces":
-        pieces, most = request.pieces, request.batch if request.divisible else 1
-        while pieces < most:
-            pieces = min(2 * pieces, most)
-            note = f"A batch is computed in {pieces} parts, one after the other, whose gradients are added up."
-            yield replace(request, pieces=pieces), note
+    if kind == "micro_batches":
+        micro_batches, most = request.micro_batches, request.batch if request.divisible else 1
+        while micro_batches < most:
+            micro_batches = min(2 * micro_batches, most)
+            note = f"A batch is computed in {micro_batches} parts, one after the other, whose gradients are added up."
+            yield replace(request, micro_batches=micro_batches), note
     if kind == "8bit" and request.device != "cpu":
         name = EIGHT_BIT.get(request.optimizer.lower())
         if name is not None and (eight_bit_works() if eight_bit is None else eight_bit):

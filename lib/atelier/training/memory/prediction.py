@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.network import build
 from atelier.models.checkpoints.size import bytes_of, numbers_of
-from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.models.family import Parts, PromptEmbeds, SizeConditions
 from atelier.models.registry import family_named
 from atelier.models.unet.ldm_names import TEXT_PARTS
 from atelier.models.views.attention import use_sound_attention
@@ -42,7 +42,7 @@ from atelier.training.memory.request import Request
 from atelier.training.memory.tracking import LiveBytes, norms_as_on_gpu
 from atelier.training.objective.losses import LossOptions
 from atelier.training.objective.noise import NoiseSchedule
-from atelier.training.objective.objective import Draws, diffusion_losses
+from atelier.training.objective.objective import NoiseSample, diffusion_losses
 from atelier.training.trained.whole_model import WholeModel
 
 LATENT = 8
@@ -124,7 +124,7 @@ class _Step:
         request, live = self.request, self.live
         parts = _parts(request)
         if request.device != "cpu":
-            for module in (parts.unet, *parts.text_encoders):
+            for module in (parts.denoiser, *parts.text_encoders):
                 norms_as_on_gpu(module)
         base = live.now
         off = request.whole_model and request.text_and_vae_off
@@ -142,18 +142,18 @@ class _Step:
         Plan("no", request.gradient_checkpointing).apply(parts, torch.device("cpu"))
         held = base  # by the host, before it keeps its UNet elsewhere
         if request.streamed:
-            rest = bytes_of(parts.unet.parameters()) - (trained if request.whole_model else 0)
+            rest = bytes_of(parts.denoiser.parameters()) - (trained if request.whole_model else 0)
             before = live.now
-            Streamed(parts.unet, torch.device("cpu"), request.fp8, fetch=torch.clone).begin()
+            Streamed(parts.denoiser, torch.device("cpu"), request.fp8, fetch=torch.clone).begin()
             base += live.now - before - rest
             live.leave_out(rest)
             weights = live.now
         live.new_peak()
         text = self._text(parts, grad=False)
-        kept = request.worn + self._kept_text(text) + (0 if request.whole_model else trained)
+        kept = request.base_loras + self._kept_text(text) + (0 if request.whole_model else trained)
         self._latents(parts)
         caching = live.peak
-        if request.pieces > 1 or request.accumulates:
+        if request.micro_batches > 1 or request.accumulates:
             for parameter in parameters:
                 parameter.grad = torch.zeros_like(parameter)
         if fused:
@@ -178,7 +178,7 @@ class _Step:
             update=weights + gradients + optimizer + kept - resting + self._scratch(parameters, fused),
         )
 
-    def _kept_text(self, text: TextStates) -> int:
+    def _kept_text(self, text: PromptEmbeds) -> int:
         """Bytes of the captions' states that are remembered, none where the text encoder learns."""
         if self.request.trains_text:
             return 0
@@ -191,7 +191,7 @@ class _Step:
             whole = WholeModel(parts, request.trains_text)
             return [parameter for parameter in whole.parameters() if parameter.requires_grad]
         config = NetworkConfig.from_settings(SimpleNamespace(**self.settings))
-        config = replace(config, unet=request.trains_unet, text_encoders=request.trains_text)
+        config = replace(config, unet=request.trains_denoiser, text_encoders=request.trains_text)
         # LyCORIS reads values as it builds some kinds, and fake tensors have none: it builds real weights.
         with _disable_current_modes():
             network = build(parts, config)
@@ -202,7 +202,7 @@ class _Step:
         self.stack.enter_context(network.attached())
         return list(network.parameters())
 
-    def _text(self, parts: Parts, grad: bool) -> TextStates:
+    def _text(self, parts: Parts, grad: bool) -> PromptEmbeds:
         """The states of a batch's captions, from the real encoders."""
         parts = replace(parts, tokenizers=[_Tokenizer() for _ in parts.text_encoders])
         length = self.settings.get("max_token_length") or 75
@@ -220,12 +220,12 @@ class _Step:
             distribution = encode(parts.vae, torch.empty(count, 3, request.height, request.width, dtype=dtype))
             distribution.mean.float()
 
-    def _forward_backward(self, parts: Parts, text: TextStates) -> None:
+    def _forward_backward(self, parts: Parts, text: PromptEmbeds) -> None:
         request = self.request
         shape = (request.rows, 4, request.height // LATENT, request.width // LATENT)
         schedule = NoiseSchedule.create(torch.device("cpu"), False)
         noise = torch.empty(shape)
-        draws = Draws(noise, noise, torch.zeros(request.rows, dtype=torch.long))
+        draws = NoiseSample(noise, noise, torch.zeros(request.rows, dtype=torch.long))
         pair = torch.zeros(request.rows, 2, dtype=torch.long)
         with self._autocast():
             if request.trains_text:

@@ -27,7 +27,7 @@ from atelier.training.device.streaming import FP8
 class Request:
     """One case. Sizes in pixels; dtypes by torch's names ("float16"); `configs` and `settings` are JSON.
 
-    `autocast` None is plain float32. `pieces` is into how many parts a batch is cut, one after the other.
+    `autocast` None is plain float32. `micro_batches` is into how many parts a batch is cut, one after the other.
     """
 
     family: str
@@ -36,7 +36,7 @@ class Request:
     height: int
     batch: int
     settings: str
-    trains_unet: bool = True
+    trains_denoiser: bool = True
     trains_text: bool = False
     whole_model: bool = False
     base_dtype: str = "float32"
@@ -44,7 +44,7 @@ class Request:
     autocast: str | None = None
     device: str = "cpu"
     gradient_checkpointing: bool = False
-    pieces: int = 1
+    micro_batches: int = 1
     accumulates: bool = False
     text_and_vae_off: bool = False
     optimizer: str = "AdamW"
@@ -58,19 +58,19 @@ class Request:
     """False where the noise depends on a batch as a whole."""
     captions: int = 1
     """How many captions' text states are kept on the device, at the most."""
-    worn: int = 0
+    base_loras: int = 0
     """Bytes of the LoRAs that the base wears while another is trained."""
 
     @property
     def rows(self) -> int:
         """Pictures that are computed at once."""
-        return -(-self.batch // max(1, self.pieces))
+        return -(-self.batch // max(1, self.micro_batches))
 
     @property
     def fused(self) -> bool:
         """True when each weight's step is taken inside the backward pass, as soon as it has its gradient."""
         asked = bool(json.loads(self.settings).get("fused_backward_pass"))
-        return asked and self.pieces == 1 and not self.accumulates
+        return asked and self.micro_batches == 1 and not self.accumulates
 
 
 MOST_CAPTIONS = 1 << 12
@@ -117,7 +117,7 @@ def request_for(
         divisible=not settings.adaptive_noise_scale,
         fp8=bool(settings.fp8_base) and FP8 is not None,
         captions=_captions(settings, pictures),
-        worn=sum(_file_size(path) for path in settings.base_weights),
+        base_loras=sum(_file_size(path) for path in settings.base_weights),
         **more,
     )
 
@@ -138,7 +138,7 @@ def _file_size(path: str | Path) -> int:
 
 def configs_of_parts(parts: Parts) -> dict[str, dict[str, Any]]:
     """The configurations of a loaded model's modules, by part."""
-    configs = {"unet": _plain(parts.unet)}
+    configs = {"unet": _plain(parts.denoiser)}
     for name, encoder in zip(TEXT_PARTS, parts.text_encoders, strict=False):
         configs[name] = clip_keys(encoder.config.to_dict())
     if parts.vae is not None:

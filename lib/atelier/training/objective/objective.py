@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from atelier.models.family import Parts, SizeConditions, TextStates
+from atelier.models.family import Parts, PromptEmbeds, SizeConditions
 from atelier.models.transfer import to_device
 from atelier.training.objective.losses import LossOptions, picture_losses
 from atelier.training.objective.noise import NoiseOptions, NoiseSchedule, draw_input_noise, draw_noise, draw_timesteps
@@ -15,19 +15,19 @@ from atelier.training.randomness import generator
 
 
 @dataclass
-class Draws:
+class NoiseSample:
     """The random choices for one batch: noise and input noise [B, C, h, w], timesteps [B]."""
 
     noise: Tensor
     input_noise: Tensor
     timesteps: Tensor
 
-    def rows(self, start: int, stop: int) -> Draws:
+    def rows(self, start: int, stop: int) -> NoiseSample:
         """The choices of some of the batch's pictures: what one of several processes takes."""
-        return Draws(self.noise[start:stop], self.input_noise[start:stop], self.timesteps[start:stop])
+        return NoiseSample(self.noise[start:stop], self.input_noise[start:stop], self.timesteps[start:stop])
 
 
-def draw(shape: torch.Size, latents: Tensor, options: NoiseOptions, seed: int, *purpose: object) -> Draws:
+def draw(shape: torch.Size, latents: Tensor, options: NoiseOptions, seed: int, *purpose: object) -> NoiseSample:
     """The choices for a whole batch of `shape` [B, C, h, w], from the seed and the purpose alone.
 
     `latents` gives the device, and its channel means where adaptive_noise_scale asks for them.
@@ -36,7 +36,7 @@ def draw(shape: torch.Size, latents: Tensor, options: NoiseOptions, seed: int, *
     timesteps = draw_timesteps(shape[0], options, random)
     like = latents if latents.shape == shape else latents.new_zeros(1).expand(shape)
     noise = draw_noise(like, options, random)
-    return Draws(noise, draw_input_noise(noise, options, random), to_device(timesteps, latents.device))
+    return NoiseSample(noise, draw_input_noise(noise, options, random), to_device(timesteps, latents.device))
 
 
 def diffusion_losses(
@@ -44,8 +44,8 @@ def diffusion_losses(
     schedule: NoiseSchedule,
     options: LossOptions,
     latents: Tensor,
-    draws: Draws,
-    text: TextStates,
+    draws: NoiseSample,
+    text: PromptEmbeds,
     sizes: SizeConditions | None = None,
     masks: Tensor | None = None,
     picture_weights: Tensor | None = None,

@@ -12,7 +12,7 @@ from atelier.data.batch import Batch
 from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.hosts.contract import Lease
-from atelier.training.objective.objective import Draws
+from atelier.training.objective.objective import NoiseSample
 from atelier.training.randomness import generator
 
 TIMES = (100, 300, 500, 700, 900)
@@ -27,7 +27,7 @@ class Validator:
         data: TrainingData,
         cache: LatentCache,
         lease: Lease,
-        losses_of: Callable[[Batch, Callable[[Tensor], Draws]], Tensor],
+        losses_of: Callable[[Batch, Callable[[Tensor], NoiseSample]], Tensor],
         seed: int,
         most_batches: int | None,
     ) -> None:
@@ -51,7 +51,7 @@ class Validator:
                 count += len(losses)
         return total / max(1, count)
 
-    def _draws(self, index: int, time: int, latents: Tensor) -> Draws:
+    def _draws(self, index: int, time: int, latents: Tensor) -> NoiseSample:
         random = generator(self._seed, "validation", index, time)
         noise = torch.randn(latents.shape, generator=random).to(latents.device)
-        return Draws(noise, noise, torch.full((latents.shape[0],), time, device=latents.device))
+        return NoiseSample(noise, noise, torch.full((latents.shape[0],), time, device=latents.device))

@@ -38,7 +38,7 @@ class Average:
             self._mean[name].lerp_(parameter.detach().to(device="cpu", dtype=torch.float32), 1 - decay)
 
     @contextmanager
-    def worn(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """Inside the block the weights are the average; afterwards they are themselves, to the bit."""
         kept: dict[str, Tensor] = {}
         try:

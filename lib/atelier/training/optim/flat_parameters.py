@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from atelier.training.optim.norms import SMALL, flattened
 
 
-class Joined:
+class FlatParameters:
     """Puts the small weights of each group into one tensor; they are windows onto it from then on.
 
     What writes to a weight has to write in place. Every weight is to have a gradient at every step, or none has: one

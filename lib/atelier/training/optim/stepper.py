@@ -15,7 +15,7 @@ from atelier.training.context import RunContext, schedule_options
 from atelier.training.device.plan import Plan
 from atelier.training.device.processes import sum_gradients
 from atelier.training.optim.ema import Average
-from atelier.training.optim.flat_parameters import Joined
+from atelier.training.optim.flat_parameters import FlatParameters
 from atelier.training.optim.norms import all_finite
 from atelier.training.optim.optimizers import by_itself, create_optimizer, is_schedule_free
 from atelier.training.optim.schedulers import create_scheduler
@@ -43,16 +43,16 @@ class Stepper:
             check_each_for_itself(name, "full_bf16")
         # Not for weights in turn bf16 and float32; with scaled losses accelerate would miss a skipped step.
         one_kernel = not rounds and accelerator.scaler is None
-        self._joined = Joined(groups) if one_kernel and self._can_join(name) else None
-        if self._joined is not None:
-            groups = self._joined.groups
-        self.stepped: list[nn.Parameter] = self.parameters if self._joined is None else self._joined.weights
+        self._flat = FlatParameters(groups) if one_kernel and self._can_join(name) else None
+        if self._flat is not None:
+            groups = self._flat.groups
+        self.stepped: list[nn.Parameter] = self.parameters if self._flat is None else self._flat.weights
         """What the optimiser has: the weights, or small ones as one."""
         self._all = list(dict.fromkeys([*self.parameters, *self.stepped]))
         self.optimizer = create_optimizer(
             groups, name, settings.learning_rate, settings.optimizer_args, one_kernel=one_kernel
         )
-        self.scheduler = create_scheduler(self.optimizer, schedule_options(settings), context.calendar.total_steps)
+        self.scheduler = create_scheduler(self.optimizer, schedule_options(settings), context.step_schedule.total_steps)
         # Before anything is restored: accelerate reloads the optimiser's state, in the precision of the weights.
         self._prepared = accelerator.prepare_optimizer(self.optimizer)
         self._updater: Updater | None = None
@@ -83,8 +83,8 @@ class Stepper:
         skipped = False
         if not self.fused:
             sum_gradients(self._accelerator, self.parameters)
-            if self._joined is not None:
-                self._joined.gather()
+            if self._flat is not None:
+                self._flat.gather()
             if settings.max_grad_norm:
                 self._accelerator.unscale_gradients(self._prepared)
                 clip_gradients(self.stepped, settings.max_grad_norm)
@@ -144,9 +144,9 @@ class Stepper:
 
     def capture(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
         """What a state keeps of all this; tensors go to `tensors`."""
-        joined, optimizer = self._joined, self.optimizer.state_dict()
+        flat, optimizer = self._flat, self.optimizer.state_dict()
         values = {
-            "optimizer": pack(optimizer if joined is None else joined.split(optimizer), "optimizer", tensors),
+            "optimizer": pack(optimizer if flat is None else flat.split(optimizer), "optimizer", tensors),
             "scheduler": pack(_plain(self.scheduler.state_dict()), "scheduler", tensors),
         }
         if self._accelerator.scaler is not None:
@@ -158,7 +158,7 @@ class Stepper:
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `capture`. Raises `AtelierError` when the average is of other weights."""
         optimizer = unpack(values["optimizer"], tensors)
-        load_optimizer(self.optimizer, optimizer if self._joined is None else self._joined.join(optimizer))
+        load_optimizer(self.optimizer, optimizer if self._flat is None else self._flat.join(optimizer))
         self.scheduler.load_state_dict(unpack(values["scheduler"], tensors))
         if self._accelerator.scaler is not None and "scaler" in values:
             self._accelerator.scaler.load_state_dict(unpack(values["scaler"], tensors))
@@ -184,7 +184,7 @@ class Stepper:
         check_each_for_itself(optimizer, "fused_backward_pass")
         reasons = {
             "gradients are accumulated over several batches": self._context.accumulation > 1,
-            "a batch is computed in parts, to fit into memory": plan.pieces > 1,
+            "a batch is computed in parts, to fit into memory": plan.micro_batches > 1,
             "several processes train together": self._accelerator.num_processes > 1,
             "fp16 needs all gradients at once": self._accelerator.scaler is not None,
             "this torch is older than 2.1": not hasattr(torch.Tensor, "register_post_accumulate_grad_hook"),

@@ -44,8 +44,8 @@ class CheckpointOutputs(Outputs):
     def check_room(self) -> None:
         """Raises `AtelierError` when the checkpoints that will stay, and the states to resume from, do not fit."""
         context, settings = self._context, self._context.job.settings
-        calendar = context.calendar
-        steps = range(context.first_step + 1, calendar.total_steps + 1)
+        step_schedule = context.step_schedule
+        steps = range(context.first_step + 1, step_schedule.total_steps + 1)
         kinds = [kind for step in steps for kind in self.due(step)]
         kept = 1 + _kept(kinds.count("epoch"), settings.save_last_n_epochs)
         by_steps = settings.save_last_n_steps and settings.save_last_n_steps // (settings.save_every_n_steps or 1) + 1
@@ -72,7 +72,7 @@ class CheckpointOutputs(Outputs):
 
     def _write(self, step: int, kind: str, suffix: str) -> Path:
         context, settings = self._context, self._context.job.settings
-        epoch = context.calendar.finished_epochs(step)
+        epoch = context.step_schedule.finished_epochs(step)
         form, ending = KINDS[settings.save_model_as]
         dtype = DTYPES[settings.save_precision]
         remove_leftovers(self.folder, settings.output_name)

@@ -38,7 +38,7 @@ def merge_lora(lora: Path, base: Path, out: Path, weight: float = 1.0, precision
     file = read_lora(lora)
     parts = load_checkpoint(base).parts
     dtype = DTYPES[precision]
-    modules = {"unet": parts.unet, **dict(zip(("text_encoder", "text_encoder_2"), parts.text_encoders))}
+    modules = {"unet": parts.denoiser, **dict(zip(("text_encoder", "text_encoder_2"), parts.text_encoders))}
     check_space(out.parent, numbers_of(parts.parameters()) * dtype.itemsize)
     unknown = match_layers(parts, file)[1]
     count = 0

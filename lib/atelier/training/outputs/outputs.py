@@ -55,14 +55,14 @@ class Outputs:
 
     def due(self, step: int) -> list[str]:
         """The kinds of save that are due after `step`: "epoch", "step", both or none. The last step saves anyway."""
-        settings, calendar = self._context.job.settings, self._context.calendar
-        if step >= calendar.total_steps:
+        settings, step_schedule = self._context.job.settings, self._context.step_schedule
+        if step >= step_schedule.total_steps:
             return []
         every = settings.save_every_n_epochs
         if settings.save_n_epoch_ratio and not every:
-            every = max(1, calendar.epochs // settings.save_n_epoch_ratio)
-        kinds = ["epoch"] if calendar.due(step, None, every) else []
-        return kinds + (["step"] if calendar.due(step, settings.save_every_n_steps, None) else [])
+            every = max(1, step_schedule.epochs // settings.save_n_epoch_ratio)
+        kinds = ["epoch"] if step_schedule.due(step, None, every) else []
+        return kinds + (["step"] if step_schedule.due(step, settings.save_every_n_steps, None) else [])
 
     def check_room(self) -> None:
         """Raises `AtelierError` when the disk cannot hold what the run is going to write. A LoRA is small."""
@@ -79,14 +79,14 @@ class Outputs:
                 raise
             self._context.record.message(f"Step {step} was not saved: {error} Training goes on.", "warning")
             return None
-        self._context.record.saved(path, step, self._context.calendar.finished_epochs(step), kind)
+        self._context.record.saved(path, step, self._context.step_schedule.finished_epochs(step), kind)
         self._accompany(path)
         self._remove_old()
         return path
 
     def _write(self, step: int, kind: str, suffix: str) -> Path:
         context, settings = self._context, self._context.job.settings
-        epoch = context.calendar.finished_epochs(step)
+        epoch = context.step_schedule.finished_epochs(step)
         name = self._name(step, epoch, kind) + suffix
         tensors = self._network.state_tensors(DTYPES[settings.save_precision])
         check_space(self.folder, bytes_of(tensors.values()))
@@ -221,9 +221,7 @@ def run_facts(context: RunContext, precision: str) -> RunFacts:
             DatasetFacts(
                 train_images=sum(picture.repeats for picture in pictures if not picture.is_reg),
                 reg_images=sum(picture.repeats for picture in pictures if picture.is_reg),
-                pictures=tuple(
-                    sum(picture.subset is subset for picture in pictures) for subset in dataset.subsets
-                ),
+                pictures=tuple(sum(picture.subset is subset for picture in pictures) for subset in dataset.subsets),
                 buckets=tuple(buckets.items()),
                 mean_aspect_error=float(bucket_info(scan).get("mean_img_ar_error", 0.0)),
                 tag_frequency=tag_frequency(scan) if index == 0 else {},
@@ -235,9 +233,9 @@ def run_facts(context: RunContext, precision: str) -> RunFacts:
         session_id=str(context.seed),
         seed=context.seed,
         started_at=context.started_at,
-        max_train_steps=context.calendar.total_steps,
-        num_epochs=context.calendar.epochs,
-        batches_per_epoch=context.calendar.batches_per_epoch,
+        max_train_steps=context.step_schedule.total_steps,
+        num_epochs=context.step_schedule.epochs,
+        batches_per_epoch=context.step_schedule.batches_per_epoch,
         datasets=tuple(facts),
         base_name=base.path.name if base.path else base.title,
         base_hash=short,

@@ -8,20 +8,20 @@ import torch
 from torch import nn
 
 from atelier.training.optim.norms import all_finite
-from atelier.training.progress.step_schedule import Rhythm
+from atelier.training.progress.step_schedule import Throttle
 
 SHARE = 0.01
 """Of a run's time, for looking at the weights and copying them: at a high rank that takes as long as some layers do."""
 
 
-class Guard:
+class LastGoodWeights:
     """A copy of the trained weights from the last time, or one of the last times, that the loss was read and finite."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], step: int = 0) -> None:
         self._parameters = list(parameters)
         self._copies = [parameter.detach().clone() for parameter in self._parameters]
         self._step = step
-        self._rhythm = Rhythm(0.0, share=SHARE)
+        self._rhythm = Throttle(0.0, share=SHARE)
 
     @torch.no_grad()
     def remember(self, step: int) -> None:

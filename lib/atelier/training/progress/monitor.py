@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from atelier.training.progress.step_schedule import Calendar
+from atelier.training.progress.step_schedule import StepSchedule
 
 
 class Sink(Protocol):
@@ -38,10 +38,10 @@ class Monitor:
     Where steps are long they are read by the clock, so that a person sees how the run goes.
     """
 
-    def __init__(self, sink: Sink, calendar: Calendar, device: torch.device) -> None:
+    def __init__(self, sink: Sink, step_schedule: StepSchedule, device: torch.device) -> None:
         self._sink = sink
-        self._calendar = calendar
-        self._total = calendar.total_steps
+        self._step_schedule = step_schedule
+        self._total = step_schedule.total_steps
         self._device = device
         self._pending: list[tuple[int, Tensor, dict[str, float]]] = []
         self._seconds: deque[float] = deque(maxlen=20)
@@ -66,8 +66,8 @@ class Monitor:
         self._sink.losses(rows)
         step = rows[-1][0]
         speed = self.seconds_per_step
-        epochs = self._calendar.epochs
-        epoch = min(epochs, self._calendar.finished_epochs(step - 1) + 1)
+        epochs = self._step_schedule.epochs
+        epoch = min(epochs, self._step_schedule.finished_epochs(step - 1) + 1)
         left = max(0, self._total - step) * speed
         self._sink.progress(step, self._total, epoch, epochs, speed, left, memory_used(self._device))
         return all(math.isfinite(value) for value in values)

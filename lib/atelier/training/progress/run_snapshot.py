@@ -10,7 +10,7 @@ from atelier.config.errors import AtelierError
 from atelier.training.context import RunContext
 
 
-def begun_with(context: RunContext, optimizer: str) -> dict[str, Any]:
+def run_snapshot(context: RunContext, optimizer: str) -> dict[str, Any]:
     """As JSON holds it. `optimizer`: the name of the one that steps, which a plan may have chosen."""
     digest = hashlib.blake2b(digest_size=8)
     for picture in context.data.pictures:
@@ -30,7 +30,7 @@ def differences(values: Mapping[str, Any], context: RunContext, optimizer: str) 
 
     Raises `AtelierError` for one with which nothing can go on.
     """
-    kept, now = values.get("begun_with", values), begun_with(context, optimizer)
+    kept, now = values.get("begun_with", values), run_snapshot(context, optimizer)
     if kept.get("base", now["base"]) != now["base"]:
         title = context.base.title
         raise AtelierError(

@@ -12,7 +12,7 @@ SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Calendar:
+class StepSchedule:
     """Where steps and epochs lie. A step is one optimiser step over `accumulation` batches."""
 
     total_steps: int
@@ -40,7 +40,7 @@ class Calendar:
 
 
 @dataclass
-class Rhythm:
+class Throttle:
     """True every `seconds`, or less often where what is done takes long, by a clock that nobody can set back."""
 
     seconds: float = 60.0

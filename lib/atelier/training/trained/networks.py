@@ -22,14 +22,16 @@ def new_network(context: RunContext, parts: Parts) -> Network:
     Raises `AtelierError` when nothing is left to train, or when the file to start from does not fit.
     """
     settings = context.job.settings
-    config = replace(NetworkConfig.from_settings(settings), unet=context.trains_unet, text_encoders=context.trains_text)
+    config = replace(
+        NetworkConfig.from_settings(settings), unet=context.trains_denoiser, text_encoders=context.trains_text
+    )
     if not (config.unet or config.text_encoders):
         raise AtelierError("Nothing is left to train: give the UNet or the text encoder a learning rate above 0.")
     seed = derived_seed(context.seed, "network")
     return start_network(parts, config, seed, settings.network_weights, settings.dim_from_weights)
 
 
-def new_trainee(context: RunContext, parts: Parts) -> Network | WholeModel:
+def build_trainable(context: RunContext, parts: Parts) -> Network | WholeModel:
     """What the run trains: an adapter network, or the model itself."""
     if context.whole_model:
         settings = context.job.settings
@@ -50,7 +52,7 @@ def at_strength(network: Network | WholeModel, strength: float) -> Iterator[None
         network.multiplier = 1.0
 
 
-def wear_base_weights(context: RunContext, parts: Parts, stack: ExitStack) -> None:
+def attach_base_loras(context: RunContext, parts: Parts, stack: ExitStack) -> None:
     """kohya's base_weights: the base wears these LoRAs, untrained, until `stack` ends. Its weights stay as they are."""
     settings = context.job.settings
     for lora in base_weights(parts, settings.base_weights, settings.base_weights_multiplier):

@@ -63,7 +63,7 @@ class WholeModel(nn.Module):
         super().__init__()
         self._freeze_blocks = list(freeze_blocks)
         self._block_lr = block_lr
-        self.unet = parts.unet
+        self.unet = parts.denoiser
         self.text_encoders = nn.ModuleList(parts.text_encoders if train_text else [])
         for parameter in self.parameters():
             parameter.requires_grad_(True)
@@ -134,7 +134,7 @@ def _copied(parts: Parts, dtype: torch.dtype) -> Parts:
     """Parts of their own memory; what is trained in `dtype`, the VAE as it is."""
     return replace(
         parts,
-        unet=copy.deepcopy(parts.unet).to(dtype),
+        denoiser=copy.deepcopy(parts.denoiser).to(dtype),
         text_encoders=[copy.deepcopy(encoder).to(dtype) for encoder in parts.text_encoders],
         vae=copy.deepcopy(parts.vae),
     )

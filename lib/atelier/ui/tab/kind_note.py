@@ -8,7 +8,7 @@ from typing import Any
 
 from atelier.adapters.usable import kind_remark, kind_text
 from atelier.config.errors import AtelierError
-from atelier.config.kohya.network_args import passed_over
+from atelier.config.kohya.network_args import ignored_arguments
 from atelier.ui.fields import collect
 
 KIND = ("network_module", "network_args", "conv_dim", "train_whole_model")
@@ -19,7 +19,9 @@ def kind_html(held: Mapping[str, Any], host: str) -> str:
     """What to show for what the controls of `KIND` hold, in the WebUI of this name; "" when there is nothing to say."""
     try:
         settings = collect(held)
-        strange = [] if settings.train_whole_model else passed_over(settings.network_module, settings.network_args)
+        strange = (
+            [] if settings.train_whole_model else ignored_arguments(settings.network_module, settings.network_args)
+        )
         text = " ".join((*strange, kind_text(settings, host))).strip()
         warns = bool(strange) or kind_remark(settings, host) is not None
     except AtelierError as error:

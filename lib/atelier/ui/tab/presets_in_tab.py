@@ -14,9 +14,7 @@ FROZEN = "*"
 """In what was filled in: the controls hold a file's settings, and follow no preset until they are set back."""
 
 
-def suggested(
-    subject: str, picture_count: int, model: ModelInfo | None, whole_model: bool = False
-) -> dict[str, Any]:
+def suggested(subject: str, picture_count: int, model: ModelInfo | None, whole_model: bool = False) -> dict[str, Any]:
     """What the controls should hold, by key: the preset. A host may tell the model's `side` in pixels."""
     family = model.family if model is not None and model.family is not None else "sd1"
     values = preset(subject, picture_count, family, getattr(model, "side", None), whole_model)

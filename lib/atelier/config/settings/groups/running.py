@@ -29,7 +29,10 @@ class RunningSettings:
         choices=("stop", "lower"), ours=True,
     )  # fmt: skip
     full_bf16: bool = setting(
-        False, "bool", "Memory and precision", "All in bf16",
+        False,
+        "bool",
+        "Memory and precision",
+        "All in bf16",
         "The trained weights too: half their memory; a whole model's are rounded at random, so small steps count.",
     )
     full_fp16: bool = setting(

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Door:
+class Extension:
     """The host and its runs, or the sentence that says why there are none."""
 
     host: Host | None
@@ -29,7 +29,7 @@ class Door:
     apology: str = ""
 
     @classmethod
-    def open(cls) -> Door:
+    def open(cls) -> Extension:
         """The same runs however often the WebUI builds its page."""
         lacking = [package for package in missing() if package.required]
         if lacking:
