@@ -12,7 +12,7 @@ import torch
 from atelier.adapters.applied.apply import LoraUse, applied
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.files.kohya_file import read_lora, save_lora
-from atelier.adapters.kinds.algorithms import kind_name
+from atelier.adapters.kind import kind_name
 from atelier.adapters.kinds.lora import LoRALayer
 from atelier.adapters.layers.blocks import block_of, block_rates
 from atelier.adapters.network import Network, build

@@ -10,7 +10,8 @@ import torch
 from atelier.adapters.applied.apply import LoraUse, applied
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.files.kohya_file import read_lora, save_lora
-from atelier.adapters.kinds.algorithms import algorithm, chosen_layers
+from atelier.adapters.kinds.algorithms import algorithm
+from atelier.adapters.kinds.lycoris import chosen_layers
 from atelier.adapters.network import build
 from atelier.adapters.usable import troubles
 from atelier.config.errors import AtelierError

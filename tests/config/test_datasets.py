@@ -10,7 +10,8 @@ import pytest
 from atelier.config.datasets import Subset, datasets_from_folders
 from atelier.config.errors import SettingsError
 from atelier.config.kohya.dataset_toml import read_datasets
-from atelier.config.kohya.toml_in import load_job, parse_document
+from atelier.config.kohya.document import parse_document
+from atelier.config.kohya.toml_in import load_job
 from atelier.config.settings.schema import Settings
 
 

@@ -16,8 +16,9 @@ from atelier.config.datasets import Dataset, DatasetConfig, Subset
 from atelier.config.imports.importer import import_report, read_any
 from atelier.config.job import JobConfig, job_from_dict, job_to_dict
 from atelier.config.kohya.assemble import KOHYA_DEFAULTS
+from atelier.config.kohya.document import parse_document
 from atelier.config.kohya.exporter import export_job
-from atelier.config.kohya.toml_in import load_job, parse_document, settings_from
+from atelier.config.kohya.toml_in import load_job, settings_from
 from atelier.config.kohya.toml_out import dataset_toml, training_toml
 from atelier.config.kohya.verdicts import table
 from atelier.config.settings.option import Option

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from atelier.config.errors import AtelierError, SettingsError
-from atelier.config.kohya.toml_in import load_job, parse_document, settings_from
+from atelier.config.kohya.document import parse_document
+from atelier.config.kohya.toml_in import load_job, settings_from
 
 
 def read(text: str, **overrides: str):  # type: ignore[no-untyped-def]
@@ -156,7 +157,7 @@ def test_keys_of_kohya_without_effect_are_passed_over(tmp_path: Path) -> None:
     b"seed = 5 # \xc3\xa9\n\n\n[a]\noutput_name = 'x' # y",
 ])  # fmt: skip
 def test_any_line_ending_and_byte_order_mark(tmp_path: Path, raw: bytes) -> None:
-    from atelier.config.kohya.toml_in import read_document
+    from atelier.config.kohya.document import read_document
 
     (tmp_path / "a.toml").write_bytes(raw)
     settings = settings_from(read_document(tmp_path / "a.toml"))

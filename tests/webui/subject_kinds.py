@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "lib"))
 
-from atelier.cli.demo_command import SEEDS, sheet, subject_pictures  # noqa: E402
+from atelier.cli.demo_pictures import SEEDS, sheet, subject_pictures  # noqa: E402
 from atelier.demo.measure import mean_similarity  # noqa: E402
 from tests.webui.hosts import WebUI  # noqa: E402
 from tests.webui.own import SCRIPT  # noqa: E402

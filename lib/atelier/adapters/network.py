@@ -11,15 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from atelier.adapters.config import NetworkConfig
-from atelier.adapters.kinds.lora import LoRALayer
+from atelier.adapters.kind import kind_of
 from atelier.adapters.layers.parameter_groups import parameter_groups
-from atelier.adapters.layers.ranks import Ranks
-from atelier.adapters.layers.targets import Target, find_targets
+from atelier.adapters.layers.targets import Target
 from atelier.config.errors import AtelierError
 from atelier.models.family import Parts
-
-PLAIN = ("", "networks.lora")
-"""The values of network_module that mean a plain LoRA."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,9 @@ class Network(nn.Module):
         `unet_lr`. A rate of 0 drops the group, and its weights then want no gradient. network_args may give
         rates per block (down_lr_weight …) and a ratio for the `up` weights (loraplus_lr_ratio …).
         """
-        return parameter_groups(self, unet_lr, text_encoder_lrs)
+        return parameter_groups(
+            self.layers, self.targets, self.config.arguments, self.family, unet_lr, text_encoder_lrs
+        )
 
     @torch.no_grad()
     def apply_max_norm(self, limit: float) -> NormReport:
@@ -188,42 +186,7 @@ def build(parts: Parts, config: NetworkConfig, seed: int = 0) -> Network:
     Raises `AtelierError` when no layer is left to adapt, when network_module or network_args ask for something
     unknown, or when the kind needs a package that is missing.
     """
-    if config.module not in PLAIN:
-        from atelier.adapters.kinds.algorithms import kind_layers
-
-        layers = kind_layers(parts, config, seed)
-    else:
-        layers = plain_layers(parts, config, seed)
+    layers = kind_of(config).layers(parts, config, seed)
     if not layers:
         raise AtelierError("The network has no layer: neither the UNet nor the text encoder is to be trained.")
     return Network(layers, config, parts.family.name)
-
-
-def plain_layers(parts: Parts, config: NetworkConfig, seed: int) -> list[tuple[Target, Any]]:
-    """The layers of a LoRA as networks.lora makes it."""
-    ranks = Ranks(config, parts.family.name)
-    targets = find_targets(parts, config.unet, config.text_encoders, convolutions=True)
-    chosen = [(target, ranks.of(target)) for target in targets]
-    return lora_layers([(target, rank) for target, rank in chosen if rank is not None], config, seed)
-
-
-def lora_layers(
-    chosen: Sequence[tuple[Target, tuple[int, float | None]]], config: NetworkConfig, seed: int
-) -> list[tuple[Target, Any]]:
-    """A `LoRALayer` for each (target, (dim, alpha)), with the dropouts of `config`."""
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        (
-            target,
-            LoRALayer(
-                target.module,
-                dim,
-                alpha,
-                dropout=config.dropout,
-                rank_dropout=config.rank_dropout,
-                module_dropout=config.module_dropout,
-                generator=generator,
-            ),
-        )
-        for target, (dim, alpha) in chosen
-    ]

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atelier.adapters.config import NetworkConfig
-from atelier.adapters.kinds.algorithms import decomposed, flag, kind_name, on_outputs
+from atelier.adapters.kind import kind_name
+from atelier.adapters.kinds.algorithms import decomposed, flag, on_outputs
 from atelier.adapters.layers.presets import preset_of
 from atelier.config.settings.schema import Settings
 

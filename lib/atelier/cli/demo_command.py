@@ -5,24 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from PIL import Image
+from atelier.cli import demo_dreambooth
+from atelier.cli.demo_pictures import (
+    ASSETS,
+    HELD_OUT,
+    PROMPTS,
+    SEEDS,
+    SIDE,
+    draw,
+    draw_known,
+    sheet,
+    subject_pictures,
+)
 
-if TYPE_CHECKING:
-    from atelier.hosts.embedded.host import EmbeddedHost
-
-ASSETS = Path(__file__).resolve().parents[3] / "assets" / "demo"
 NAME = "zwx_badge"
-SEEDS = (11, 22, 33)
-STEPS, CFG, SIDE = 20, 3.0, 64
-PROMPTS = ("a zwx badge", "a zwx badge on a white background", "a zwx badge on a yellow background")
-KNOWN = 48
-"""Class pictures that are drawn before training."""
-HELD_OUT = 40
-"""Prompts of what the base knows that are measured."""
 MEASURE = (
     "similarity: overlap of the foregrounds' outlines times the agreement of the colours in them, position and size "
     "normalised, mean over the training pictures, 1 being the training pictures among themselves "
@@ -44,8 +43,6 @@ def run(arguments: list[str]) -> int:
     out = Path(options.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     if options.dreambooth:
-        from atelier.cli import demo_dreambooth
-
         return demo_dreambooth.run(out, Path(options.base), options.steps)
     report = demo(out, Path(options.base), options.steps)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -111,27 +108,6 @@ def demo(out: Path, base: Path, steps: int) -> dict[str, Any]:
     }
 
 
-def draw_known(host: EmbeddedHost, folder: Path) -> None:
-    """Class pictures: scenes of the base's grammar as the base itself draws them, none of those that are measured."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for index, caption in enumerate(known_captions()):
-        draw(host, caption, 500 + index).save(folder / f"{index:02d}.png")
-        (folder / f"{index:02d}.txt").write_text(caption + "\n", encoding="utf-8")
-
-
-def known_captions() -> list[str]:
-    """Scenes of the base's grammar, `KNOWN` spread over it; none of those that are measured."""
-    from atelier.demo.shapes import all_scenes, is_held_out
-
-    scenes = [scene for scene in all_scenes() if not is_held_out(scene)]
-    return [scene.caption() for scene in scenes[:: len(scenes) // KNOWN][:KNOWN]]
-
-
-def subject_pictures() -> list[Image.Image]:
-    """The pictures of the demo subject."""
-    return [Image.open(path).convert("RGB") for path in sorted((ASSETS / "subject").glob("*.png"))]
-
-
 def settings(steps: int, known: Path) -> Any:
     """The settings of the demo: rank 8, text encoder and UNet, class pictures beside the subject's."""
     from atelier.config.settings.schema import Settings
@@ -156,30 +132,3 @@ def settings(steps: int, known: Path) -> Any:
         train_batch_size=8,
         seed=1,
     )
-
-
-def draw(host: EmbeddedHost, prompt: str, seed: int) -> Image.Image:
-    """One picture through the host, LoRA tags and all."""
-    from atelier.hosts.contract import SampleRequest
-
-    request = SampleRequest(prompt, width=SIDE, height=SIDE, steps=STEPS, cfg_scale=CFG, seed=seed, sampler="DDIM")
-    picture = host.sample(request)
-    assert picture is not None
-    return picture
-
-
-def sheet(rows: Sequence[Sequence[Image.Image]], names: Sequence[str], scale: int = 2) -> Image.Image:
-    """Rows of pictures on one white sheet, each with its name above."""
-    from PIL import ImageDraw
-
-    side, gap, line = SIDE * scale, 6, 18
-    columns = max(len(row) for row in rows)
-    paper = Image.new("RGB", (columns * (side + gap) + gap, len(rows) * (side + gap + line) + gap), "white")
-    ink = ImageDraw.Draw(paper)
-    for place, (row, name) in enumerate(zip(rows, names)):
-        top = gap + place * (side + gap + line)
-        ink.text((gap, top), name, fill="black")
-        for column, picture in enumerate(row):
-            large = picture.resize((side, side), Image.Resampling.NEAREST)
-            paper.paste(large, (gap + column * (side + gap), top + line))
-    return paper

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atelier.adapters.config import NetworkConfig
 from atelier.adapters.layers.attachment import attach, detach
+from atelier.adapters.layers.ranks import Ranks
+from atelier.adapters.layers.targets import Target, find_targets
+from atelier.models.family import Parts
+
+PLAIN = ("", "networks.lora")
+"""The values of network_module that mean a plain LoRA."""
 
 
 class LoRALayer(nn.Module):
@@ -154,3 +162,50 @@ def draw_down(tensor: Tensor, generator: torch.Generator) -> None:
     """Fills `tensor` as kaiming_uniform with a = √5 does: uniform within ±1/√fan_in."""
     bound = 1.0 / math.sqrt(tensor[0].numel())
     tensor.uniform_(-bound, bound, generator=generator)
+
+
+def _plain_layers(parts: Parts, config: NetworkConfig, seed: int) -> list[tuple[Target, Any]]:
+    """The layers of a LoRA as networks.lora makes it."""
+    ranks = Ranks(config, parts.family.name)
+    targets = find_targets(parts, config.unet, config.text_encoders, convolutions=True)
+    chosen = [(target, ranks.of(target)) for target in targets]
+    return lora_layers([(target, rank) for target, rank in chosen if rank is not None], config, seed)
+
+
+def lora_layers(
+    chosen: Sequence[tuple[Target, tuple[int, float | None]]], config: NetworkConfig, seed: int
+) -> list[tuple[Target, Any]]:
+    """A `LoRALayer` for each (target, (dim, alpha)), with the dropouts of `config`."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (
+            target,
+            LoRALayer(
+                target.module,
+                dim,
+                alpha,
+                dropout=config.dropout,
+                rank_dropout=config.rank_dropout,
+                module_dropout=config.module_dropout,
+                generator=generator,
+            ),
+        )
+        for target, (dim, alpha) in chosen
+    ]
+
+
+class PlainLoRA:
+    """Implements `adapters.kind.Kind` for LoRA and, with a conv_dim, LoCon, as sd-scripts' networks.lora has them."""
+
+    modules: Sequence[str] = PLAIN
+
+    def name(self, config: NetworkConfig) -> str:
+        """ "locon" where convolutions of 3x3 are adapted, else "lora"."""
+        return "locon" if config.conv_dim or config.arguments.get("conv_block_dims") else "lora"
+
+    def layers(self, parts: Parts, config: NetworkConfig, seed: int) -> list[tuple[Target, Any]]:
+        """The layers of text encoders and denoiser, with the rank of each."""
+        return _plain_layers(parts, config, seed)
+
+
+KIND = PlainLoRA()

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
 from atelier.adapters.layers.blocks import block_of, block_rates
-from atelier.adapters.layers.targets import TEXT_PARTS, UNET
+from atelier.adapters.layers.targets import TEXT_PARTS, UNET, Target
 from atelier.config.errors import AtelierError
-
-if TYPE_CHECKING:
-    from atelier.adapters.network import Network
 
 
 def parameter_groups(
-    network: Network, unet_lr: float, text_encoder_lrs: Sequence[float] | float | None
+    adapters: nn.ModuleDict,
+    targets: Mapping[str, Target],
+    arguments: Mapping[str, str],
+    family: str,
+    unet_lr: float,
+    text_encoder_lrs: Sequence[float] | float | None,
 ) -> list[dict[str, Any]]:
-    """See `Network.parameter_groups`."""
-    arguments = network.config.arguments
+    """See `Network.parameter_groups`. `adapters` and `targets` are by the layers' names, `arguments` network_args."""
     common = _ratio(arguments, "loraplus_lr_ratio")
     unet_ratio = _ratio(arguments, "loraplus_unet_lr_ratio") or common
     text_ratio = _ratio(arguments, "loraplus_text_encoder_lr_ratio") or common
     layers: dict[str, list[nn.Module]] = {part: [] for part in (*TEXT_PARTS, UNET)}
     blocks: dict[int, list[nn.Module]] = {}
-    factors = block_rates(arguments, network.family)
-    for name, layer in network.layers.items():
-        part = network.targets[name].part
+    factors = block_rates(arguments, family)
+    for name, layer in adapters.items():
+        part = targets[name].part
         layers[part].append(layer)
         block = block_of(name) if part == UNET else None
         if block is not None:

@@ -15,7 +15,7 @@ from atelier.adapters.config import NetworkConfig
 from atelier.adapters.layers.targets import TEXT_BLOCKS, UNET, UNET_CONVOLUTIONS, UNET_TRANSFORMERS
 from atelier.config.errors import AtelierError, shortened
 from atelier.config.files.paths import expanded
-from atelier.config.kohya.toml_in import read_document
+from atelier.config.kohya.document import read_document
 
 _ATTENTION = frozenset({"CrossAttention", "SelfAttention", "Attention"})
 _TEXT_ATTENTION = TEXT_BLOCKS - {"CLIPMLP"}

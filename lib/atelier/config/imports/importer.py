@@ -20,16 +20,8 @@ from atelier.config.imports.lora_metadata import read_header, tell
 from atelier.config.job import JobConfig, job_from_dict, job_from_settings
 from atelier.config.kohya.assemble import Entry, Reading, assemble
 from atelier.config.kohya.dataset_toml import DatasetReader
-from atelier.config.kohya.toml_in import (
-    OURS,
-    Document,
-    entries_of,
-    find_beside,
-    folders_beside,
-    parse_document,
-    read_settings,
-    read_text,
-)
+from atelier.config.kohya.document import Document, parse_document, read_text
+from atelier.config.kohya.toml_in import OURS, entries_of, find_beside, folders_beside, read_settings
 from atelier.config.kohya.verdicts import UNKNOWN, KeyVerdict
 from atelier.config.settings.schema import Settings
 from atelier.config.settings.values import plain

@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atelier.config.datasets import Dataset, DatasetConfig, Subset, dataset_from_settings, subset_from_settings
 from atelier.config.errors import Problem, SettingsError
+from atelier.config.kohya.document import Document
 from atelier.config.kohya.verdicts import UNKNOWN, WRONG, KeyVerdict, dataset_verdict, for_value
 from atelier.config.settings.option import Option
 from atelier.config.settings.schema import Settings, option, parse_resolution
 from atelier.config.settings.values import BadValue, coerce, nearest
-
-if TYPE_CHECKING:
-    from atelier.config.kohya.toml_in import Document
 
 _KINDS = {
     "bool": "bool", "int": "int", "float": "float", "str": "str", "int | None": "int", "str | None": "str",

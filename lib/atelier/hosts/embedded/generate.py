@@ -7,20 +7,17 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from atelier import __version__
 from atelier.config.errors import AtelierError
 from atelier.hosts.contract import SampleRequest
+from atelier.hosts.embedded.loaded import Lender
 from atelier.hosts.embedded.png_info import parameters_text, save_picture
 from atelier.hosts.embedded.prompt_loras import PromptLoras
 from atelier.hosts.embedded.prompt_tags import split_prompt
 from atelier.models.sampling.sample import SAMPLERS, sample
-
-if TYPE_CHECKING:
-    from atelier.hosts.embedded.host import EmbeddedHost
 
 MAX_SIDE = 4096
 MAX_STEPS = 500
@@ -42,7 +39,7 @@ class Drawn:
 class Generator:
     """Draws with the host's own modules. The queue is held for one picture, so a batch lets training in between."""
 
-    def __init__(self, host: EmbeddedHost) -> None:
+    def __init__(self, host: Lender) -> None:
         self._host = host
         self._loras = PromptLoras(host.folders.lora)
         self._stop = threading.Event()

@@ -19,6 +19,7 @@ from atelier.hosts.embedded.checkpoints import CheckpointFile, list_checkpoints
 from atelier.hosts.embedded.folders import DataFolder, data_folder
 from atelier.hosts.embedded.generate import Generator
 from atelier.hosts.embedded.lease import EmbeddedLease
+from atelier.hosts.embedded.loaded import Borrower, LoadedModel
 from atelier.hosts.embedded.lora_list import LoraEntry, list_loras
 from atelier.hosts.embedded.memory import DeviceMemory
 from atelier.hosts.embedded.queue_lock import QueueLock
@@ -28,18 +29,6 @@ from atelier.models.family import Parts
 from atelier.models.sampling.samplers import SAMPLERS
 
 DEMO_BASE = Path(__file__).resolve().parents[4] / "assets" / "demo" / "base"
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """The model in memory. Another object after every load, also of the same file."""
-
-    title: str
-    path: Path
-    identity: str
-    parts: Parts
-    side: int
-    """The side in pixels that it draws best."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +60,7 @@ class EmbeddedHost:
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         self.memory = DeviceMemory(self.device)
         self.queue = QueueLock()
-        self.leases: list[EmbeddedLease] = []
+        self.leases: list[Borrower] = []
         self.current: LoadedModel | None = None
         self.generator = Generator(self)
         self._others = [demo_base] if demo_base is not None else []

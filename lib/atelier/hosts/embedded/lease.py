@@ -7,19 +7,16 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from atelier.config.errors import AtelierError
 from atelier.hosts.contract import BaseGone
+from atelier.hosts.embedded.loaded import Lender, LoadedModel
 from atelier.models.family import Parts
 from atelier.models.out_of_memory import is_out_of_memory
 from atelier.models.views.view import view_parts
-
-if TYPE_CHECKING:
-    from atelier.hosts.embedded.host import EmbeddedHost, LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +25,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
     """Views over the loaded base. They follow it: emptied when another checkpoint is loaded (so that its memory
     is free), pointed at the new tensors when the same checkpoint is loaded again."""
 
-    def __init__(self, host: EmbeddedHost, wanted: frozenset[str]) -> None:
+    def __init__(self, host: Lender, wanted: frozenset[str]) -> None:
         self._host = host
         self._wanted = wanted
         self._identity = ""

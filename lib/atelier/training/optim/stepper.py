@@ -10,7 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from atelier.adapters.network import PLAIN, Network
+from atelier.adapters.kinds.lora import PLAIN
+from atelier.adapters.network import Network
 from atelier.training.context import RunContext, schedule_options
 from atelier.training.device.plan import Plan
 from atelier.training.device.processes import sum_gradients

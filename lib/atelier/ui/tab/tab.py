@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -17,38 +16,9 @@ from atelier.ui.own_page import OwnPage
 from atelier.ui.tab.actions import Actions
 from atelier.ui.tab.advanced import advanced_controls
 from atelier.ui.tab.found_html import nothing_yet
+from atelier.ui.tab.layout import Layout
 from atelier.ui.tab.tools_section import tools_section
 from atelier.ui.tab.wiring import connect
-
-
-@dataclass
-class Layout:
-    """The components of the tab. `controls`: by the key of their setting."""
-
-    controls: dict[str, Any] = field(default_factory=dict)
-    files: Any = None
-    train: Any = None
-    message: Any = None
-    found: Any = None
-    reset: Any = None
-    from_name: Any = None
-    captioner: Any = None
-    """With `describe`: None where the host has nothing that describes pictures."""
-    describe: Any = None
-    read_file: Any = None
-    write: Any = None
-    written: Any = None
-    report: Any = None
-    gathered: Any = None
-    """The one handler of everything that changes what is found."""
-    own_page: Any = None
-    """What only the WebUI's own page can press."""
-    filled: Any = None
-    """State: what the preset filled in, by key."""
-    kind_note: Any = None
-    """Beneath the kind of adapter: which WebUIs can use it."""
-    imported: Any = None
-    """State: what a file that was read in says and no control holds."""
 
 
 def build(jobs: Jobs, host: Host, paths: bool = True) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atelier.config.settings.schema import option
 from atelier.hosts.contract import Host
@@ -13,10 +13,8 @@ from atelier.ui.server.request import Request
 from atelier.ui.tab.actions import Actions, Reply, error_html
 from atelier.ui.tab.exchange import read_in, write_out
 from atelier.ui.tab.kind_note import KIND, kind_html
+from atelier.ui.tab.layout import Layout
 from atelier.ui.tab.presets_in_tab import FROZEN
-
-if TYPE_CHECKING:
-    from atelier.ui.tab.tab import Layout
 
 LOOKED_AT = ("Basics", "Pictures", "Captions", "Learning")
 """Groups whose settings change what is found in the pictures, or how long it takes."""
