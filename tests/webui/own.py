@@ -1,4 +1,4 @@
-"""A script for a running WebUI (see `webui_probe`): what its own modules compute, beside what the lent ones do."""
+"""A script for a running WebUI (see `probe`): what its own modules compute, beside what the lent ones do."""
 
 from __future__ import annotations
 

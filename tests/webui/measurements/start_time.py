@@ -1,6 +1,6 @@
 """What the extension adds to the start of an AUTOMATIC1111-like WebUI, by the WebUI's own clock.
 
-    python tests/webui/start_time.py PAIRS COMMAND
+    python tests/webui/measurements/start_time.py PAIRS COMMAND
 
 COMMAND starts the WebUI, on a free port. It is started in turn as it is and with --disable-extra-extensions, PAIRS
 times each after one start of either that does not count, and ended as soon as it says how long that took. No other

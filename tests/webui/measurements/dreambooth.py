@@ -1,6 +1,6 @@
 """Dreambooth in a running WebUI: the demo subject, without and with class pictures, and what the latter save.
 
-    python tests/webui/dreambooth.py URL DIR OUT.png [STEPS]
+    python tests/webui/measurements/dreambooth.py URL DIR OUT.png [STEPS]
 
 URL and DIR as for run.py test. Made for a small base of 64 px that knows shapes. Trains UNet and text encoder twice,
 loads each checkpoint as it appears in the WebUI's list, draws with it there, and prints a table; then the base is
@@ -16,8 +16,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "lib"))
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
 from PIL import Image  # noqa: E402
 
@@ -25,8 +25,8 @@ from atelier.cli.demo_pictures import PROMPTS, SEEDS, sheet, subject_pictures  #
 from atelier.demo.measure import mean_similarity, score  # noqa: E402
 from atelier.demo.shapes import Scene  # noqa: E402
 from tests.webui.hosts import WebUI  # noqa: E402
-from tests.webui.subject import KNOWN as SHAPES  # noqa: E402
-from tests.webui.subject import drawn  # noqa: E402
+from tests.webui.measurements.subject import KNOWN as SHAPES  # noqa: E402
+from tests.webui.measurements.subject import drawn  # noqa: E402
 
 KNOWN = (
     *SHAPES,

@@ -1,6 +1,6 @@
 """The figures of docs/hosts.md, measured in a running WebUI without a GPU on the machine it runs on.
 
-    python tests/webui/measure.py URL DIR PID
+    python tests/webui/measurements/measure.py URL DIR PID
 
 URL and DIR as for run.py test; PID is the WebUI's process, whose memory is watched. The page is built anew once before
 and the script that looks into the process is taken out afterwards.
@@ -14,9 +14,12 @@ import time
 import uuid
 from pathlib import Path
 
-from tests.support.process_memory import forget_highest, status
-from tests.webui.hosts import WebUI, wait
-from tests.webui.probe import probed
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
+
+from tests.support.process_memory import forget_highest, status  # noqa: E402
+from tests.webui.hosts import WebUI, wait  # noqa: E402
+from tests.webui.probe import probed  # noqa: E402
 
 STEPS = 20
 SCRIPT = '''
@@ -72,7 +75,7 @@ script_callbacks.on_app_started(routes)
 def main(address: str, folder: str, pid: str) -> None:
     """Prints one figure a line."""
     webui = WebUI(address, Path(folder))
-    subject = Path(__file__).resolve().parents[2] / "assets" / "demo" / "subject"
+    subject = ROOT / "assets" / "demo" / "subject"
     with probed(webui, SCRIPT):
         print("checkpoint", webui.checkpoint()["title"])
         print("lent", webui.ask("/atelier-test-copied"))

@@ -1,6 +1,6 @@
 """Teaches a running WebUI the demo subject through its training tab, in Chromium, and draws before and after.
 
-    python tests/webui/subject.py URL DIR OUT.png [STEPS]
+    python tests/webui/measurements/subject.py URL DIR OUT.png [STEPS]
 
 URL and DIR as for run.py test. Made for a small base of 64 px that knows shapes. Prints the similarity to the training
 pictures (atelier.demo.measure.subject_similarity) and how many known prompts keep their colour, before and after.
@@ -16,8 +16,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "lib"))
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
 from PIL import Image  # noqa: E402
 

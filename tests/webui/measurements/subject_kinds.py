@@ -1,6 +1,6 @@
 """Draws the demo subject in a running WebUI with ready LoRA files, one of each kind, and reads how they load there.
 
-    python tests/webui/subject_kinds.py URL DIR OUT.png FILE.safetensors ...
+    python tests/webui/measurements/subject_kinds.py URL DIR OUT.png FILE.safetensors ...
 
 URL and DIR as for run.py test; a model of the shapes that the demo's base knows has to be loaded. The files are copied
 into the WebUI's folder for LoRAs and taken out again. For each: how many of its layers the WebUI has taken, or the keys
@@ -16,15 +16,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "lib"))
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
 from atelier.cli.demo_pictures import SEEDS, sheet, subject_pictures  # noqa: E402
 from atelier.demo.measure import mean_similarity  # noqa: E402
 from tests.webui.hosts import WebUI  # noqa: E402
+from tests.webui.measurements.subject import SUBJECT, drawn  # noqa: E402
 from tests.webui.own import SCRIPT  # noqa: E402
 from tests.webui.probe import probed  # noqa: E402
-from tests.webui.subject import SUBJECT, drawn  # noqa: E402
 
 
 @contextmanager
