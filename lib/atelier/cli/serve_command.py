@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from atelier import __version__
+
 
 def run(arguments: list[str]) -> int:
     """Serves until interrupted. Gives 0, or 1 when the port is taken."""
@@ -32,7 +34,7 @@ def run(arguments: list[str]) -> int:
     def on_app(app: FastAPI) -> None:
         register(app, jobs, host, Access(paths=local))
 
-    print("Loading …", flush=True)
+    print(f"[Atelier] {__version__}, with a WebUI of its own. Loading …", flush=True)
     try:
         tabs = [("Train", "atelier", lambda: build(jobs, host, paths=local))]
         serve(host, tabs, options.listen, options.port, on_app, on_end=lambda: jobs.close(timeout=30))

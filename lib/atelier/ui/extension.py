@@ -16,6 +16,7 @@ from atelier.hosts.shared.login import Login
 from atelier.jobs.queue import Jobs, current
 from atelier.ui.server.routes import Access, register
 from atelier.ui.server.security import Refused
+from atelier.ui.start_line import say_once, start_line
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,13 @@ class Extension:
 
     @classmethod
     def open(cls) -> Extension:
-        """The same runs however often the WebUI builds its page."""
+        """The same runs however often the WebUI builds its page. The first time, the console is told the version."""
+        found = cls._find()
+        say_once(start_line(found.host))
+        return found
+
+    @classmethod
+    def _find(cls) -> Extension:
         lacking = [package for package in missing() if package.required]
         if lacking:
             return cls(None, None, apology(lacking))
