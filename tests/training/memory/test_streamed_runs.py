@@ -87,9 +87,9 @@ class _Desk:
         self.can_offload_denoiser = host.can_offload_denoiser
         self.queue = lambda: host.queue
         self.loaded_model = host.loaded_model
-        self.clean = lambda: None
-        self.bring: Callable[[], object] = host.load_denoiser
-        self.give_back = host.load_denoiser
+        self.remove_loras = lambda: None
+        self.load_to_device: Callable[[], object] = host.load_denoiser
+        self.restore_placement = host.load_denoiser
         self.bring_without_unet = host.send_unet_to_rest
 
     def borrow(self, parts: frozenset[str]) -> Borrowed:
@@ -121,7 +121,7 @@ class Small(Lent):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
         desk = _Desk(self)
-        desk.bring = bring
+        desk.load_to_device = bring
         return WebUILease(desk, parts)
 
 
