@@ -10,7 +10,7 @@ from PIL import Image
 
 from atelier.cli import demo_dreambooth, main
 from atelier.config.job import job_from_settings
-from atelier.config.settings.schema import validate
+from atelier.config.settings.checks import validate
 from atelier.demo.shapes import all_scenes, is_held_out
 
 

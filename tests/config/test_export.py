@@ -21,8 +21,9 @@ from atelier.config.kohya.exporter import export_job
 from atelier.config.kohya.toml_in import load_job, settings_from
 from atelier.config.kohya.toml_out import dataset_toml, training_toml
 from atelier.config.kohya.verdicts import table
+from atelier.config.settings.checks import validate
 from atelier.config.settings.option import Option
-from atelier.config.settings.schema import Settings, options, validate
+from atelier.config.settings.schema import Settings, options
 
 TEXTS = some.text(string.ascii_letters + string.digits + " _-.,'\"\\#=[]{}|äé雪", min_size=1, max_size=12).filter(
     lambda text: text.strip() == text

@@ -141,7 +141,7 @@ def test_a_preset_without_a_lora_type_trains_the_whole_model(tmp_path: Path) -> 
     ("preset", "sentence"),
     [
         ({**LORA, "flux1_checkbox": True, "t5xxl": "x"}, "trains Flux"),
-        ({**LORA, "LoRA_type": "Flux1"}, "a model family that is not trained here"),
+        ({**LORA, "LoRA_type": "Flux1"}, "another model family; only Stable Diffusion 1, 2 and XL can be trained"),
         ({**LORA, "LoRA_type": "LyCORIS/LoKrr"}, "did you mean LyCORIS/LoKr?"),
         ({"token_string": "sks", "init_word": "*", "optimizer": "AdamW"}, "textual inversion"),
         ({**LORA, "learning_rate": "fast"}, "learning_rate is 'fast'; it must be a number"),

@@ -85,7 +85,7 @@ def test_a_training_file_brings_its_dataset_file(tmp_path: Path) -> None:
     assert len(found["datasets"]) == 1 and len(found["keys"]) == 7
     assert read_any(tmp_path / "a.toml").job().datasets.subsets[0].keep_tokens == 2
     missing = report(tmp_path, 'dataset_config = "elsewhere.toml"')
-    assert missing["usable"] and "elsewhere.toml is not there" in missing["notes"][0]
+    assert missing["usable"] and "There is no dataset file elsewhere.toml" in missing["notes"][0]
 
 
 def test_tables_inside_sections_are_read(tmp_path: Path) -> None:
@@ -177,4 +177,4 @@ def test_a_data_sets_strength(tmp_path: Path) -> None:
     assert found.datasets is not None and found.datasets.datasets[0].network_multiplier == 0.5
     assert {key.key: key.verdict for key in found.keys}["network_multiplier"] == "honoured"
     (tmp_path / "x.toml").write_text(text.format(0))
-    assert "nothing would be learnt at 0" in read_any(tmp_path / "x.toml").problems[0]
+    assert "nothing would be learned at 0" in read_any(tmp_path / "x.toml").problems[0]

@@ -96,7 +96,7 @@ def test_sizes_in_every_way_of_writing(tmp_path: Path, text: str) -> None:
 def test_broken_tables_in_it_are_told(tmp_path: Path) -> None:
     found = read(tmp_path, {"ss_network_args": "{", "ss_datasets": "[1]", "ss_network_dim": "x"})
     assert any("ss_network_args" in note for note in found.notes) and any("ss_datasets" in note for note in found.notes)
-    assert found.problems == ["a.safetensors: ss_network_dim is 'x'; it must be a whole number"]
+    assert found.problems == ["a.safetensors: ss_network_dim is 'x'; it must be a whole number."]
 
 
 def test_a_file_without_metadata_still_tells_its_rank(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_file_without_metadata_still_tells_its_rank(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_holds_no_settings(tmp_path: Path) -> None:
-    with pytest.raises(AtelierError, match="holds no training settings"):
+    with pytest.raises(AtelierError, match="has no training settings"):
         read_any(write(tmp_path / "a.safetensors", {"format": "pt"}, {"model.diffusion_model.x": [1]}))
 
 

@@ -16,7 +16,7 @@ from atelier.config.kohya.network_args import ignored_arguments
         ("networks.lora", "rank_dropuot=0.1", "did you mean rank_dropout?"),
         ("networks.lora", "dora_wd=True", "is for lycoris.kohya, not for networks.lora"),
         ("lycoris.kohya", "block_dims=1,2", "is for networks.lora, not for lycoris.kohya"),
-        ("lycoris.kohya", "zzz=1", "zzz is not known and is passed over."),
+        ("lycoris.kohya", "zzz=1", "zzz is not known and is ignored."),
     ],
 )
 def test_what_is_passed_over_is_named(module: str, pair: str, words: str) -> None:

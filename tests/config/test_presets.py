@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from atelier.config.presets import preset
+from atelier.config.settings.checks import validate
 from atelier.config.settings.groups.basics import SUBJECTS
-from atelier.config.settings.schema import Settings, validate
+from atelier.config.settings.schema import Settings
 
 
 @pytest.mark.parametrize("resolution", [None, 64, 640])

@@ -81,5 +81,5 @@ def test_what_is_wrong_is_a_sentence(content: str, words: str, tmp_path: Path) -
 
 
 def test_a_flag_that_wants_a_number_says_so() -> None:
-    with pytest.raises(AtelierError, match="--w wants a number"):
+    with pytest.raises(AtelierError, match="--w must be a number"):
         parse_line("a cat --w wide")

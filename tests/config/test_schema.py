@@ -10,8 +10,9 @@ import pytest
 
 from atelier.config.errors import SettingsError
 from atelier.config.names import check_output_name, free_name, name_problem
+from atelier.config.settings.checks import check, validate
 from atelier.config.settings.option import GROUPS, KINDS
-from atelier.config.settings.schema import Settings, check, option, options, parse_resolution, validate
+from atelier.config.settings.schema import Settings, option, options, parse_resolution
 
 
 def test_every_setting_is_told_in_full() -> None:

@@ -76,7 +76,7 @@ def test_long_arguments_are_taken_apart_in_time() -> None:
     "changes", [{"settings": {"network_args": 5}}, {"settings": {"network_dim": "8"}}, {"extra": 5}, {"datasets": [3]}]
 )
 def test_a_job_of_wrong_kinds(changes: dict[str, Any]) -> None:
-    with pytest.raises(AtelierError, match="not a job that can be read"):
+    with pytest.raises(AtelierError, match="The job cannot be read"):
         job_from_dict({"version": 1, "settings": {}, "datasets": [], **changes})
 
 
@@ -96,7 +96,7 @@ def test_patterns_that_take_for_ever(pattern: str, tmp_path: Path) -> None:
 def test_a_prompt_table_of_the_wrong_kind(tmp_path: Path) -> None:
     path = tmp_path / "prompts.toml"
     path.write_text("[prompt]\nsubset = 5\n", encoding="utf-8")
-    with pytest.raises(AtelierError, match="no list of tables"):
+    with pytest.raises(AtelierError, match="not a list of tables"):
         read_sample_prompts(path)
 
 

@@ -30,7 +30,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("name", READERS)
 def test_a_pipe_is_no_file(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
-    with pytest.raises(AtelierError, match="no file but a pipe"):
+    with pytest.raises(AtelierError, match="is a pipe or a device"):
         READERS[name](tmp_path / name)
 
 

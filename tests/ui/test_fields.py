@@ -9,7 +9,7 @@ import pytest
 from atelier.config.errors import SettingsError
 from atelier.config.settings.option import Option
 from atelier.config.settings.schema import Settings, options
-from atelier.ui.fields import collect, from_control, in_words, shown_options, to_control
+from atelier.ui.fields import collect, from_control, shown_options, to_control
 
 OTHER = {
     "resolution": "768",
@@ -76,7 +76,7 @@ def test_numbers_are_read_as_people_write_them() -> None:
 def test_what_cannot_be_read_is_named_by_its_label() -> None:
     with pytest.raises(SettingsError) as caught:
         collect({"network_dim": "many", "max_train_steps": "", "learning_rate": "1e-4"})
-    words = in_words(caught.value)
-    assert "Rank is 'many'; it must be a number" in words
-    assert "Steps: it must be set." in words
+    words = str(caught.value)
+    assert "Rank (network_dim) is 'many'; it must be a number" in words
+    assert "Steps (max_train_steps): it must be set." in words
     assert len(words.splitlines()) == 2

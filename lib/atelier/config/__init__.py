@@ -1,1 +1,1 @@
-"""Settings: one typed schema, kohya TOML and presets in and out. Imports no torch."""
+"""Settings of a run: one typed schema, read from and written to kohya's files. Imports no torch."""

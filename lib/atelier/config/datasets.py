@@ -1,4 +1,4 @@
-"""Datasets and subsets: which folders, how often, in which sizes and with which captions."""
+"""Datasets and subsets: which folders of pictures, how often, at which sizes and with which captions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atelier.config.settings.schema import Settings, parse_resolution
 
 @dataclass
 class Subset:
-    """A folder of pictures and what is done with them; every inherited value is filled in."""
+    """A folder of pictures and how they are used. Inherited values are already filled in."""
 
     image_dir: str = ""
     metadata_file: str | None = None
@@ -46,9 +46,9 @@ class Subset:
     custom_attributes: dict[str, Any] = field(default_factory=dict)
     cache_info: bool = False
     caption_from_name: bool = False
-    """Ours: a picture without a caption file is called what its file is called."""
+    """Not in kohya's files: a picture without a caption file has its file name as caption."""
     loss_weight: float = 1.0
-    """Ours: how much its pictures count; for regularisation pictures beside prior_loss_weight."""
+    """Not in kohya's files: weight of these pictures in the loss; for class pictures, times prior_loss_weight."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Dataset:
     validation_seed: int | None = None
     resize_interpolation: str | None = None
     network_multiplier: float = 1.0
-    """How strongly the adapter acts while pictures of this data set are trained; not 0."""
+    """The adapter's strength while pictures of this dataset are trained; not 0."""
     subsets: list[Subset] = field(default_factory=list)
 
 
@@ -82,11 +82,11 @@ class DatasetConfig:
 
 
 def dataset_from_settings(settings: Settings) -> Dataset:
-    """A dataset with the sizes of the training settings, without subsets. Raises `SettingsError` for a wrong one."""
+    """A dataset with the sizes of the training settings, without subsets. Raises `SettingsError` for a wrong size."""
     try:
         resolution = parse_resolution(settings.resolution)
     except ValueError as error:
-        allowed = "write a side as 512, or WIDTH,HEIGHT as 512,768"
+        allowed = "write one side (512) or WIDTH,HEIGHT (512,768)"
         raise SettingsError([Problem("resolution", settings.resolution, allowed)]) from error
     return Dataset(
         resolution=resolution,
@@ -111,7 +111,7 @@ def subset_from_settings(settings: Settings, folder: str | Path, **changes: Any)
 
 
 def parse_range(text: str | None) -> list[float] | None:
-    """ "2.0,4.0" -> [2.0, 4.0]; None when it is no such text."""
+    """ "2.0,4.0" -> [2.0, 4.0]; None for any other text."""
     try:
         low, high = (float(part) for part in (text or "").split(","))
     except ValueError:
@@ -123,7 +123,7 @@ _REPEATS = re.compile(r"^(\d{1,6})_(.+)$")
 
 
 def folders_in(parent: Path) -> list[tuple[Path, int, str | None]]:
-    """The picture folders under `parent` as (folder, repeats, class): its 10_name folders, or else itself.
+    """The picture folders under `parent` as (folder, repeats, class): its folders named 10_name, or else `parent`.
 
     Raises `SettingsError` when there is no such folder.
     """
@@ -135,10 +135,10 @@ def folders_in(parent: Path) -> list[tuple[Path, int, str | None]]:
 
 
 def datasets_from_folders(settings: Settings) -> DatasetConfig:
-    """The datasets that train_data_dir and reg_data_dir stand for.
+    """The datasets made from the folders train_data_dir and reg_data_dir.
 
-    The class in a folder's name is its pictures' caption where they have none. Raises `SettingsError` for a folder
-    that is missing.
+    Pictures without a caption get the class in their folder's name (10_class) as caption. Raises `SettingsError` for a
+    folder that is missing.
     """
     if not settings.train_data_dir:
         raise SettingsError([Problem("train_data_dir", None, "give a folder of pictures, or a dataset file")])

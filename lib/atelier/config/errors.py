@@ -1,31 +1,36 @@
-"""Errors that are written for the person in the tab: what, where, what to do."""
+"""Errors for the person at the tab or the command line: what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
+
+from atelier.config.settings.schema import labelled
 
 
 class AtelierError(Exception):
     """Something the user can act on. Its text is one or more plain sentences; a traceback belongs in the log."""
 
 
-TOLD = 30
-"""Problems that one message tells."""
+MOST_PROBLEMS = 30
+"""Problems that one message lists."""
 SHOWN = 200
-"""Letters of a wrong value that are shown."""
+"""Characters of a wrong value that are shown."""
 
 
 class SettingsError(AtelierError):
-    """One or more settings are wrong. `problems` holds a `Problem` for each; the text tells the first of many."""
+    """One or more settings are wrong. `problems` holds a `Problem` for each; the message lists the first of many."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
-        more = [f"and {len(problems) - TOLD} more problems."] if len(problems) > TOLD else []
-        super().__init__("\n".join([*map(str, problems[:TOLD]), *more]))
+        rest = len(problems) - MOST_PROBLEMS
+        more = [f"and {rest} more problems."] if rest > 0 else []
+        super().__init__("\n".join([*map(str, problems[:MOST_PROBLEMS]), *more]))
 
 
 class Problem:
-    """What is wrong with one setting: its key, its value, what is allowed, and for a file its place.
+    """What is wrong with one setting, as a sentence for people.
 
-    `source` is a file name or None; `line` counts from 1.
+    `allowed` is a clause that says what would be right, such as "it must be at most 10". `source` is the name of the
+    file that sets the value, or None; `line` counts from 1. A problem in a file names the key as the file does, any
+    other names the setting as the tab labels it, with the key in brackets.
     """
 
     def __init__(
@@ -40,9 +45,12 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.source}, line {self.line}: " if self.source and self.line else ""
         place = place or (f"{self.source}: " if self.source else "")
-        return f"{place}{shortened(self.key)} is {shortened(repr(self.value))}; {self.allowed}"
+        name = shortened(self.key if self.source else labelled(self.key))
+        empty = self.value is None or self.value == ""
+        verdict = f"{name}: {self.allowed}" if empty else f"{name} is {shortened(repr(self.value))}; {self.allowed}"
+        return f"{place}{verdict}" if verdict.endswith((".", "?", "!")) else f"{place}{verdict}."
 
 
 def shortened(text: str) -> str:
-    """A long text's beginning and end."""
+    """`text`, or the beginning and the end of a long one."""
     return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} … {text[-SHOWN // 4 :]}"

@@ -1,4 +1,4 @@
-"""What one run is asked to do, as an object and as JSON for the queue."""
+"""A job: the settings and datasets of one run, as an object and as JSON for the queue."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 from atelier.config.datasets import Dataset, DatasetConfig, Subset, datasets_from_folders
 from atelier.config.errors import AtelierError, shortened
+from atelier.config.settings.checks import check
 from atelier.config.settings.option import Option
-from atelier.config.settings.schema import Settings, check, options
+from atelier.config.settings.schema import Settings, options
 from atelier.config.settings.values import plain
 
 VERSION = 1
@@ -22,7 +23,7 @@ class JobConfig:
     settings: Settings
     datasets: DatasetConfig
     notes: list[str] = field(default_factory=list)
-    """What the person should know about the file that the job was read from."""
+    """Sentences for the person about the file that the job was read from."""
     extra: dict[str, Any] = field(default_factory=dict)
     """sd-scripts' keys that have no setting here, kept for export."""
 
@@ -52,10 +53,10 @@ def job_to_dict(job: JobConfig) -> dict[str, Any]:
 
 
 def job_from_dict(data: dict[str, Any]) -> JobConfig:
-    """The inverse of `job_to_dict`. Raises `AtelierError` for a job of a newer version, or one that is no job."""
+    """The inverse of `job_to_dict`. Raises `AtelierError` for a job of a newer version, and for other data."""
     try:
         if data["version"] > VERSION:
-            raise AtelierError("This job was made by a newer version of Atelier: update it to run the job.")
+            raise AtelierError("This job was made by a newer version of Atelier. Update Atelier to run it.")
         settings = Settings(**data["settings"])
         for option in options():
             if not _fits(option, getattr(settings, option.key)):
@@ -67,7 +68,7 @@ def job_from_dict(data: dict[str, Any]) -> JobConfig:
             width, height = item["resolution"]
             datasets.append(Dataset(**{**item, "subsets": subsets, "resolution": (width, height)}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise AtelierError(f"This is not a job that can be read: {error}.") from error
+        raise AtelierError(f"The job cannot be read: {error}.") from error
     return JobConfig(settings, DatasetConfig(datasets), extra=extra)
 
 
@@ -78,7 +79,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 def _fits(option: Option, value: Any) -> bool:
-    """True when a value is of its setting's kind."""
+    """True when a value has the type of its setting."""
     if value is None:
         return option.optional or option.kind in ("strs", "floats")
     if option.kind in ("strs", "floats") and not isinstance(value, str):

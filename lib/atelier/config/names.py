@@ -1,4 +1,4 @@
-"""Names that become files: what is allowed, and the next free one."""
+"""Names of output files: which are allowed, and the next free one."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 
 
 def name_problem(name: str) -> str | None:
-    """What is allowed, when `name` cannot be the name of an output on every system; None when it can."""
+    """What would be allowed, as a clause, when `name` cannot be a file's name on every system; None when it can."""
     if not name or not name.strip():
         return "give it a name"
     if "/" in name or "\\" in name:
-        return "a name has no folder in it; leave out / and \\"
+        return "a name cannot contain a folder; leave out / and \\"
     found = _FORBIDDEN.search(name)
     if found:
-        return f"a name has no {found.group()!r} in it"
+        return f"a name cannot contain {found.group()!r}"
     if name in (".", "..") or name.startswith((".", " ", "-")) or name.endswith((".", " ")):
-        return "a name does not begin with a point, a space or a dash, nor end with a point or a space"
+        return "a name cannot start with a dot, a space or a dash, nor end with a dot or a space"
     if name.split(".")[0].lower() in _RESERVED:
-        return "Windows keeps this name for itself; choose another"
+        return "Windows reserves this name; choose another"
     if len(name) > LONGEST or len(name.encode()) > 200:
-        return f"a name has at most {LONGEST} letters"
+        return f"a name can have at most {LONGEST} characters"
     return None
 
 
@@ -40,7 +40,7 @@ def check_output_name(name: str) -> str:
 
 
 def is_taken(folder: Path, name: str, suffixes: Sequence[str] = (".safetensors", ".ckpt", ".pt")) -> bool:
-    """True when a file of that name, or one of its saves by epoch or step, is in `folder`."""
+    """True when `folder` has a file of that name, or one that a run of that name saved by epoch or step."""
     if not folder.is_dir():
         return False
     saves = re.compile(re.escape(name.lower()) + r"(-\d{6}|-step\d{8})?$")
@@ -50,7 +50,7 @@ def is_taken(folder: Path, name: str, suffixes: Sequence[str] = (".safetensors",
 
 
 def free_name(folder: Path, name: str, taken: Sequence[str] = ()) -> str:
-    """`name`, or NAME-2, NAME-3 … : the first that is neither in `folder` nor among `taken`."""
+    """`name`, or NAME-2, NAME-3 …: the first that is neither in `folder` nor in `taken`."""
     number, candidate = 1, name
     while is_taken(folder, candidate) or candidate.lower() in {other.lower() for other in taken}:
         number += 1

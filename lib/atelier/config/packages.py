@@ -1,6 +1,6 @@
-"""The packages that Atelier needs beside a WebUI's own, and which version of each suits the libraries the WebUI has.
+"""The Python packages that Atelier needs, and which version of each suits the libraries that the WebUI has.
 
-Only the standard library is used, and nothing that is looked up is imported: a WebUI asks at every start.
+A WebUI runs this at every start. So only the standard library is used, and no package is imported to look it up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INSTALLER = Path(__file__).resolve().parents[3] / "install.py"
 
 @dataclass(frozen=True)
 class Package:
-    """A package: what it is for, whether training works without it, and the oldest version that will do."""
+    """A package: what it is for, whether training needs it, and the oldest version that works."""
 
     name: str
     why: str
@@ -39,9 +39,9 @@ PACKAGES = (
     *TOMLI,
     Package("psutil", "knowing how much memory is free", required=True),
     Package("lycoris-lora", "LoHa, LoKr, (IA)3, OFT, BOFT and DoRA; a plain LoRA does without"),
-    Package("pytorch-optimizer", "the optimisers Lion and D-Adaptation"),
-    Package("prodigyopt", "the optimiser Prodigy"),
-    Package("schedulefree", "the schedule-free optimisers"),
+    Package("pytorch-optimizer", "the optimizers Lion and D-Adaptation"),
+    Package("prodigyopt", "the optimizer Prodigy"),
+    Package("schedulefree", "the schedule-free optimizers"),
     Package("importlib-metadata", "diffusers looks versions up with it", required=True),
     Package("zipp", "importlib-metadata reads archives with it", required=True),
     Package("toml", "lycoris-lora reads its settings with it"),
@@ -50,15 +50,15 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Pin:
-    """A version of a package, for installations in which each package of `below` is older than given there."""
+    """The version of a package to install where each package named in `below` is older than the version given there."""
 
     name: str
     version: str
     below: Mapping[str, str] = field(default_factory=dict)
 
 
-# The first line that fits decides. Each was installed beside the pinned libraries of the WebUIs named, and ran there.
-# A package without a line (torch, transformers, …) is every WebUI's own and is never added.
+# The first line that fits decides. Each version was installed beside the pinned libraries of the WebUI named and ran.
+# A package without a line (torch, transformers, …) belongs to the WebUI and is never installed.
 PINS = (
     Pin("diffusers", "0.31.0", {"transformers": "4.48"}),  # AUTOMATIC1111: newer pipelines do not import there
     Pin("diffusers", "0.32.2", {"transformers": "5"}),
@@ -79,7 +79,7 @@ PINS = (
 
 @dataclass(frozen=True)
 class Missing:
-    """A package that is absent or too old: what is lost without it, and the command that installs it."""
+    """A package that is absent or too old: what it is needed for, and the command that installs it."""
 
     name: str
     why: str
@@ -96,7 +96,7 @@ def normalised(name: str) -> str:
 
 
 def release(version: str) -> tuple[int, ...]:
-    """The numbers a version starts with, to be compared: (2, 1, 2) of "2.1.2+cu121"; trailing zeros do not count."""
+    """The numbers at the start of a version, for comparing: "2.1.2+cu121" -> (2, 1, 2). Trailing zeros are dropped."""
     found = re.match(r"v?(\d+(?:\.\d+)*)", version)
     numbers = [int(number) for number in found.group(1).split(".")] if found else []
     while numbers and numbers[-1] == 0:
@@ -114,7 +114,7 @@ def installed_version(name: str) -> str | None:
 
 
 def installed() -> dict[str, str]:
-    """Every installed package's name and version; of two copies, the one that would be imported."""
+    """Name -> version of every installed package; of two copies, the one that would be imported."""
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
         try:
@@ -127,7 +127,7 @@ def installed() -> dict[str, str]:
 
 
 class Lookup(Mapping[str, str]):
-    """The installed packages, each looked up once, when asked for: listing them all takes a second."""
+    """Name -> version of installed packages, each looked up when asked for, since listing all takes a second."""
 
     def __init__(self) -> None:
         self._known: dict[str, str | None] = {}
@@ -148,9 +148,9 @@ class Lookup(Mapping[str, str]):
 
 
 def pinned(name: str, present: Mapping[str, str] | None = None) -> str | None:
-    """The version of `name` that suits the packages present (by default those installed), or None for no pin.
+    """The version of `name` to install beside the packages `present` (by default the installed ones), or None.
 
-    A condition on a package that is not there does not hold.
+    A condition on a package that is absent does not hold.
     """
     present = Lookup() if present is None else present
     for pin in PINS:
@@ -162,7 +162,7 @@ def pinned(name: str, present: Mapping[str, str] | None = None) -> str | None:
 
 
 def to_add(present: Mapping[str, str] | None = None) -> list[str]:
-    """The requirements, as `name==version`, that are to be added; nothing that is present in any version."""
+    """The missing packages to install, as `name==version`. A package present in any version is not among them."""
     present = Lookup() if present is None else present
     wanted = [(package.name, pinned(package.name, present)) for package in PACKAGES if package.name not in present]
     return [f"{name}=={version}" for name, version in wanted if version]
@@ -194,12 +194,12 @@ def missing(present: Mapping[str, str] | None = None) -> list[Missing]:
             )
             command = _command(["-m", "pip", "install", requirement])
             lacking.append(Missing(package.name, why, command, package.required))
-    return sorted(lacking, key=lambda one: not one.required)
+    return sorted(lacking, key=lambda missing: not missing.required)
 
 
 def _command(arguments: list[str]) -> str:
     """A command line for this Python, to be pasted into a console."""
-    # Here and not above: most starts have no command to show, and every start waits for this file.
+    # Imported here: every start of a WebUI waits for this file, and most starts have no command to show.
     import shlex
     import subprocess
 

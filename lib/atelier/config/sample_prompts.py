@@ -1,4 +1,4 @@
-"""Sample prompts in kohya's three syntaxes: a text file of lines, TOML, JSON."""
+"""Reads sample prompts in kohya's three formats: lines of text, TOML and JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from atelier.config.kohya.toml_text import parse_toml
 
 @dataclass(frozen=True)
 class SamplePrompt:
-    """One picture to draw while training. Unset sizes and steps are filled in from the run."""
+    """One sample picture to draw while training. Unset sizes and steps are filled in from the run's settings."""
 
     prompt: str
     negative_prompt: str = ""
@@ -38,16 +38,16 @@ _FLAGS: dict[str, tuple[str, type]] = {
     "ss": ("sample_sampler", str),
 }
 _OTHERS = frozenset({"g", "cn", "i", "ctr", "rcfg", "fs"})
-"""Flags of kohya's for models and pictures that are not drawn here: they are passed over, as there."""
+"""kohya's flags for other models and for control pictures: they are ignored, as there."""
 _FLAG = re.compile(r"\s--([a-z]{1,4})\s+", re.IGNORECASE)
 _MOST_STEPS, _LEAST_SIDE, _MOST_SIDE = 1000, 64, 4096
 
 
 def parse_line(line: str) -> SamplePrompt:
-    """A line as `a cat --n bad --w 512 --h 512 --d 1 --s 20 --l 7 --ss euler_a`; unknown flags stay in the prompt.
+    """Reads `a cat --n bad --w 512 --h 512 --d 1 --s 20 --l 7 --ss euler_a`. Unknown flags stay in the prompt.
 
-    Flags that kohya has for other models are passed over, steps and sides are held within bounds as there.
-    Raises `AtelierError` for a flag with a value that is not a number where one is due.
+    Flags that kohya has for other models are ignored. Steps and sides are held within bounds, as in kohya's scripts.
+    Raises `AtelierError` when a flag that takes a number has something else.
     """
     pieces = _FLAG.split(" " + line)
     prompt, values = pieces[0], {}
@@ -61,14 +61,14 @@ def parse_line(line: str) -> SamplePrompt:
         try:
             values[name] = kind(text.strip())
         except ValueError as error:
-            raise AtelierError(f"In the sample prompt {line.strip()!r}, --{flag} wants a number.") from error
+            raise AtelierError(f"In the sample prompt {line.strip()!r}, --{flag} must be a number.") from error
     return _within_bounds(SamplePrompt(prompt=prompt.strip(), **values))
 
 
 def _within_bounds(prompt: SamplePrompt) -> SamplePrompt:
-    """Steps from 1 to 1000, and sides from 64 pixels that the autoencoder can make, as kohya takes them.
+    """Holds steps to 1 … 1000, sides to 64 … 4096 pixels in multiples of 8, and seeds to 63 bits.
 
-    Sides end at 4096 pixels, and seeds at what torch's generators take.
+    These are kohya's bounds, except that sides end at 4096 pixels, and seeds at what torch's generators take.
     """
     steps, width, height = prompt.sample_steps, prompt.width, prompt.height
     return replace(
@@ -81,7 +81,7 @@ def _within_bounds(prompt: SamplePrompt) -> SamplePrompt:
 
 
 def parse_lines(text: str) -> list[SamplePrompt]:
-    """One prompt a line; lines that are empty or start with # are passed over."""
+    """One prompt per line; empty lines and lines that start with # are skipped."""
     lines = (line.strip() for line in text.splitlines())
     return [parse_line(line) for line in lines if line and not line.startswith("#")]
 
@@ -112,7 +112,7 @@ def _from_toml(document: Mapping[str, Any]) -> list[SamplePrompt]:
         raise ValueError("[prompt] is missing")
     subsets = shared.get("subset") or [{}]
     if not isinstance(subsets, list):
-        raise ValueError("[[prompt.subset]] is no list of tables")
+        raise ValueError("[[prompt.subset]] is not a list of tables")
     return [_from_mapping(subset, shared) for subset in subsets]
 
 
@@ -132,7 +132,7 @@ def _from_mapping(item: object, shared: Mapping[str, Any]) -> SamplePrompt:
 
 
 def _as_kind(name: str, value: Any, kind: type) -> Any:
-    """A value of a TOML or JSON prompt as what it stands for; a number may be written as text."""
+    """A value of a TOML or JSON prompt as text or a number; a number may be written as text."""
     try:
         if isinstance(value, (bool, list, dict)) or (kind is str and not isinstance(value, str)):
             raise TypeError
@@ -140,5 +140,5 @@ def _as_kind(name: str, value: Any, kind: type) -> Any:
         if kind is int and isinstance(value, float) and number != value:
             raise TypeError
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} is {value!r}, which is no {'text' if kind is str else 'number'}") from None
+        raise ValueError(f"{name} is {value!r}; it must be {'text' if kind is str else 'a number'}") from None
     return number

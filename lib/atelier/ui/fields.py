@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from atelier.config.errors import Problem, SettingsError, shortened
+from atelier.config.errors import Problem, SettingsError
 from atelier.config.settings.option import Option
 from atelier.config.settings.schema import Settings, options
 from atelier.ui.gradio_compat import component
@@ -104,20 +104,6 @@ def collect(held: Mapping[str, Any]) -> Settings:
     if problems:
         raise SettingsError(problems)
     return Settings(**values)
-
-
-def in_words(error: Exception) -> str:
-    """An error as sentences for the page: settings by their labels, one a line."""
-    if not isinstance(error, SettingsError):
-        return str(error)
-    labels = {option.key: option.label for option in options()}
-    lines = []
-    for problem in error.problems:
-        label = labels.get(problem.key, problem.key)
-        empty = problem.value is None or problem.value == ""
-        value = shortened(repr(problem.value))
-        lines.append(f"{label}: {problem.allowed}." if empty else f"{label} is {value}; {problem.allowed}.")
-    return "\n".join(lines)
 
 
 def _number_text(value: int | float) -> str:

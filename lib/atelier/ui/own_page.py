@@ -15,7 +15,6 @@ from typing import Any
 import gradio as gr
 
 from atelier.config.errors import AtelierError
-from atelier.ui.fields import in_words
 from atelier.ui.gradio_compat import component
 from atelier.ui.tab.actions import error_html, unexpected
 
@@ -45,7 +44,7 @@ class OwnPage:
             try:
                 return told(data) or handler(data)
             except AtelierError as error:
-                return {message: error_html(in_words(error))}
+                return {message: error_html(str(error))}
             except Exception as error:  # a sentence for the page, the traceback for the log
                 log.exception("a button failed")
                 return {message: error_html(unexpected(error))}

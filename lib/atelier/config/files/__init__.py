@@ -1,1 +1,1 @@
-"""Files that settings come from and go to: their paths, their limits, written whole or not at all."""
+"""Files of settings: their paths and size limits, and writing that survives a crash."""

@@ -1,4 +1,4 @@
-"""Files that outlast a power cut: their bytes, and then their name, are on the disk before anything relies on them."""
+"""Writes files so that they survive a power cut: first the bytes reach the disk, then the name is changed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from pathlib import Path
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Renames a file whose bytes are on the disk already. Raises `OSError`; `path` is then as it was."""
+    """Renames `temporary`, whose bytes are already on the disk, to `path`.
+
+    Raises `OSError`; `path` is then unchanged.
+    """
     os.replace(temporary, path)
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Has the names in a folder written to its disk. Windows, where no folder can be opened, does it alone."""
+    """Writes the names in a folder to its disk. Windows cannot open a folder and does this by itself."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""How much a file of settings may hold. More is none, and would take longer to explain than anybody waits."""
+"""How large a file of settings may be. A larger one is no settings file, and checking every key would take too long."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from atelier.config.errors import AtelierError
 
 KEYS = 20_000
-"""In all tables together, with the entries of lists: a data set of a thousand folders has fewer."""
+"""Keys in all tables together, and entries of lists. A dataset of a thousand folders has fewer."""
 NAMES = 1_000
-"""Different ones: kohya's programs know about six hundred."""
+"""Different keys. kohya's programs know about six hundred."""
 DEPTH = 40
-"""Tables and lists within each other."""
+"""Nested tables and lists."""
 
 
 def check_size(content: object, name: str) -> None:
-    """Raises `AtelierError` when the tables and lists in `content` are more than settings are. `name`: of the file."""
+    """Raises `AtelierError` when `content`, read from the file called `name`, is larger than settings can be."""
     keys = 0
     names: set[object] = set()
     waiting = [(content, 0)]
@@ -24,11 +24,11 @@ def check_size(content: object, name: str) -> None:
         if isinstance(value, Mapping):
             keys += len(value)
             names.update(value)
-            waiting += [(each, depth + 1) for each in value.values()]
+            waiting += [(item, depth + 1) for item in value.values()]
         elif isinstance(value, list):
             keys += len(value)
-            waiting += [(each, depth + 1) for each in value]
+            waiting += [(item, depth + 1) for item in value]
         if keys > KEYS or len(names) > NAMES:
-            raise AtelierError(f"{name} has more keys than settings have: {NAMES:,} different ones or {KEYS:,} in all.")
+            raise AtelierError(f"{name} has too many keys for settings: over {NAMES:,} different or {KEYS:,} in all.")
         if depth > DEPTH:
-            raise AtelierError(f"{name} holds tables or lists {DEPTH} deep, which settings do not.")
+            raise AtelierError(f"{name} nests tables or lists more than {DEPTH} deep, which settings never do.")

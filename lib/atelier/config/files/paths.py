@@ -1,4 +1,4 @@
-"""Paths as people and files write them: one that no file can have is a path to nothing, not an error."""
+"""Paths as people and files write them. A path that no file can have leads to nothing instead of raising an error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def expanded(text: str | Path) -> Path:
-    """The path with ~ replaced, or as it is written where nobody of that name has a folder here."""
+    """The path with ~ or ~name replaced, or as it is written when there is no such user."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -17,7 +17,7 @@ def exists(text: str | Path) -> bool:
     """True for a file or a folder."""
     try:
         return expanded(text).exists()
-    except (OSError, ValueError):  # too long for a name, no right to look, or a zero byte in it
+    except (OSError, ValueError):  # the name is too long, there is no permission, or there is a zero byte in it
         return False
 
 

@@ -1,1 +1,1 @@
-"""Settings out of other programs' files: GUI presets, and the metadata inside LoRA files."""
+"""Reads settings from other programs' files: GUI presets, and the metadata inside LoRA files."""

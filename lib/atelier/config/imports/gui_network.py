@@ -1,4 +1,4 @@
-"""The adapter of a kohya_ss GUI preset: LoRA_type and its many boxes as network_module and network_args."""
+"""Translates the adapter of a kohya_ss GUI preset: LoRA_type and its fields become network_module and network_args."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WEIGHTS = (*_LYCORIS, "use_tucker", "bypass_mode", "dora_wd", "use_scalar")
 
 @dataclass(frozen=True)
 class Kind:
-    """A LoRA_type: its network_module, LyCORIS' algorithm, and the boxes of the GUI that it reads."""
+    """A LoRA_type: its network_module, LyCORIS' algorithm, and the fields of the GUI that it reads."""
 
     module: str
     algo: str = ""
@@ -47,7 +47,7 @@ KINDS: dict[str, Kind] = {
     "LyCORIS/Native Fine-Tuning": Kind("lycoris.kohya", "full", _LYCORIS),
 }
 OTHER_FAMILIES = ("Flux1", "Flux1 OFT", "HunyuanImage-2.1", "Anima", "Lumina")
-"""LoRA_types of models that are not trained here."""
+"""LoRA_types of model families that Atelier does not train."""
 
 ARGUMENT = {
     "LyCORIS_preset": "preset",
@@ -56,17 +56,17 @@ ARGUMENT = {
     "conv_dims": "conv_block_dims",
     "conv_alphas": "conv_block_alphas",
 }
-"""The names in network_args of boxes that are called otherwise."""
+"""Names in network_args of fields that the GUI calls differently."""
 
 BOXES = {key for kind in KINDS.values() for key in kind.boxes} | {
     "loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio",
 }  # fmt: skip
-"""All boxes that belong to some kind of adapter."""
+"""All fields that belong to some kind of adapter."""
 
 
 @dataclass
 class Network:
-    """What became of them."""
+    """A translated adapter: its network_module and network_args, and the verdicts of the preset's keys."""
 
     module: str | None = None
     arguments: list[str] = field(default_factory=list)
@@ -84,7 +84,7 @@ def network_of(preset: Mapping[str, Any]) -> Network:
     if kind is None:
         guess = nearest(chosen, KINDS)
         found.problem = (
-            f"LoRA_type is {chosen!r}, for a model family that is not trained here; Stable Diffusion 1, 2 and XL are."
+            f"LoRA_type is {chosen!r}, for another model family; only Stable Diffusion 1, 2 and XL can be trained."
             if chosen in OTHER_FAMILIES
             else f"LoRA_type is {chosen!r}, which is not known" + (f"; did you mean {guess}?" if guess else ".")
         )
@@ -109,7 +109,7 @@ def network_of(preset: Mapping[str, Any]) -> Network:
 
 
 def _says_something(key: str, value: Any) -> bool:
-    """False for an empty box and for what is the default anyway."""
+    """False for an empty field, and for a value that is the default anyway."""
     text = str(value).strip()
     if value is None or value is False or text.lower() in ("", "none", "false"):
         return False
@@ -121,7 +121,7 @@ def _says_something(key: str, value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """As sd-scripts reads it: whole numbers without a point, lists without spaces."""
+    """The value as sd-scripts expects it: whole numbers without a decimal point, lists without spaces."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return "".join(str(value).replace('"', "").split())

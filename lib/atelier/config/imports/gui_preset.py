@@ -1,7 +1,7 @@
-"""kohya_ss GUI presets (JSON): their names, units and types as sd-scripts' keys.
+"""Translates kohya_ss GUI presets (JSON): their names, units and types become sd-scripts' keys.
 
-The GUI writes numbers as text, "" and 0 for "not set", percentages for steps, and the boxes of every method it knows,
-used or not. What it would hand to sd-scripts is what counts.
+The GUI writes numbers as text, "" and 0 for "not set", percentages for steps, and the fields of every method, used or
+not. What counts is what it would hand to sd-scripts.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ ZERO_IS_UNSET = {
     "save_last_n_steps_state", "scale_weight_norms", "seed", "unet_lr", "v_pred_like_loss", "vae_batch_size",
     "max_train_steps", "max_train_epochs",
 }  # fmt: skip
-"""Boxes in which 0 stands for "not set"."""
+"""Fields in which 0 means "not set"."""
 
 LEAST_STEP = 8
-"""Pixels a side of a bucket can be told apart by."""
+"""Smallest bucket step in pixels: one cell of a latent."""
 TEXTUAL_INVERSION = ("token_string", "init_word")
 _RATES_OF_WHOLE_MODELS = ("learning_rate_te", "learning_rate_te1", "learning_rate_te2", "train_text_encoder")
 _STOP = ("stop_text_encoder_training", "stop_text_encoder_training_pct")
@@ -48,7 +48,7 @@ _ORIGINAL = ("noise_offset", "adaptive_noise_scale", "noise_offset_random_streng
 
 @dataclass
 class Translation:
-    """Entries in sd-scripts' names, and verdicts of the keys that have none of their own there."""
+    """Entries under sd-scripts' names, and verdicts of keys that have no such name."""
 
     entries: list[Entry] = field(default_factory=list)
     keys: dict[str, KeyVerdict] = field(default_factory=dict)
@@ -57,12 +57,12 @@ class Translation:
 
 
 def looks_like_preset(data: Mapping[str, Any]) -> bool:
-    """True when at least one key is one that the GUI or sd-scripts knows."""
+    """True when the GUI or sd-scripts knows at least one of the keys."""
     return any(gui_verdict(str(key)).verdict != UNKNOWN and _names_a_setting(str(key)) for key in data)
 
 
 def translate(preset: Mapping[str, Any]) -> Translation:
-    """What the GUI would hand to sd-scripts."""
+    """The entries that the GUI would hand to sd-scripts for this preset."""
     return _Translator(preset).run()
 
 
@@ -93,7 +93,7 @@ class _Translator:
         return self.out
 
     def _take(self, source: str, key: str, value: Any, note: str = "") -> None:
-        """`value` is what sd-scripts gets; the verdict shows what stands in the file."""
+        """Adds an entry. `value` is for sd-scripts; the verdict shows the value in the file."""
         note = note or gui_verdict(source).note
         self.out.entries.append(Entry(key, value, source=source, shown=self.preset[source], note=note))
 
@@ -105,11 +105,11 @@ class _Translator:
         for key, family in (("flux1_checkbox", "Flux"), ("sd3_checkbox", "SD3")):
             if _on(self.preset.get(key)):
                 self.out.problems.append(
-                    f"This preset trains {family} ({key}); Stable Diffusion 1, 2 and XL are trained here."
+                    f"This preset trains {family} ({key}), but only Stable Diffusion 1, 2 and XL can be trained."
                 )
         if not self.lora and any(_live(self.preset.get(key)) for key in TEXTUAL_INVERSION):
             self.out.problems.append(
-                "This preset trains a textual inversion, which is not done here; train a LoRA on the same pictures."
+                "This preset trains a textual inversion, which is not supported. Train a LoRA on the same pictures."
             )
         if not self.lora:
             self.out.entries.append(Entry("train_whole_model", True, silent=True))
@@ -133,7 +133,7 @@ class _Translator:
                 self._leave("lora_network_weights", HONOURED, "Not set.")
 
     def _length(self) -> None:
-        """Epochs win over steps; without both the GUI trains for `epoch` epochs."""
+        """Epochs win over steps. Without either, the GUI trains for `epoch` epochs."""
         steps, epochs = _number(self.preset.get("max_train_steps")), _number(self.preset.get("max_train_epochs"))
         if "epoch" not in self.preset:
             return
@@ -167,14 +167,14 @@ class _Translator:
         self._leave("noise_offset_type", HONOURED, gui_verdict("noise_offset_type").note)
         unused = _ORIGINAL if kind.startswith("Multires") else _MULTIRES if kind == "Original" else ()
         for key in unused:
-            self._leave(key, WITHOUT_EFFECT, f"noise_offset_type is {kind}, so the GUI passes it over.")
+            self._leave(key, WITHOUT_EFFECT, f"noise_offset_type is {kind}, so the GUI ignores it.")
 
     def _rates(self) -> None:
         if self.lora:
             for key in _RATES_OF_WHOLE_MODELS:
                 self._leave(key, WITHOUT_EFFECT, "It belongs to whole models, and this preset trains a LoRA.")
             for key in _STOP:
-                self._leave(key, WITHOUT_EFFECT, "The GUI passes it over for LoRA.")
+                self._leave(key, WITHOUT_EFFECT, "The GUI ignores it for LoRA.")
             text, unet = _number(self.preset.get("text_encoder_lr")), _number(self.preset.get("unet_lr"))
             if unet and text == 0:
                 self.out.entries.append(Entry("network_train_unet_only", True, silent=True))
@@ -202,7 +202,7 @@ class _Translator:
         elif steps:
             self._take(key, "stop_text_encoder_training", math.ceil(steps / 100 * percent))
         else:
-            note = "A percentage of a number of steps that the preset does not say; set stop_text_encoder_training."
+            note = "A percentage of the steps, but the preset has no max_train_steps; set stop_text_encoder_training."
             self._leave(key, NOT_SUPPORTED, note)
 
     def _plain(self, key: str, value: Any) -> None:
@@ -214,17 +214,19 @@ class _Translator:
         found = for_value(gui_verdict(key), value)
         target = found.becomes
         if found.verdict == UNKNOWN:
-            self.out.notes.append(f"{key} is not known and was passed over. {found.note}")
+            self.out.notes.append(f"{key} is not known and was ignored. {found.note}")
         if key.startswith("sdxl_") and target and not self.sdxl:
             self._leave(key, WITHOUT_EFFECT, "This preset is not for SDXL.")
         elif key in table("other_models"):
             family = table("other_models")[key].note
             if not self.other_family:
-                self._leave(key, WITHOUT_EFFECT, f"The GUI reads it for {family} alone, which this preset is not for.")
+                self._leave(
+                    key, WITHOUT_EFFECT, f"The GUI reads it only for {family}, and this preset is not for that."
+                )
             else:
                 self._leave(key, found.verdict, found.note)
         elif key == "bucket_reso_steps" and 0 < (_number(value) or 0) < LEAST_STEP:
-            self._take(key, key, LEAST_STEP, f"{value} is taken as {LEAST_STEP}: a latent stands for so many pixels.")
+            self._take(key, key, LEAST_STEP, f"{value} becomes {LEAST_STEP}, the pixels of one latent cell.")
         elif key == "xformers":
             self._leave(key, found.verdict, found.note)
             if value is True or str(value).lower() in ("xformers", "sdpa", "true"):
@@ -252,7 +254,7 @@ class _Translator:
         return target in ZERO_IS_UNSET and _number(value) == 0
 
     def _command_line(self, text: str) -> None:
-        """--key value, --key=value and --flag, as in a shell; Windows paths keep their backslashes."""
+        """Reads --key value, --key=value and --flag, as in a shell. Windows paths keep their backslashes."""
         try:
             pieces = shlex.split(text, posix=False)
         except ValueError:
@@ -274,7 +276,7 @@ class _Translator:
 
 
 def _number(value: Any) -> float | None:
-    """A number, also written as text; None when it is none. An empty box is 0."""
+    """The number in a field, also when it is written as text; None for anything else. An empty field is 0."""
     if value is None or isinstance(value, bool) or (isinstance(value, str) and not value.strip()):
         return 0.0
     try:
@@ -289,7 +291,7 @@ def _on(value: Any) -> bool:
 
 
 def _live(value: Any) -> bool:
-    """False for every way in which the GUI writes that nothing is set."""
+    """False for every way in which the GUI writes "not set"."""
     if value is None or value is False or value == [] or value == {}:
         return False
     return not (isinstance(value, str) and value.strip().lower() in ("", "none"))

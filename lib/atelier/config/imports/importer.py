@@ -1,4 +1,4 @@
-"""Whatever a kohya setup is written in, read into a job's settings, with a verdict for every key in it.
+"""Reads any file of a kohya setup into settings, with a verdict for every key in it.
 
 Takes sd-scripts training and dataset TOML, kohya_ss GUI presets (JSON), and the metadata of a LoRA file.
 """
@@ -29,15 +29,15 @@ from atelier.config.settings.values import plain
 TRAINING, DATASET, BOTH = "sd-scripts training TOML", "sd-scripts dataset TOML", "training and dataset TOML in one"
 PRESET, GUI_TOML, LORA, JOB = "kohya_ss GUI preset", "kohya_ss GUI config", "LoRA file", "Atelier job"
 _GUI_NAMES = {"epoch", "lr_warmup", "max_resolution", "optimizer", "LoRA_type", "noise_offset_type"}
-"""Names that the GUI's own config.toml has and a training TOML has not."""
+"""Names that occur in the GUI's own config.toml and in no training TOML."""
 
 
 @dataclass
 class Imported:
-    """What a file asks for. `problems` keep it from being used; `notes` are for the person to know.
+    """A file that was read. `problems` forbid using it; `notes` are sentences for the person.
 
-    `settings` are complete: what the file leaves out has kohya's default. `values` are those that the file sets.
-    `datasets` is None when the file has none of its own. `extra`: sd-scripts' keys without a setting here.
+    `settings` are complete: what the file leaves out has kohya's default. `values` are only those that the file sets.
+    `datasets` is None when the file has none. `extra`: sd-scripts' keys without a setting here.
     """
 
     path: Path
@@ -52,11 +52,11 @@ class Imported:
 
     @property
     def usable(self) -> bool:
-        """True when nothing in the file keeps it from being used."""
+        """True when the file has no problems."""
         return not self.problems
 
     def job(self) -> JobConfig:
-        """The job it asks for. Without pictures it has no datasets. Raises `AtelierError` for what is wrong."""
+        """The job that the file describes; without datasets when it names no pictures. Raises `AtelierError`."""
         if self.problems:
             raise AtelierError("\n".join(self.problems))
         if self.datasets is None and not self.settings.train_data_dir:
@@ -69,7 +69,7 @@ class Imported:
 
 
 def read_any(path: Path) -> Imported:
-    """Reads a file of any of the kinds. Raises `AtelierError` for one that is none of them or cannot be parsed."""
+    """Reads a file of any supported kind. Raises `AtelierError` for other files and for broken ones."""
     path = expanded(path)
     if not exists(path):
         raise AtelierError(f"There is no file {path}.")
@@ -84,10 +84,10 @@ def read_any(path: Path) -> Imported:
 
 
 def import_report(path: str | Path) -> dict[str, Any]:
-    """What `read_any` finds, as JSON holds it; a file that cannot be read is reported, not raised.
+    """The result of `read_any` as plain data for JSON. A file that cannot be read is reported, not raised.
 
-    Keys: file, kind ("" if none), usable, keys (each key, where, value, verdict, note), problems, notes, settings
-    (those that the file sets) and datasets (a summary of each).
+    Keys: file, kind ("" if none), usable, keys (each with key, where, value, verdict, note), problems, notes, settings
+    (only those that the file sets) and datasets (a summary of each).
     """
     try:
         found = read_any(Path(path))
@@ -164,17 +164,19 @@ def _one_level(document: Document) -> tuple[Document, list[str]]:
         flat[key] = section
     if not deep:
         return document, []
-    note = f"Tables inside sections were read ({', '.join(deep)}); sd-scripts reads one level only."
+    note = f"Tables inside sections were read too ({', '.join(deep)}); sd-scripts would read only one level."
     return Document(document.name, document.text, flat), [note]
 
 
 def _named_datasets(found: Imported, reading: Reading) -> None:
-    """The dataset TOML that a file names, if it is there."""
+    """Reads the dataset TOML that a file names, if it exists."""
     if not reading.dataset_config:
         return
     named = find_beside(Path(reading.dataset_config), found.path)
     if not is_file(named):
-        found.notes.append(f"The dataset file {reading.dataset_config} is not there; give the pictures yourself.")
+        found.notes.append(
+            f"There is no dataset file {reading.dataset_config}. Choose the folder of pictures yourself."
+        )
         return
     try:
         document = parse_document(read_text(named), named.name)
@@ -193,7 +195,7 @@ def _with_datasets(found: Imported, document: Document, path: Path) -> Imported:
     found.notes += reader.notes
     for folder in dict.fromkeys(subset.image_dir for subset in found.datasets.subsets):
         if folder and not is_folder(folder):
-            found.notes.append(f"The folder {folder} is not on this machine; choose yours before training.")
+            found.notes.append(f"The folder {folder} is not on this machine. Choose your folder before training.")
     return found
 
 
@@ -203,7 +205,7 @@ def _from_json(path: Path, text: str) -> Imported:
     except (ValueError, RecursionError) as error:
         raise AtelierError(f"{path.name} is not valid JSON: {error}.") from error
     if not isinstance(data, dict):
-        raise AtelierError(f"{path.name} holds no settings: a preset is an object of names and values.")
+        raise AtelierError(f"{path.name} holds no settings: a preset must be an object of names and values.")
     describes = bool(data) and all(isinstance(entry, Mapping) for entry in data.values())
     if not describes:
         check_size(data, path.name)
@@ -214,17 +216,17 @@ def _from_json(path: Path, text: str) -> Imported:
     if describes or not looks_like_preset(data):
         if describes:
             raise AtelierError(
-                f"{path.name} describes pictures, not settings: name it as in_json, or as metadata_file of a subset."
+                f"{path.name} has captions, not settings: name it as in_json, or as metadata_file of a subset."
             )
         raise AtelierError(f"{path.name} holds no settings that kohya's programs know.")
     return _preset(path, PRESET, data)
 
 
 def _preset(path: Path, kind: str, data: Mapping[str, Any]) -> Imported:
-    told = translate(data)
-    found = _through_gui_names(path, kind, told.entries, told.keys, list(data))
-    found.problems = [*told.problems, *found.problems]
-    found.notes = [*told.notes, *found.notes]
+    translated = translate(data)
+    found = _through_gui_names(path, kind, translated.entries, translated.keys, list(data))
+    found.problems = [*translated.problems, *found.problems]
+    found.notes = [*translated.notes, *found.notes]
     return found
 
 
@@ -232,14 +234,14 @@ def _from_lora(path: Path) -> Imported:
     header = read_header(path)
     told = tell(header)
     found = _through_gui_names(path, LORA, told.entries, told.keys, list(header.metadata))
-    found.notes = [*told.notes, "It says nothing about where the pictures are; give your own.", *found.notes]
+    found.notes = [*told.notes, "The file does not say where the pictures are. Choose your own folder.", *found.notes]
     return found
 
 
 def _through_gui_names(
     path: Path, kind: str, entries: list[Entry], keys: Mapping[str, KeyVerdict], order: list[str]
 ) -> Imported:
-    """Assembles entries that stand for keys of other names; the verdicts come in the order of the file."""
+    """Assembles entries whose keys have other names in the file. The verdicts come in the order of the file."""
     place = _placer(path)
     reading = assemble(entries, place)
     reading.check(place)

@@ -1,4 +1,4 @@
-"""The settings stored in a LoRA file's own metadata: "train like this file". Reads the header alone, without torch."""
+"""Reads the settings in a LoRA file's metadata ("train like this file"). Reads only the header, without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from atelier.config.kohya.assemble import Entry
 from atelier.config.kohya.verdicts import HONOURED, KeyVerdict, for_value, metadata_verdict
 
 LONGEST_HEADER = 100_000_000
-"""Bytes; the format's own limit."""
+"""In bytes; the format's own limit."""
 
 _DATASET = {
     "resolution": "resolution", "batch_size_per_device": "train_batch_size", "enable_bucket": "enable_bucket",
@@ -25,12 +25,12 @@ _DATASET = {
 }  # fmt: skip
 _SUBSET = ("color_aug", "flip_aug", "random_crop", "shuffle_caption", "keep_tokens", "keep_tokens_separator",
            "secondary_separator", "enable_wildcard", "caption_prefix", "caption_suffix")  # fmt: skip
-"""What ss_datasets tells of a data set and of its subsets that settings have too."""
+"""Values in ss_datasets, of a dataset and of its subsets, that are settings too."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """`metadata`: text by key. `shapes`: of each tensor, by name."""
+    """The header of a safetensors file. `metadata`: text by key. `shapes`: shape of each tensor by name."""
 
     metadata: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
@@ -38,7 +38,7 @@ class Header:
 
 @dataclass
 class Told:
-    """Entries in sd-scripts' names, and verdicts of keys that have none of their own there."""
+    """What metadata say: entries under sd-scripts' names, and verdicts of keys that have no such name."""
 
     entries: list[Entry] = field(default_factory=list)
     keys: dict[str, KeyVerdict] = field(default_factory=dict)
@@ -46,21 +46,24 @@ class Told:
 
 
 def read_header(path: Path) -> Header:
-    """Of a .safetensors file (https://github.com/huggingface/safetensors, "Format"). Raises `AtelierError`."""
+    """The header of a .safetensors file. Raises `AtelierError`.
+
+    Source: https://github.com/huggingface/safetensors, "Format".
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= min(LONGEST_HEADER, size - 8):
-                raise AtelierError(f"{path.name} is not a safetensors file, or is cut off.")
+                raise AtelierError(f"{path.name} is not a safetensors file, or is incomplete.")
             header = json.loads(file.read(length).decode("utf-8"))
     except OSError as error:
         raise AtelierError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
         raise AtelierError(f"{path.name} is not a safetensors file: its header cannot be read.") from error
     if not isinstance(header, dict):
-        raise AtelierError(f"{path.name} is not a safetensors file: its header is no table.")
+        raise AtelierError(f"{path.name} is not a safetensors file: its header is not a table.")
     stored = header.pop("__metadata__", None)
     metadata = {str(key): str(value) for key, value in stored.items()} if isinstance(stored, dict) else {}
     shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if is_entry(entry)}
@@ -68,7 +71,7 @@ def read_header(path: Path) -> Header:
 
 
 def tell(header: Header) -> Told:
-    """What a file says about how it was trained. Raises `AtelierError` when it says nothing and is no LoRA."""
+    """What a file says about its training. Raises `AtelierError` when it says nothing and is no LoRA."""
     told = Told()
     metadata = header.metadata
     for key, text in metadata.items():
@@ -94,7 +97,7 @@ _SPECIAL = ("ss_optimizer", "ss_network_args", "modelspec.prediction_type", "mod
 
 
 def _value(key: str, text: str) -> Any:
-    """Metadata are texts; "None" is not set, and a size may be written as "(512, 512)"."""
+    """The value in a metadata text. "None" means not set; a size may be written as "(512, 512)"."""
     text = text.strip()
     if text in ("", "None", "null"):
         return None
@@ -121,7 +124,7 @@ def _optimizer(told: Told, metadata: Mapping[str, str]) -> None:
 
 
 _OPTIMIZERS = {"adamw": "AdamW", "adamw8bit": "AdamW8bit", "sgd": "SGDNesterov"}
-"""kohya's name where the class is called otherwise."""
+"""kohya's name for classes that have another name."""
 
 
 def _split_outside_brackets(text: str) -> list[str]:
@@ -141,17 +144,17 @@ def _network_args(told: Told, metadata: Mapping[str, str]) -> None:
     except (ValueError, RecursionError, AtelierError):
         arguments = None
     if not isinstance(arguments, dict):
-        told.notes.append("ss_network_args cannot be read and was passed over.")
+        told.notes.append("ss_network_args cannot be read and was ignored.")
         return
     pairs = [f"{key}={value}" for key, value in arguments.items() if value not in (None, "", "None")]
-    # kohya puts network_dropout among them when the file was trained with one.
+    # kohya adds network_dropout to the arguments when the file was trained with dropout.
     pairs = [pair for pair in pairs if not pair.startswith("dropout=") or "ss_network_dropout" not in metadata]
     if pairs:
         told.entries.append(Entry("network_args", pairs, silent=True))
 
 
 def _dataset(told: Told, metadata: Mapping[str, str]) -> None:
-    """Sizes and captions of the first data set; a key of its own in the metadata wins."""
+    """Sizes and captions of the first dataset, unless the metadata have them under keys of their own."""
     text = metadata.get("ss_datasets")
     if not text:
         return
@@ -160,7 +163,7 @@ def _dataset(told: Told, metadata: Mapping[str, str]) -> None:
         check_size(datasets, "ss_datasets")
         first = next(item for item in datasets if isinstance(item, dict))
     except (ValueError, TypeError, StopIteration, RecursionError, AtelierError):
-        told.notes.append("ss_datasets cannot be read and was passed over.")
+        told.notes.append("ss_datasets cannot be read and was ignored.")
         return
     given = {entry.key for entry in told.entries}
     listed = first.get("subsets")
@@ -172,7 +175,7 @@ def _dataset(told: Told, metadata: Mapping[str, str]) -> None:
         if value not in (None, "", []) and key not in given:
             told.entries.append(Entry(key, value, silent=True))
     if len(datasets) > 1:
-        told.notes.append(f"The file was trained on {len(datasets)} data sets; sizes are those of the first.")
+        told.notes.append(f"The file was trained on {len(datasets)} datasets. The sizes of the first are used.")
 
 
 def _from_modelspec(told: Told, metadata: Mapping[str, str]) -> None:
@@ -189,20 +192,18 @@ def _from_modelspec(told: Told, metadata: Mapping[str, str]) -> None:
 
 
 def _from_shapes(told: Told, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Without settings, the tensors still tell ranks."""
+    """Reads the ranks from the tensors of a file without settings."""
     ranks: dict[bool, dict[int, int]] = {False: {}, True: {}}
     for name, shape in shapes.items():
         if re.search(r"\.(lora_down|lora_A|lora\.down)(\.default)?\.weight$", name) and shape:
             kernel = len(shape) == 4 and max(shape[2:]) > 1
             ranks[kernel][shape[0]] = ranks[kernel].get(shape[0], 0) + 1
     if not ranks[False] and not ranks[True]:
-        raise AtelierError(
-            "This file holds no training settings: it has no metadata of a training, and is no LoRA either."
-        )
+        raise AtelierError("This file has no training settings: there are none in its metadata, and it is not a LoRA.")
     plain, convolutions = ranks[False] or ranks[True], ranks[True]
     told.entries.append(Entry("network_dim", max(plain, key=lambda rank: plain[rank]), silent=True))
     if convolutions:
         told.entries.append(
             Entry("network_args", [f"conv_dim={max(convolutions, key=lambda rank: convolutions[rank])}"], silent=True)
         )
-    told.notes.append("The file has no metadata of its training; only the rank could be told, from its tensors.")
+    told.notes.append("The file has no metadata of its training. Only the rank could be read, from its tensors.")

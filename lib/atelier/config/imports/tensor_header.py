@@ -1,4 +1,4 @@
-"""What the header of a .safetensors file must say of each tensor."""
+"""Checks the entry of one tensor in the header of a .safetensors file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 
 def is_entry(entry: Any) -> bool:
-    """True for a type, a shape, and where the tensor begins and ends."""
+    """True when the entry has a type, a shape, and the tensor's first and last byte."""
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
         return False
     shape, place = entry.get("shape"), entry.get("data_offsets")
-    counts = all(isinstance(each, list) and all(type(n) is int and n >= 0 for n in each) for each in (shape, place))
+    counts = all(
+        isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers) for numbers in (shape, place)
+    )
     return counts and len(entry["data_offsets"]) == 2

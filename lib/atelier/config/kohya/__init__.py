@@ -1,1 +1,1 @@
-"""sd-scripts' TOML files, in and out, with a verdict for every key."""
+"""Reads and writes the TOML files of kohya's sd-scripts, with a verdict for every key."""

@@ -1,4 +1,4 @@
-"""From keys and values of any file to settings, with a verdict for each key and a problem for each wrong value."""
+"""Turns keys and values of any kohya file into settings, with a verdict for each key and a problem for wrong values."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from atelier.config.kohya.verdicts import (
     table,
     training_verdict,
 )
+from atelier.config.settings.checks import validate
 from atelier.config.settings.option import Option
-from atelier.config.settings.schema import Settings, options, validate
+from atelier.config.settings.schema import Settings, options
 from atelier.config.settings.values import HIDDEN, SECRETS, BadValue, coerce
 
 KOHYA_DEFAULTS: dict[str, Any] = {
@@ -30,27 +31,27 @@ KOHYA_DEFAULTS: dict[str, Any] = {
     "caption_extension": ".caption",
     "save_precision": "float",
 }
-"""What sd-scripts takes where a file says nothing, and the tab starts with something else."""
+"""Defaults of sd-scripts that differ from ours. They hold for what a file leaves out."""
 
 OTHER_MODELS = ("lora_flux", "oft_flux", "lora_sd3", "lora_lumina", "lora_anima", "lora_hunyuan_image")
-"""Network modules of model families that are not trained here."""
+"""Network modules of model families that Atelier does not train."""
 
 DEFINING = ("ae", "t5xxl", "clip_g", "gemma2", "qwen3", "byt5")
-"""Keys that a file for one of those families cannot do without."""
+"""Keys that every file for one of those families has, so that a file with one of them is recognised."""
 
 _WHOLE_MODEL = {
     "learning_rate_te", "learning_rate_te1", "learning_rate_te2", "train_text_encoder", "stop_text_encoder_training",
     "fused_optimizer_groups", "block_lr", "diffusers_xformers",
 }  # fmt: skip
-"""Keys that only the scripts for whole models take."""
+"""Keys that only sd-scripts' scripts for whole models have."""
 
 Place = Callable[[str, object, str], Problem]
-"""Makes a problem of (key, value, what is allowed), with the file and line where they are known."""
+"""Makes a `Problem` from (key, value, allowed), with the file and line where they are known."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One key as sd-scripts names it. `source` and `shown`: its name and value in the file, where they differ."""
+    """One key under sd-scripts' name. `source` and `shown`: its name and value in the file, where they differ."""
 
     key: str
     value: Any
@@ -59,12 +60,12 @@ class Entry:
     shown: Any = None
     note: str = ""
     silent: bool = False
-    """True when the file's own key has its verdict already."""
+    """True when the file's own key already has a verdict."""
 
 
 @dataclass
 class Reading:
-    """What was read: values by setting, verdicts in the order of the file, problems that keep it from being used."""
+    """What was read: values by setting, verdicts in the order of the file, and problems that forbid using the file."""
 
     values: dict[str, Any] = field(default_factory=dict)
     keys: list[KeyVerdict] = field(default_factory=list)
@@ -72,16 +73,16 @@ class Reading:
     notes: list[str] = field(default_factory=list)
     dataset_config: str | None = None
     named: dict[str, str] = field(default_factory=dict)
-    """What a setting is called in the file, where it has another name there."""
+    """The name in the file of each setting that was read."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """sd-scripts' keys that have no setting here, to be written back on export."""
+    """sd-scripts' keys without a setting here, to be written back on export."""
 
     def settings(self) -> Settings:
-        """The settings, with kohya's defaults for what the file leaves out."""
+        """The settings, with kohya's defaults for keys that the file leaves out."""
         return Settings(**{**KOHYA_DEFAULTS, **self.values})
 
     def check(self, place: Place) -> None:
-        """Adds what is out of range or contradicts itself to the problems, and marks the keys."""
+        """Adds problems for values out of range and for contradictions, and marks their keys as wrong."""
         for problem in validate(self.settings()):
             name = self.named.get(problem.key, problem.key)
             if problem.key in self.values:
@@ -95,7 +96,7 @@ class Reading:
 
 
 def assemble(entries: Iterable[Entry], place: Place) -> Reading:
-    """Reads the entries, later ones winning. Unknown keys get the verdict UNKNOWN and no problem."""
+    """Reads the entries; of two for the same key the later one counts. Unknown keys get UNKNOWN and no problem."""
     reading = Reading()
     declared = {option.key: option for option in options()}
     given = list(entries)
@@ -110,7 +111,7 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
             _leave_out(reading, outcome, entry)
             continue
         if found.verdict == UNKNOWN:
-            reading.notes.append(f"{name} is not a key of sd-scripts and is passed over. {found.note}".strip())
+            reading.notes.append(f"{name} is not a key of sd-scripts and is ignored. {found.note}".strip())
         elif key == "dataset_config":
             reading.dataset_config = str(entry.value).strip() or None if isinstance(entry.value, str) else None
         elif key in _SWITCHES:
@@ -126,7 +127,7 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
             _keep(reading, key, entry.value)
         elif key in DEFINING and verdict.verdict == NOT_SUPPORTED:
             reading.problems.append(place(name, shown, f"this file is for {table('other_models')[key].note}, "
-                                          "and Stable Diffusion 1, 2 and XL are trained here"))  # fmt: skip
+                                          "but only Stable Diffusion 1, 2 and XL can be trained"))  # fmt: skip
         if not entry.silent:
             reading.keys.append(outcome)
     if reading.values.get("cache_text_encoder_outputs_to_disk"):
@@ -137,10 +138,10 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
 
 
 def _leave_out(reading: Reading, outcome: KeyVerdict, entry: Entry) -> None:
-    """A password has no effect here, so it is neither shown nor kept: what is kept ends in records and exports."""
+    """A password has no effect here. It is neither shown nor kept, since records and exports would hold it."""
     if entry.value:
         outcome = replace(outcome, value=HIDDEN)
-        reading.notes.append(f"{outcome.key} is secret and is not kept; sd-scripts takes it on its command line too.")
+        reading.notes.append(f"{outcome.key} is secret and is not kept. Give it to sd-scripts on its command line.")
     if not entry.silent:
         reading.keys.append(outcome)
 
@@ -162,38 +163,38 @@ def _switch(reading: Reading, given: list[Entry], key: str, value: Any) -> None:
 
 
 def _keep(reading: Reading, key: str, value: Any) -> None:
-    """Keeps a key that is no setting here for export, in the kind in which sd-scripts reads it."""
+    """Keeps a key without a setting here for export, with the type that sd-scripts expects."""
     kind = Option(key, table("training")[key].kind, None, True, "", "", "")
     try:
         kept = coerce(kind, value)
     except BadValue as error:
-        reading.notes.append(f"{key} is {value!r} and was left out; {error}.")
+        reading.notes.append(f"{key} is {value!r} and was ignored; {error}.")
         return
     if kept is not None:
         reading.extra[key] = kept
 
 
 def _network(reading: Reading, place: Place) -> None:
-    """Other spellings of the same adapters, conv_dim and conv_alpha out of network_args, what cannot be trained."""
+    """Renames adapters that have another name here, takes conv_dim out of network_args, refuses other families."""
     values = reading.values
     module = values.get("network_module")
     if isinstance(module, str):
         if module.rpartition(".")[2] in OTHER_MODELS:
-            allowed = "it is for another family; Stable Diffusion 1, 2 and XL are trained here"
+            allowed = "it is for another model family; only Stable Diffusion 1, 2 and XL can be trained"
             reading.problems.append(place("network_module", module, allowed))
         if module in _MODULES:
             values["network_module"], extra = _MODULES[module]
             values["network_args"] = [*extra, *values.get("network_args", [])]
         elif module in _PLAIN:
             values["network_module"] = "networks.lora"
-            reading.notes.append(f"network_module {module} is not trained here; a plain LoRA is, with the same rank.")
+            reading.notes.append(f"network_module {module} is not supported; a plain LoRA of the same rank is trained.")
     kept = []
     for text in values.get("network_args", []):
         key, equals, value = text.partition("=")
         if key not in ("conv_dim", "conv_alpha"):
             kept.append(text)
             if not equals or not key:
-                reading.problems.append(place("network_args", text, "it must be key=value, as in rank_dropout=0.1"))
+                reading.problems.append(place("network_args", text, "it must be key=value, such as rank_dropout=0.1"))
             continue
         try:
             number = float(value)
@@ -213,14 +214,14 @@ _MODULES = {
     "locon.locon_kohya": ("lycoris.kohya", ["algo=locon"]),
     "lycoris.locon_kohya": ("lycoris.kohya", ["algo=locon"]),
 }
-"""Modules under another name here."""
+"""Modules that have another name here, and the network_args that go with it."""
 _PLAIN = ("networks.dylora", "networks.lora_fa", "networks.oft")
 
 
 def _kind_of_training(reading: Reading, keys: set[str]) -> None:
-    """A file without network keys, but with keys of the scripts for whole models, is for Dreambooth or fine-tuning."""
+    """A file without network_… keys but with keys for whole models is for Dreambooth or fine-tuning."""
     if "train_whole_model" in reading.values or any(key.startswith("network_") for key in keys):
         return
     if keys & _WHOLE_MODEL:
         reading.values["train_whole_model"] = True
-        reading.notes.append("Without network_module the whole model is trained, as Dreambooth and fine-tuning do.")
+        reading.notes.append("There is no network_module, so the whole model is trained (Dreambooth).")

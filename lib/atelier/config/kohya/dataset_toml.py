@@ -1,4 +1,4 @@
-"""Dataset TOML: [general], [[datasets]], [[datasets.subsets]], each value inherited from the level above."""
+"""Reads dataset TOML: [general], [[datasets]], [[datasets.subsets]]; each level inherits from the one above."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ SUBSET_ONLY = {"image_dir", "metadata_file", "is_reg", "conditioning_data_dir", 
 DATASET_KEYS = {item.name for item in dataclasses.fields(Dataset)} - {"subsets"}
 SUBSET_KEYS = {item.name for item in dataclasses.fields(Subset)}
 INHERITED = (DATASET_KEYS | SUBSET_KEYS) - SUBSET_ONLY
-"""Keys that [general] and a dataset take; those of subsets hold for all subsets below."""
+"""Keys that [general] and a dataset may have. A key of subsets holds for all subsets below."""
 OURS = "atelier"
-"""In custom_attributes, which sd-scripts keeps without reading: what its other keys cannot say."""
+"""Table in custom_attributes for what sd-scripts' keys cannot say. sd-scripts keeps it without reading it."""
 COMPLETE = "complete"
-"""Says, in custom_attributes of [general], that every value is written and nothing is to be inherited."""
+"""Key in that table of [general]: the file has every value, and nothing is inherited from the training settings."""
 RENAMED = {"train_batch_size": "batch_size", "dataset_repeats": "num_repeats"}
 
 
 def read_datasets(document: Document, settings: Settings) -> DatasetConfig:
-    """The datasets of a dataset TOML; what it leaves out comes from the training settings.
+    """The datasets of a dataset TOML. Values that it leaves out come from the training settings.
 
-    Raises `SettingsError` for a key at a level that does not take it, a wrong kind, or a dataset without subsets.
+    Raises `SettingsError` for a key at a level that cannot have it, a wrong type, or a dataset without subsets.
     """
     reader = DatasetReader(document, settings)
     config = reader.read()
@@ -44,7 +44,7 @@ def read_datasets(document: Document, settings: Settings) -> DatasetConfig:
 
 
 class DatasetReader:
-    """Reads one document; `problems` are what keeps it from being used, `keys` the verdict of every key in it."""
+    """Reads one document. `problems` forbid using it; `keys` has the verdict of every key in it."""
 
     def __init__(self, document: Document, settings: Settings) -> None:
         self._document = document
@@ -64,12 +64,12 @@ class DatasetReader:
         tables = content.get("datasets", [])
         for key, value in content.items():
             if key not in ("general", "datasets"):
-                self._wrong(key, value, "a dataset file has [general] and [[datasets]] alone")
+                self._wrong(key, value, "a dataset file has only [general] and [[datasets]]")
                 self.keys.append(KeyVerdict(key, value, UNKNOWN, "A dataset file has no such table."))
         if isinstance(tables, Mapping):
             tables = [tables]
         if not isinstance(tables, list) or not tables:
-            self._wrong("datasets", tables, "write at least one [[datasets]]")
+            self._wrong("datasets", tables, "at least one [[datasets]] is needed")
             return DatasetConfig()
         return DatasetConfig([self._dataset(table, general, index) for index, table in enumerate(tables)])
 
@@ -89,10 +89,10 @@ class DatasetReader:
         read = [self._subset(subset, shared, f"{where}.subsets[{number}]") for number, subset in enumerate(subsets)]
         dataset.subsets = [subset for subset in read if subset.num_repeats > 0]
         if len(dataset.subsets) < len(read):
-            self.notes.append(f"{where}: a subset with num_repeats 0 is left out.")
+            self.notes.append(f"{where}: a subset with num_repeats 0 is not used.")
         for key in ("metadata_file", "conditioning_data_dir"):
             if len({getattr(subset, key) is not None for subset in read}) > 1:
-                self._wrong(key, None, "subsets with and without it do not mix in one dataset; make two of it")
+                self._wrong(key, None, "either all subsets of a dataset have it or none; make two datasets")
         return dataset
 
     def _subset(self, table: Any, shared: Mapping[str, Any], where: str) -> Subset:
@@ -136,18 +136,18 @@ class DatasetReader:
 
 
 _TO_NOTHING = {"caption_prefix", "caption_suffix", "secondary_separator", "class_tokens", "resize_interpolation"}
-"""Texts for which "" is a value: it takes away what would be inherited."""
+"""Texts for which "" is a value: it overrides what would be inherited."""
 
 
 def convert(key: str, value: Any) -> Any:
-    """`value` as the dataset key wants it. Raises `BadValue`."""
+    """`value` converted to the type of the dataset key. Raises `BadValue`."""
     if key == "resolution":
         try:
             text = ",".join(str(coerce(_as_option("side", "int"), side)) for side in value) if isinstance(value, list) \
                 else str(value)  # fmt: skip
             return parse_resolution(text)
         except (TypeError, ValueError) as error:
-            raise BadValue("it must be a side, or [width, height], in pixels") from error
+            raise BadValue("it must be one side or [width, height], in pixels") from error
     if key == "face_crop_aug_range":
         if value is None:
             return None
@@ -167,7 +167,7 @@ def convert(key: str, value: Any) -> Any:
     if declared.maximum is not None and isinstance(found, (int, float)) and not found <= declared.maximum:
         raise BadValue(f"it must be at most {declared.maximum:g}")
     if key == "network_multiplier" and not found:
-        raise BadValue("nothing would be learnt at 0; num_repeats = 0 leaves a subset out")
+        raise BadValue("nothing would be learned at 0; to leave a subset out, set num_repeats = 0")
     if declared.choices and found is not None and found not in declared.choices:
         raise BadValue(f"it can be {', '.join(declared.choices)}")
     return found
@@ -175,7 +175,7 @@ def convert(key: str, value: Any) -> Any:
 
 @lru_cache(maxsize=128)
 def _declared(key: str) -> Option:
-    """The setting of that name where there is one, so that both have the same bounds."""
+    """The setting of that name, so that both have the same bounds; else an option made from the dataclass field."""
     if key == "loss_weight":
         return _as_option(key, "float", minimum=0, maximum=100)
     if key == "num_repeats":
@@ -195,20 +195,20 @@ def _as_option(key: str, kind: str, optional: bool = False, **limits: float) -> 
 
 
 def _misplaced(key: str, where: str, allowed: set[str]) -> str:
-    """What to do with a key that a table does not take."""
+    """What to do with a key in a table that cannot have it, as a clause."""
     if key in RENAMED:
         return f"in a dataset file it is called {RENAMED[key]}"
     if key in SUBSET_KEYS:
-        return "it belongs into [[datasets.subsets]]"
+        return "it belongs in [[datasets.subsets]]"
     if key in DATASET_KEYS:
-        return "it belongs into [[datasets]] or [general]"
+        return "it belongs in [[datasets]] or [general]"
     guess = nearest(key, allowed)
     table = "[general]" if where == "general" else "[[datasets.subsets]]" if "subsets" in where else "[[datasets]]"
-    return f"{table} takes no such key" + (f"; did you mean {guess}?" if guess else "")
+    return f"{table} has no such key" + (f"; did you mean {guess}?" if guess else "")
 
 
 def _restore(subset: Subset) -> None:
-    """What our export had to say in sd-scripts' words, as it was. Raises `BadValue`."""
+    """Puts back the values that our export had to write differently for sd-scripts. Raises `BadValue`."""
     ours = subset.custom_attributes.get(OURS)
     if not isinstance(ours, Mapping):
         return

@@ -1,4 +1,4 @@
-"""A job as files that kohya's sd-scripts run: a training TOML, a dataset TOML, and the sample prompts as text."""
+"""Writes a job as files for kohya's sd-scripts: a training TOML, a dataset TOML, and the sample prompts as text."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Exported:
     prompts: Path | None
     missing: list[str]
     command: str
-    """How to start sd-scripts with them; the script for SDXL is sdxl_train_network.py or sdxl_train.py."""
+    """How to start sd-scripts with these files. For SDXL the script is sdxl_train_network.py or sdxl_train.py."""
 
 
 def export_job(job: JobConfig, folder: Path, base: str | None = None) -> Exported:
-    """Writes NAME.toml, NAME_dataset.toml and, for prompts that are no file yet, NAME_prompts.txt into `folder`.
+    """Writes NAME.toml, NAME_dataset.toml and, unless the prompts are a file already, NAME_prompts.txt into `folder`.
 
-    `base` is the checkpoint to name when the job names none, such as the host's loaded one. Files that exist are not
+    `base` is the checkpoint to name when the job names none, such as the WebUI's loaded one. Existing files are not
     overwritten: NAME becomes NAME-2 and so on. Raises `AtelierError` when the folder cannot be written.
     """
     folder = expanded(folder)
@@ -61,16 +61,16 @@ def export_job(job: JobConfig, folder: Path, base: str | None = None) -> Exporte
         raise AtelierError(f"{folder} cannot be written: {error.strerror or error}.") from error
     missing = []
     if not (settings.pretrained_model_name_or_path or base):
-        missing.append("pretrained_model_name_or_path: name the base checkpoint, which in a WebUI is the loaded one.")
+        missing.append("pretrained_model_name_or_path: the base checkpoint. In a WebUI it is the loaded one.")
     if dataset is None and not settings.train_data_dir:
-        missing.append("dataset_config or train_data_dir: name the pictures.")
+        missing.append("dataset_config or train_data_dir: where the pictures are.")
     script = "train_db.py" if settings.train_whole_model else "train_network.py"
     command = f'accelerate launch {script} --config_file "{training}"'
     return Exported(training, dataset, prompts, missing, command)
 
 
 def _stem(folder: Path, name: str) -> str:
-    """The name without what a file's name cannot hold, and without taking the place of a file."""
+    """`name` if a file can have it, else "training"; with a number when such files exist already."""
     wanted = name if name and name_problem(name) is None else "training"
     number, stem = 1, wanted
     while any((folder / f"{stem}{ending}").exists() for ending in (".toml", "_dataset.toml", "_prompts.txt")):

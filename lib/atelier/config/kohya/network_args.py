@@ -1,4 +1,4 @@
-"""The names that network_args may hold, by the kind of adapter: any other would be passed over without a word."""
+"""The names that network_args may have, by kind of adapter, so that a misspelt name does not go unnoticed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LYCORIS = frozenset({
 
 
 def ignored_arguments(module: str, pairs: Sequence[str]) -> list[str]:
-    """A sentence for each entry of network_args that a network of this network_module does not read."""
+    """A sentence for each entry of network_args that the adapter of this network_module does not read."""
     mine, other = (_LYCORIS, _PLAIN) if module.startswith("lycoris") else (_PLAIN, _LYCORIS)
     known = mine | _EVERYWHERE
     sentences = []
@@ -32,5 +32,5 @@ def ignored_arguments(module: str, pairs: Sequence[str]) -> list[str]:
         if key in other:
             why = f"is for {'networks.lora' if key in _PLAIN else 'lycoris.kohya'}, not for {module}"
         guess = nearest(key, sorted(known)) if key not in other else None
-        sentences.append(f"network_args: {key} {why} and is passed over{f'; did you mean {guess}?' if guess else '.'}")
+        sentences.append(f"network_args: {key} {why} and is ignored{f'; did you mean {guess}?' if guess else '.'}")
     return sentences

@@ -1,4 +1,4 @@
-"""Reading kohya's TOML: training settings and datasets, with errors that name file and line."""
+"""Reads kohya's TOML, training settings and datasets, with errors that name the file and the line."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from atelier.config.settings.schema import Settings
 
 OURS = "atelier"
 EXACT = "exact"
-"""[atelier.exact] in our own files: what stands there wins, the other sections hold what sd-scripts makes of it."""
+"""[atelier.exact] in files that we wrote: its values win. The other sections have them in sd-scripts' words."""
 
 
 def flatten(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Training TOML has sections whose names mean nothing: one level is taken out."""
+    """All keys of a training TOML without its sections, whose names mean nothing."""
     flat: dict[str, Any] = {}
     for entry in entries_of(content):
         flat[entry.key] = entry.value
@@ -30,7 +30,7 @@ def flatten(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def entries_of(content: Mapping[str, Any]) -> list[Entry]:
-    """The keys of a training TOML with the section each is in; those of our own section come last, and so win."""
+    """The keys of a training TOML, each with its section. Keys of our own section come last, and so win."""
     found: list[Entry] = []
     for key, value in content.items():
         if isinstance(value, Mapping):
@@ -43,7 +43,7 @@ def entries_of(content: Mapping[str, Any]) -> list[Entry]:
 
 
 def read_settings(document: Document, overrides: Mapping[str, str] | None = None) -> Reading:
-    """What a training TOML says; `overrides` (KEY to text, from a command line) win. Wrong values become problems."""
+    """Reads a training TOML. `overrides` (key -> text, from a command line) win. Wrong values become problems."""
     entries = entries_of(document.content)
     entries += [Entry(key, text, source=f"--{key}", shown=text) for key, text in (overrides or {}).items()]
     entries = _without_unset(entries)
@@ -60,7 +60,7 @@ def read_settings(document: Document, overrides: Mapping[str, str] | None = None
 
 
 def _without_unset(entries: list[Entry]) -> list[Entry]:
-    """Our own section lists settings under "unset" that the other sections give only for sd-scripts' sake."""
+    """Drops the settings listed as "unset" in our own section: the other sections have them only for sd-scripts."""
     unset = {
         str(key)
         for entry in entries
@@ -75,10 +75,10 @@ def _without_unset(entries: list[Entry]) -> list[Entry]:
 
 
 def settings_from(document: Document, overrides: Mapping[str, str] | None = None) -> Settings:
-    """Settings of a training TOML, to be trained with.
+    """The settings of a training TOML, for a run.
 
-    Raises `SettingsError` with every problem: a key that nobody knows (and the nearest that is known), a wrong kind, a
-    value out of range.
+    Raises `SettingsError` with every problem: an unknown key (with the most similar known one), a wrong type, a value
+    out of range.
     """
     return _usable(document, overrides)[0]
 
@@ -100,7 +100,7 @@ def _usable(document: Document, overrides: Mapping[str, str] | None) -> tuple[Se
 
 
 def load_job(path: Path, dataset_config: Path | None = None, overrides: Mapping[str, str] | None = None) -> JobConfig:
-    """A job from a training TOML and, if given there or here, a dataset TOML. Raises `AtelierError`.
+    """A job from a training TOML and the dataset TOML that it names or that is given here. Raises `AtelierError`.
 
     `JobConfig.notes` says which keys of the file are not supported.
     """
@@ -118,7 +118,7 @@ def load_job(path: Path, dataset_config: Path | None = None, overrides: Mapping[
 
 
 def unsupported(reading: Reading) -> list[str]:
-    """A sentence for each key that asks for something which is not done."""
+    """A sentence for each key that asks for something that is not supported."""
     return [
         f"{found.key} is not supported: {found.note or training_verdict(found.key).note}"
         for found in reading.keys
@@ -127,7 +127,7 @@ def unsupported(reading: Reading) -> list[str]:
 
 
 def find_beside(path: Path, named_in: Path) -> Path:
-    """`path` as written, or else in the folder of the file that names it, under its path or its name alone."""
+    """Finds the file `path`: as written, or beside the file `named_in`, by its path or by its name alone."""
     path = expanded(path)
     for candidate in (path, named_in.parent / path, named_in.parent / path.name):
         if is_file(candidate):
@@ -136,7 +136,7 @@ def find_beside(path: Path, named_in: Path) -> Path:
 
 
 def folders_beside(datasets: DatasetConfig, named_in: Path) -> None:
-    """Folders that do not exist as written are looked for beside the file that names them."""
+    """Looks for folders that do not exist as written beside the file `named_in`, and changes the subsets."""
     for subset in datasets.subsets:
         for key in ("image_dir", "conditioning_data_dir", "metadata_file"):
             text = getattr(subset, key)

@@ -1,7 +1,7 @@
-"""A job as the pair of TOML files that kohya's sd-scripts would run, and that reads back as the same job.
+"""Writes a job as two TOML files that kohya's sd-scripts can run and that read back as the same job.
 
-sd-scripts takes the sections of a training file apart and keeps keys that it does not know without using them. So
-what it cannot say stands in a table within a section, which it does not look into.
+sd-scripts reads the keys of all sections and ignores keys that it does not know. It does not look into a table within
+a section, so settings that it lacks are written there.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from atelier.config.settings.option import Option
 from atelier.config.settings.schema import options
 
 PRECISION_OF_AUTO = "bf16"
-"""What "auto" becomes for a program that does not know it."""
+"""What mixed_precision = "auto" becomes for sd-scripts, which does not know it."""
 
 _ALWAYS = {"output_name", "network_module", "network_dim", "network_alpha", "optimizer_type", "learning_rate",
            "max_train_steps", "save_precision", "save_model_as", "lr_scheduler", "resolution"}  # fmt: skip
-"""Written even where they are what sd-scripts would take anyway, for whoever reads the file."""
+"""Written even where they equal sd-scripts' defaults, for the person who reads the file."""
 
 
 def training_toml(job: JobConfig, for_kohya: bool = False, **instead: Any) -> str:
-    """The training TOML, by group: every setting that differs from what reading would give.
+    """The training TOML, by group: every setting that differs from the default that reading would fill in.
 
-    With `for_kohya`, what sd-scripts does not know is said in its words (conv_dim in network_args, a precision for
-    "auto"), and `instead` holds further values for it, by key, in place of the job's.
+    With `for_kohya`, settings that sd-scripts lacks are written in its words (conv_dim in network_args, a precision
+    for "auto"). `instead` has further values for sd-scripts, by key, in place of the job's.
     """
     ours = tomlkit.table()
     tables: dict[str, Any] = {}
@@ -74,11 +74,11 @@ _NOT_INHERITED = frozenset((
     "resize_interpolation", "validation_seed", "secondary_separator", "face_crop_aug_range", "conditioning_data_dir",
     "caption_prefix", "caption_suffix",
 ))  # fmt: skip
-"""Settings that a dataset file cannot take away, once the training file has them; the datasets have their own."""
+"""Settings that a dataset file cannot unset once the training file has them. The datasets have their own values."""
 
 
 def _written(option: Option, value: Any) -> Any:
-    """What stands in the file; None when reading gives this value without."""
+    """The value to write; None when reading fills in the same value anyway."""
     unless = KOHYA_DEFAULTS.get(option.key, option.default)
     if value is None or (value == unless and type(value) is type(unless) and option.key not in _ALWAYS):
         return None
@@ -94,9 +94,9 @@ def _in_kohyas_words(job: JobConfig) -> dict[str, Any]:
         f"{key}={getattr(settings, key)}" for key in ("conv_dim", "conv_alpha") if getattr(settings, key) is not None
     ]
     arguments = list(settings.network_args)
-    if settings.network_module == "lycoris.kohya" and "algo=dora" in arguments:  # a name that is ours
-        arguments = [each for each in arguments if each not in ("algo=dora", "dora_wd=True")]
-        direction = [] if any(each.startswith("wd_on_output=") for each in arguments) else ["wd_on_output=False"]
+    if settings.network_module == "lycoris.kohya" and "algo=dora" in arguments:  # LyCORIS has no such name
+        arguments = [argument for argument in arguments if argument not in ("algo=dora", "dora_wd=True")]
+        direction = [] if any(text.startswith("wd_on_output=") for text in arguments) else ["wd_on_output=False"]
         arguments = ["algo=lora", "dora_wd=True", *direction, *arguments]
     if extra or arguments != settings.network_args:
         found["network_args"] = [*arguments, *extra]
@@ -106,7 +106,7 @@ def _in_kohyas_words(job: JobConfig) -> dict[str, Any]:
 def dataset_toml(job: JobConfig, for_kohya: bool = False) -> str:
     """The dataset TOML, with every value, so that nothing is inherited from the training file.
 
-    With `for_kohya` the trigger word stands in caption_prefix, and keys that sd-scripts would refuse are left out or
+    With `for_kohya` the trigger word is put into caption_prefix. Keys that sd-scripts would refuse are left out or
     kept in custom_attributes, which it does not read.
     """
     document = tomlkit.document()
@@ -135,7 +135,7 @@ _REFUSED = {
     "metadata": {"conditioning_data_dir", *_OURS, "is_reg", "class_tokens", *_CAPTION_FILE},
     "masked": {"metadata_file", *_OURS, "is_reg", "class_tokens", "alpha_mask"},
 }
-"""Keys that sd-scripts refuses, by the kind of subset."""
+"""Keys that sd-scripts refuses, by kind of subset."""
 
 
 def _subset_table(subset: Subset, for_kohya: bool) -> Any:
@@ -153,11 +153,11 @@ def _subset_table(subset: Subset, for_kohya: bool) -> Any:
 
 
 _EMPTY_TEXT = {"caption_prefix", "caption_suffix"}
-"""Written as "" where a subset has none, since sd-scripts would otherwise take the training file's."""
+"""Written as "" where a subset has none; otherwise sd-scripts would use the training file's."""
 
 
 def _for_kohya(subset: Subset, trigger: str) -> Subset:
-    """The subset with the trigger in front of its captions, and in custom_attributes what reading needs to undo it."""
+    """The subset with the trigger in its caption_prefix, and with custom_attributes that let reading undo it."""
     ours: dict[str, Any] = {}
     changes: dict[str, Any] = {}
     if subset.caption_from_name:

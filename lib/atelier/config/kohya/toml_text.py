@@ -1,4 +1,4 @@
-"""TOML's text into plain values, by Python's own reader, which is the package tomli where Python is 3.10."""
+"""Parses TOML text with Python's own reader; on Python 3.10 that is the package tomli."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from atelier.config.errors import AtelierError
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
-    """The tables of a TOML text. Raises `AtelierError` with the line, and what to do about backslashes.
+    """The tables of a TOML text. Raises `AtelierError` with the line, and with a hint about backslashes.
 
-    tomlkit, which writes our files, keeps every space of what it reads, and takes minutes for some texts of 20 kB.
+    tomlkit, which writes our files, is not used for reading: it takes minutes for some texts of 20 kB.
     """
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        hint = " Write folders as 'C:\\pictures' in single quotes, or with / between them." if "\\" in text else ""
+        hint = " Write folders in single quotes ('C:\\pictures') or with /." if "\\" in text else ""
         raise AtelierError(f"{name} is not valid TOML: {str(error).rstrip('.')}.{hint}") from error

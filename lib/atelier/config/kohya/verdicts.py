@@ -1,6 +1,6 @@
-"""What becomes of each key that kohya's programs know: tables beside this file, one row a key.
+"""A verdict for each key that kohya's programs know, from the tables beside this file (one row per key).
 
-A key is honoured, or without effect here, or not supported; in the last two cases the note says why, or what to do.
+A key is honoured, without effect, or not supported. In the last two cases a note says why, or what to do.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _NOTHING: tuple[Any, ...] = ("", None, False, 0, "0", "false", "False", "None", 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A row of a table. `becomes`: the sd-scripts key that a GUI or metadata name stands for, "" if none.
+    """A row of a table. `becomes`: the sd-scripts key for a name of the GUI or of metadata, "" if there is none.
 
-    `kind`: an `Option.kind`, for keys of a training file that are no setting here.
+    `kind`: an `Option.kind`, for keys of a training file that have no setting here.
     """
 
     key: str
@@ -42,7 +42,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class KeyVerdict:
-    """What becomes of one key of one file. `where`: its table in a TOML file, as "datasets[0].subsets[1]"."""
+    """The verdict of one key in one file. `where`: its table in a TOML file, such as "datasets[0].subsets[1]"."""
 
     key: str
     value: Any
@@ -70,22 +70,22 @@ def table(name: str) -> Mapping[str, Verdict]:
 
 @lru_cache(maxsize=1)
 def ours() -> Mapping[str, Verdict]:
-    """The few settings that kohya's programs do not have."""
+    """Verdicts of the few settings that kohya's programs do not have."""
     return {option.key: Verdict(option.key, HONOURED) for option in options() if option.ours}
 
 
 def training_verdict(key: str) -> Verdict:
-    """Of a key of a training TOML; one that nobody knows is `UNKNOWN`, with the nearest that is known."""
+    """The verdict of a key of a training TOML. An unknown key is `UNKNOWN`, with the most similar known one."""
     return table("training").get(key) or ours().get(key) or _other_models(key) or unknown(key, "training")
 
 
 def dataset_verdict(key: str) -> Verdict:
-    """Of a key of a dataset TOML."""
+    """The verdict of a key of a dataset TOML."""
     return table("dataset").get(key) or unknown(key, "dataset")
 
 
 def gui_verdict(key: str) -> Verdict:
-    """Of a key of a kohya_ss GUI preset. The GUI's own names come first, then those it shares with sd-scripts."""
+    """The verdict of a key of a kohya_ss GUI preset: the GUI's own names first, then sd-scripts' names."""
     found = table("gui").get(key)
     if found:
         return found
@@ -98,19 +98,19 @@ def gui_verdict(key: str) -> Verdict:
 
 
 def metadata_verdict(key: str) -> Verdict:
-    """Of a key of a LoRA file's metadata."""
+    """The verdict of a key of a LoRA file's metadata."""
     return table("metadata").get(key) or Verdict(key, WITHOUT_EFFECT, "It says nothing about how to train.")
 
 
 def for_value(found: Verdict, value: Any) -> Verdict:
-    """A key that is not supported, yet set to nothing, takes nothing away."""
+    """`found`, but without effect when the key is not supported and the file switches it off."""
     if found.verdict == NOT_SUPPORTED and any(value is nothing or value == nothing for nothing in _NOTHING):
         return Verdict(found.key, WITHOUT_EFFECT, "It is switched off in this file.", found.becomes)
     return found
 
 
 def unknown(key: str, *tables: str) -> Verdict:
-    """The verdict of a key that is in none of these tables."""
+    """The verdict of a key that is in none of `tables`."""
     guess = nearest(key, [known for name in tables for known in table(name)])
     return Verdict(key, UNKNOWN, f"There is no such key; did you mean {guess}?" if guess else "There is no such key.")
 
@@ -119,4 +119,4 @@ def _other_models(key: str) -> Verdict | None:
     found = table("other_models").get(key)
     if found is None:
         return None
-    return Verdict(key, NOT_SUPPORTED, f"It belongs to {found.note}; Stable Diffusion 1, 2 and XL are trained here.")
+    return Verdict(key, NOT_SUPPORTED, f"It belongs to {found.note}; only Stable Diffusion 1, 2 and XL can be trained.")

@@ -1,1 +1,1 @@
-"""The one schema of settings: each with its type, bounds, help and place in the tab."""
+"""The one schema of settings: each setting with its type, bounds, help and place in the tab."""

@@ -1,4 +1,4 @@
-"""What settings name on the machine that trains: its folders and files, and Python classes to import."""
+"""Settings that name folders, files or Python classes of the machine that trains, so that a server can guard them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OURS = ("networks.lora", "lycoris.kohya")
 
 
 def named_paths(settings: Settings) -> list[tuple[str, str]]:
-    """The key of a setting, and a path that it names; for each path."""
+    """A pair (key, path) for each path that a setting names."""
     found = []
     for key in PATH_SETTINGS:
         value = getattr(settings, key)

@@ -22,10 +22,10 @@ GROUPS = (
     "Dreambooth",
     "Description",
 )
-"""In the order in which the tab shows them."""
+"""Groups of settings, in the order in which the tab shows them."""
 
 KINDS = ("bool", "int", "float", "str", "int_or_float", "floats", "strs")
-"""A setting's kind. "floats" and "strs" are lists, "int_or_float" keeps 10 and 0.1 apart (steps, or a fraction)."""
+"""Types of settings. "floats" and "strs" are lists; "int_or_float" tells 10 (steps) from 0.1 (a fraction of them)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Option:
     kind: str
     default: Any
     optional: bool
-    """True when None is a value: not set."""
+    """True when the setting may be empty, which is None."""
     group: str
     label: str
     help: str
@@ -44,9 +44,9 @@ class Option:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     shown: bool = True
-    """False for keys that only files and the command line set."""
+    """False for settings that only files and the command line set."""
     ours: bool = False
-    """True for the few keys that kohya's scripts do not know."""
+    """True for the few settings that kohya's scripts do not know."""
 
 
 def setting(

@@ -1,6 +1,6 @@
-"""Values from files and command lines, brought to a setting's kind.
+"""Converts values from files and command lines to the type of a setting.
 
-Numbers and flags may be written as text, since GUI presets and quoted TOML hold them so; what a text cannot mean is
+Numbers and flags may come as text, since GUI presets and quoted TOML hold them so. A text that cannot be converted is
 refused with a sentence.
 """
 
@@ -32,10 +32,10 @@ class BadValue(ValueError):
 
 
 def coerce(option: Option, value: Any) -> Any:
-    """`value` as the option's kind wants it. Raises `BadValue`.
+    """`value` converted to the option's kind. Raises `BadValue`.
 
     An empty text leaves an optional setting unset, and so does 0 where the least value is 1: kohya's way of saying
-    "never". A list of one stands for what is in it.
+    "never". A list with one entry stands for that entry.
     """
     if isinstance(value, (list, tuple)) and len(value) == 1 and option.kind not in ("strs", "floats"):
         value = value[0]
@@ -62,11 +62,11 @@ ARGUMENTS = ("network_args", "optimizer_args", "lr_scheduler_args")
 def split_arguments(texts: Iterable[str]) -> list[str]:
     """["a=1 b=2", "betas=0.9,", "0.99", '"c"="d"'] -> ["a=1", "b=2", "betas=0.9,0.99", "c=d"].
 
-    A list is kept as it is written as long as each of its texts is one key=value; a text that holds several is taken
-    apart, and a piece without "=" goes on with the one before it.
+    A text with one key=value is kept as it is written. A text with several is split, and a piece without "="
+    continues the argument before it.
     """
     found: list[list[str]] = []
-    """Each argument in the pieces that make it up."""
+    """For each argument, the pieces that it is joined from."""
     for text in texts:
         text = _unquoted(text.strip())
         if text.count("=") == 1 and "=" in text:
@@ -83,7 +83,7 @@ def split_arguments(texts: Iterable[str]) -> list[str]:
 
 
 SECRETS = ("wandb_api_key", "huggingface_token")
-"""Keys of kohya's whose values are passwords."""
+"""Keys of kohya's programs whose values are passwords."""
 HIDDEN = "(hidden)"
 _ON_A_COMMAND_LINE = re.compile(rf"(--(?:{'|'.join(SECRETS)})[=\s]+)(\"[^\"]*\"|'[^']*'|\S+)")
 
@@ -94,7 +94,7 @@ def without_secrets(text: str) -> str:
 
 
 def nearest(key: str, known: Iterable[str]) -> str | None:
-    """The known key that `key` was most likely meant to be."""
+    """The known key that is most similar to `key`, for "did you mean …?"; None when none is similar."""
     return _nearest(key, tuple(known))
 
 

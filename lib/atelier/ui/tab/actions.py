@@ -16,7 +16,7 @@ from atelier.config.settings.schema import options
 from atelier.hosts.contract import Host
 from atelier.jobs.queue import Jobs
 from atelier.training.pictures.class_pictures import class_folders
-from atelier.ui.fields import SIMPLE, in_words, to_control
+from atelier.ui.fields import SIMPLE, to_control
 from atelier.ui.server.memory_line import MemoryLine
 from atelier.ui.server.request import NameTaken, Request, check_name, has_pictures, job_of, model_to_train
 from atelier.ui.tab.captioning import describe
@@ -68,7 +68,7 @@ class Actions:
             if memory != "":
                 yield Reply(found_html(found, self._model_line(), name_note, memory), filled=reply.filled)
         except AtelierError as error:
-            yield Reply(found=error_html(in_words(error)), filled=dict(filled))
+            yield Reply(found=error_html(str(error)), filled=dict(filled))
         except Exception as error:  # the page must go on, whatever is in the folder
             log.exception("the pictures could not be looked at")
             yield Reply(found=error_html(unexpected(error)), filled=dict(filled))
@@ -92,7 +92,7 @@ class Actions:
             reply.changes["output_name"] = error.free
             reply.message = error_html(str(error))
         except AtelierError as error:
-            reply.message = error_html(in_words(error))
+            reply.message = error_html(str(error))
         except Exception as error:  # a sentence for the page, the traceback for the log
             log.exception("Train failed")
             reply.message = error_html(unexpected(error))
@@ -112,7 +112,7 @@ class Actions:
                 else:
                     yield Reply(message=ok_html(str(state)), filled=dict(filled))
         except AtelierError as error:
-            yield Reply(message=error_html(in_words(error)), filled=dict(filled))
+            yield Reply(message=error_html(str(error)), filled=dict(filled))
         except Exception as error:  # a sentence for the page, the traceback for the log
             log.exception("describing the pictures failed")
             yield Reply(message=error_html(unexpected(error)), filled=dict(filled))
@@ -158,7 +158,7 @@ class Actions:
         except NameTaken as error:
             return f"There is a LoRA named {name} already; {error.free} is free."
         except AtelierError as error:
-            return in_words(error)
+            return str(error)
         return ""
 
     def _class_notes(self, job: JobConfig) -> list[str]:
@@ -169,7 +169,7 @@ class Actions:
         try:
             folders = class_folders(job, self._host, model)[1]
         except AtelierError as error:
-            return [in_words(error)]
+            return [str(error)]
         return [
             f"{each.missing} of {each.count} class pictures are drawn first: {each.prompt}."
             if each.missing

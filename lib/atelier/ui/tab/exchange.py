@@ -14,7 +14,7 @@ from atelier.config.imports.importer import Imported, read_any
 from atelier.config.kohya.exporter import export_job
 from atelier.config.kohya.verdicts import HONOURED, KeyVerdict
 from atelier.hosts.contract import Host
-from atelier.ui.fields import in_words, shown_options, to_control
+from atelier.ui.fields import shown_options, to_control
 from atelier.ui.server.request import Request, job_of
 
 EXPORTS = "exports"
@@ -39,7 +39,7 @@ def read_in(path: Path) -> ReadIn:
     try:
         found = read_any(path)
     except AtelierError as error:
-        return ReadIn(_problems([in_words(error)]))
+        return ReadIn(_problems([str(error)]))
     if not found.usable:
         return ReadIn(_report(found))
     changes = {}

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from atelier.config.errors import AtelierError
 from atelier.config.names import check_output_name, free_name
 from atelier.hosts.contract import Host
-from atelier.ui.fields import in_words
 from atelier.ui.tab.actions import error_html, ok_html
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def _told(work: Callable[[], Made]) -> str:
     try:
         return ok_html(work().report)
     except AtelierError as error:
-        return error_html(in_words(error))
+        return error_html(str(error))
     except Exception as error:  # a sentence for the page, the traceback for the log
         log.exception("a tool failed")
         return error_html(f"It failed ({type(error).__name__}: {error}). The log has the details.")

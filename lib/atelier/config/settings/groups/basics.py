@@ -1,4 +1,4 @@
-"""What is trained, on which model, from which pictures, under which name."""
+"""Basic settings: what is trained, on which model, from which pictures, under which name."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ class BasicSettings:
     """Names and places."""
 
     output_name: str = setting(
-        "", "str", "Basics", "Output name", "The name of the LoRA; prompts use it as <lora:NAME:1>."
+        "", "str", "Basics", "Output name", "Name of the LoRA. In a prompt you then write <lora:NAME:1>."
     )
     trigger: str = setting(
-        "", "str", "Basics", "Trigger word", "The word that calls up what is learnt; pick one with no meaning yet.",
+        "", "str", "Basics", "Trigger word",
+        "A made-up word, such as zwx, that you will type in prompts to get what was learned.",
         ours=True,
     )  # fmt: skip
     subject: str = setting(
-        "person", "str", "Basics", "What it is", "Chooses good values for everything below.",
-        choices=SUBJECTS, ours=True,
-    )  # fmt: skip
-    train_data_dir: str | None = setting(
-        None, "str", "Basics", "Folder of pictures", "A folder of pictures, or of folders named like 10_cat."
+        "person", "str", "Basics", "What it is", "Sets recommended values for the rest.", choices=SUBJECTS, ours=True
     )
+    train_data_dir: str | None = setting(
+        None, "str", "Basics", "Folder of pictures",
+        "A folder of pictures, or a folder with folders named like 10_cat (repeats_class).",
+    )  # fmt: skip
     reg_data_dir: str | None = setting(
         None, "str", "Pictures", "Class pictures",
-        "Pictures of the class in general, so that it keeps looking as it did; folders named like 1_cat.",
+        "Other pictures of the same class, so that the class keeps its look. Folders named like 1_cat.",
     )  # fmt: skip
     class_prompt: list[str] = setting(
         [], "strs", "Pictures", "Class prompt",
-        "What the class is called, as in: a photo of a dog. A line for each class; needs a number of class pictures.",
+        "What the class is called, as in: a photo of a dog. One line per class. Also set Class pictures to draw.",
         ours=True,
     )  # fmt: skip
     num_class_images: int | None = setting(
         None, "int", "Pictures", "Class pictures to draw",
-        "So many of each class are drawn with the base before the run; those that are there already are used again.",
+        "Pictures of each class that the base model draws before the run. Earlier ones are used again.",
         minimum=1, maximum=10000, ours=True,
     )  # fmt: skip
     in_json: str | None = setting(
@@ -50,22 +51,23 @@ class BasicSettings:
     )
     vae: str | None = setting(None, "str", "Basics", "VAE", "For the command line: another VAE file.", shown=False)
     v2: bool = setting(
-        False, "bool", "Basics", "SD2", "kohya's flag; the family is told from the tensors.", shown=False
-    )
+        False, "bool", "Basics", "SD2",
+        "kohya's flag, not needed: the model family is detected from the model.",
+        shown=False,
+    )  # fmt: skip
     v_parameterization: bool = setting(
-        False, "bool", "Basics", "v-prediction", "kohya's flag; what the base predicts is told from itself.",
+        False, "bool", "Basics", "v-prediction",
+        "kohya's flag, not needed: the prediction type is detected from the model.",
         shown=False,
     )  # fmt: skip
     output_dir: str | None = setting(
-        None,
-        "str",
-        "Saving",
-        "Output folder",
-        "For the command line; in a WebUI its own LoRA folder is used.",
+        None, "str", "Saving", "Output folder",
+        "For the command line. A WebUI's own LoRA folder is used there.",
         shown=False,
-    )
+    )  # fmt: skip
     seed: int | None = setting(
-        None, "int", "Learning", "Seed", "The same seed and settings give the same LoRA; empty picks one.",
+        None, "int", "Learning", "Seed",
+        "The same seed and settings give the same LoRA. Empty picks a seed.",
         minimum=0, maximum=2**63 - 1,
     )  # fmt: skip
     training_comment: str | None = setting(None, "str", "Description", "Comment", "Kept in the file's metadata.")
@@ -76,10 +78,10 @@ class BasicSettings:
     )
     metadata_license: str | None = setting(None, "str", "Description", "License", "Kept in the file's metadata.")
     metadata_tags: str | None = setting(
-        None, "str", "Description", "Tags", "Kept in the file's metadata, separated by commas."
+        None, "str", "Description", "Tags", "Kept in the file's metadata. Separate the tags with commas."
     )
     metadata_trigger_phrase: str | None = setting(
-        None, "str", "Description", "Trigger phrase", "Kept in the file's metadata; empty takes the trigger word."
+        None, "str", "Description", "Trigger phrase", "Kept in the file's metadata. Empty uses the trigger word."
     )
     metadata_usage_hint: str | None = setting(None, "str", "Description", "Usage hint", "Kept in the file's metadata.")
     metadata_merged_from: str | None = setting(
