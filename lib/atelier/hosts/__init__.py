@@ -1,1 +1,1 @@
-"""The contract with a WebUI, and one adapter per WebUI."""
+"""The contract with a WebUI, and one folder per WebUI; what such a folder offers as `WEBUI` is found by itself."""

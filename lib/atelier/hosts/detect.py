@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 
+from atelier import hosts
+from atelier.config.discovery import offered
 from atelier.config.errors import AtelierError
 from atelier.hosts.contract import Host
+from atelier.hosts.webui import WebUI
 
 
 def has(module: str) -> bool:
@@ -16,22 +19,16 @@ def has(module: str) -> bool:
         return False
 
 
+def known() -> list[WebUI]:
+    """The WebUIs that have an adapter: what the folders beside this file offer."""
+    return offered(hosts, "WEBUI")
+
+
 def detect() -> Host:
     """The adapter for the WebUI that runs this process. Raises `AtelierError` when it is none that is known."""
-    if has("modules_forge") and has("backend"):
-        from atelier.hosts.forge.host import ForgeHost
-
-        return ForgeHost()
-    if has("modules_forge") and has("ldm_patched"):
-        from atelier.hosts.reforge.host import ReForgeHost
-
-        return ReForgeHost()
-    if has("modules.sd_models") and has("modules.lowvram") and has("modules.call_queue"):
-        from atelier.hosts.a1111.host import A1111Host
-
-        return A1111Host()
-    if has("modules.sd_offload") and has("modules.modeldata") and has("modules.call_queue"):
-        from atelier.hosts.sdnext.host import SDNextHost
-
-        return SDNextHost()
-    raise AtelierError("This WebUI is none that Atelier knows; it knows AUTOMATIC1111, Forge, reForge and SD.Next.")
+    webuis = known()
+    for webui in webuis:
+        if webui.is_here(has):
+            return webui.host()
+    *titles, last = [webui.title for webui in webuis]
+    raise AtelierError(f"This WebUI is none that Atelier knows; it knows {', '.join(titles)} and {last}.")

@@ -1,1 +1,10 @@
 """reForge."""
+
+from atelier.hosts.webui import WebUI
+
+WEBUI = WebUI(
+    title="reForge",
+    adapter="atelier.hosts.reforge.host:ReForgeHost",
+    needs=("modules_forge", "ldm_patched"),
+    without=("backend",),
+)

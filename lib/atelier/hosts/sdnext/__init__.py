@@ -1,1 +1,10 @@
 """SD.Next."""
+
+from atelier.hosts.webui import WebUI
+
+WEBUI = WebUI(
+    title="SD.Next",
+    adapter="atelier.hosts.sdnext.host:SDNextHost",
+    needs=("modules.sd_offload", "modules.modeldata", "modules.call_queue"),
+    without=("modules_forge", "modules.lowvram"),
+)
