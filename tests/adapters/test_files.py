@@ -216,7 +216,7 @@ def test_the_network_is_read_back_from_the_metadata() -> None:
 def test_sidecar_and_preview(tmp_path: Path) -> None:
     lora = tmp_path / "dog.safetensors"
     (tmp_path / "dog.json").write_text('{"mine": 1, "notes": "old"}', encoding="utf-8")
-    path = write_sidecar(lora, Sidecar("ohwx dog", 0.8, "sd1", "Ein Hünd", "new"))
+    path = write_sidecar(lora, Sidecar("ohwx dog", 0.8, "SD1", "Ein Hünd", "new"))
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["activation text"] == "ohwx dog" and content["preferred weight"] == 0.8
     assert content["sd version"] == "SD1" and content["description"] == "Ein Hünd"

@@ -9,7 +9,7 @@ import torch
 
 from atelier.adapters.layers.targets import find_targets
 from atelier.models.family import Parts
-from atelier.models.registry import SD1
+from atelier.models.families.sd1 import FAMILY as SD1
 from tests.support.adapters_models import XlNames, sdxl_unet, text_encoder, unet
 
 
@@ -58,9 +58,9 @@ def test_a_target_knows_its_layer() -> None:
     parts = parts_of("sd1")
     by_name = {target.name: target for target in find_targets(parts, convolutions=True)}
     shortcut = by_name["lora_unet_down_blocks_1_resnets_0_conv_shortcut"]
-    assert shortcut.is_conv and not shortcut.is_spatial and not shortcut.in_transformer
+    assert shortcut.is_conv and not shortcut.is_spatial and not shortcut.plain
     assert by_name["lora_unet_down_blocks_0_downsamplers_0_conv"].is_spatial
-    assert by_name["lora_unet_down_blocks_0_attentions_0_proj_in"].in_transformer
+    assert by_name["lora_unet_down_blocks_0_attentions_0_proj_in"].plain
     for target in by_name.values():
         root = parts.denoiser if target.part == "unet" else parts.text_encoders[0]
         assert root.get_submodule(target.path) is target.module

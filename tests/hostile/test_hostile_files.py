@@ -22,8 +22,9 @@ from atelier.config.sample_prompts import read_sample_prompts
 from atelier.config.settings.values import split_arguments
 from atelier.data import images
 from atelier.data.images import open_picture, picture_size
-from atelier.models.checkpoints.load import CONFIG_KEY, load_checkpoint
+from atelier.models.checkpoints.load import load_checkpoint
 from atelier.models.checkpoints.save import save_checkpoint
+from atelier.models.checkpoints.stated import CONFIG_KEY
 from atelier.training.optim.optimizers import parse_arguments
 from atelier.ui.gradio_compat import DroppedFile
 from atelier.ui.server.uploads import keep_files

@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from atelier.models.checkpoints.load import load_checkpoint
 from atelier.models.checkpoints.save import save_checkpoint
 from atelier.models.family import Parts, SizeConditions
-from atelier.models.registry import FAMILIES, family_named
+from atelier.models.registry import families, family_named
 from atelier.models.views.view import view_parts
 from tests.support.models_tiny import FAMILY_NAMES, modules_of, tiny_parts
 
@@ -25,8 +25,8 @@ def prediction(parts: Parts) -> torch.Tensor:
 
 
 def test_families_are_found_by_name() -> None:
-    assert [family.name for family in FAMILIES] == list(FAMILY_NAMES)
-    assert family_named("sdxl").latent_scale == 0.13025
+    assert [family.name for family in families()] == list(FAMILY_NAMES)
+    assert family_named("sdxl").normalised(torch.ones(1)) == 0.13025
     assert family_named("sd2").architecture("v_prediction") == "stable-diffusion-v2-768-v"
 
 

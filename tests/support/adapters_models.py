@@ -10,7 +10,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from atelier.models.family import Parts
-from atelier.models.registry import SD1
+from atelier.models.families.sd1 import FAMILY as SD1
 from atelier.models.text.clip_names import canonical
 from atelier.models.unet.ldm_names import unet_table
 

@@ -1,8 +1,8 @@
-"""What a model family is: how it encodes prompts, calls its UNet and names its layers."""
+"""What a model family is: how it encodes pictures and captions, calls its denoiser and names its layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,23 +20,24 @@ class Parts:
 
     family: Family
     denoiser: nn.Module
+    """A UNet or a transformer: what predicts noise, or velocity, from noisy latents."""
     text_encoders: list[nn.Module] = field(default_factory=list)
     tokenizers: list[Any] = field(default_factory=list)
     vae: nn.Module | None = None
     prediction_type: str = "epsilon"
-    """"epsilon" or "v_prediction"."""
+    """"epsilon" or "v_prediction"; a flow predicts its velocity and reads neither."""
     zero_terminal_snr: bool = False
     computes_on: torch.device | None = None
-    """Where the UNet computes, if it rests elsewhere."""
+    """Where the denoiser computes, if it is kept elsewhere."""
 
     @property
     def device(self) -> torch.device:
-        """Where the UNet computes."""
+        """Where the denoiser computes."""
         return self.computes_on or next(self.denoiser.parameters()).device
 
     @property
     def modules(self) -> list[nn.Module]:
-        """Those that are there: UNet, text encoders, VAE."""
+        """Those that are there: denoiser, text encoders, VAE."""
         return [module for module in (self.denoiser, *self.text_encoders, self.vae) if module is not None]
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -47,7 +48,7 @@ class Parts:
 
 @dataclass
 class PromptEmbeds:
-    """What the UNet attends to. `hidden`: [B, tokens, channels]; `pooled`: [B, channels], only SDXL."""
+    """What the denoiser attends to. `hidden`: [B, tokens, channels]; `pooled`: [B, channels], only SDXL."""
 
     hidden: Tensor
     pooled: Tensor | None = None
@@ -62,31 +63,100 @@ class SizeConditions:
     target: Tensor
 
 
+class TensorSource(Protocol):
+    """A file of tensors that is open: `models.checkpoints.tensor_file`."""
+
+    @property
+    def shapes(self) -> Mapping[str, Sequence[int]]: ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+    def read(self, name: str) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The noise of a rectified flow: how its sampler shifts sigma towards noise, sigma = s u / (1 + (s - 1) u).
+
+    With `tokens` the shift s = exp(mu) follows the size of a picture: mu goes in a straight line from the first number
+    at the second's count of tokens to the third at the fourth's, as Flux has it: (0.5, 256, 1.15, 4096).
+    """
+
+    shift: float = 1.0
+    tokens: tuple[float, int, float, int] | None = None
+
+
+@dataclass(frozen=True)
+class AdaptableBlocks:
+    """The names of the classes whose Linear and Conv2d layers get an adapter."""
+
+    denoiser: frozenset[str]
+    """What a plain LoRA adapts in the denoiser."""
+    convolutions: frozenset[str] = frozenset()
+    """What a LoRA with a conv_dim adapts besides."""
+    text: frozenset[str] = frozenset()
+
+
 class Family(Protocol):
-    """One architecture. Each lives in a file of its own; `models.families` lists them."""
+    """One architecture. Each is a file, or a folder, in `models/families` that offers a `FAMILY`; no list has them."""
 
     name: str
-    """"sd1", "sd2" or "sdxl"."""
+    """A word: "sd1", "sd2" or "sdxl"."""
     title: str
     """For people: "Stable Diffusion 1.x"."""
     resolution: int
     """The side in pixels that it was trained at."""
-    latent_scale: float
-    """Latents are the VAE's sample times this."""
+    pixel_step: int
+    """Pixels of a latent's side: pictures' sides are multiples of it."""
+    latent_channels: int
+    flow: Flow | None
+    """The noise of a rectified flow; None for the discrete diffusion of DDPM."""
     base_model_version: str
     """kohya's ss_base_model_version."""
+    card_version: str
+    """What WebUIs call it in a LoRA's NAME.json, "sd version": "SD1"."""
     text_encoder_prefixes: Sequence[str]
     """kohya's name prefixes of the text encoders, in order: ("lora_te",) or ("lora_te1", "lora_te2")."""
+    adaptable: AdaptableBlocks
 
     def recognise(self, shapes: Mapping[str, Sequence[int]]) -> bool:
-        """True when a checkpoint with these tensor names (LDM layout) and shapes is of this family.
+        """True when a checkpoint with these tensor names (as its file has them) and shapes is of this family.
 
-        Raises nothing: what cannot be trained is refused, with its name, by `models.families.recognise`.
+        May raise `IndexError` for a shape of fewer dimensions than any model has. What no family recognises is refused,
+        with its name, by `models.registry.recognise`.
         """
         ...
 
     def architecture(self, prediction_type: str) -> str:
         """The modelspec.architecture of a checkpoint, e.g. "stable-diffusion-v1"."""
+        ...
+
+    def load(self, file: TensorSource, wanted: frozenset[str], convert: Callable[[Tensor], Tensor]) -> Parts:
+        """The `wanted` of "unet" (the denoiser), "text_encoder" and "vae" of a checkpoint that `recognise` takes.
+
+        `convert` gives each tensor its precision and device. Raises `AtelierError` when the file is not whole.
+        """
+        ...
+
+    def assumed_prediction(self, parts: Parts) -> str:
+        """The prediction_type of a file that does not say."""
+        ...
+
+    def posterior(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents [B, C, h, w], float32, for pixels [B, 3, H, W] in -1 … 1.
+
+        As the VAE gives them, before `normalised`; the deviation is 0 where the family takes the mean. They may hold
+        NaN where half precision overflows.
+        """
+        ...
+
+    def normalised(self, latents: Tensor) -> Tensor:
+        """The VAE's latents as the denoiser wants them: of a deviation near 1."""
+        ...
+
+    def denormalised(self, latents: Tensor) -> Tensor:
+        """The inverse of `normalised`."""
         ...
 
     def encode(
@@ -97,25 +167,32 @@ class Family(Protocol):
         max_token_length: int,
         weighted: bool = False,
     ) -> PromptEmbeds:
-        """Text states of captions. `max_token_length` is 75, 150 or 225.
+        """Prompt embeddings of captions. `max_token_length` is 75, 150 or 225.
 
         `clip_skip` None is the family's own layer. Gradients flow if the encoders train.
         """
         ...
 
     def predict(
-        self, parts: Parts, latents: Tensor, timesteps: Tensor, text: PromptEmbeds, sizes: SizeConditions | None
+        self, parts: Parts, latents: Tensor, times: Tensor, text: PromptEmbeds, sizes: SizeConditions | None
     ) -> Tensor:
-        """The UNet's prediction [B, 4, h, w] for noisy latents [B, 4, h, w] at timesteps [B]."""
+        """The denoiser's prediction [B, C, h, w] for noisy latents [B, C, h, w].
+
+        `times` [B]: timesteps 0 … 999 of a discrete diffusion, sigma in 0 … 1 of a flow (which predicts noise - x_0).
+        """
+        ...
+
+    def units(self, denoiser: nn.Module) -> list[nn.Module]:
+        """The blocks that gradient checkpointing computes again and that are streamed, in the order of the modules."""
         ...
 
     def denoiser_lora_name(self, module_path: str) -> str:
-        """kohya's name of a UNet layer from its diffusers path: "mid_block…" -> "lora_unet_mid_block_…"."""
+        """The file's name of a denoiser's layer from its path: "mid_block…" -> "lora_unet_mid_block_…"."""
         ...
 
     def text_lora_name(self, encoder: int, module_path: str) -> str:
-        """kohya's name of a layer of text encoder number `encoder` (0 or 1), from its path in the module.
+        """The file's name of a layer of text encoder number `encoder` (0 or 1), from its path in the module.
 
-        The path may be written with or without `text_model.` (see `models.clip_names`).
+        The path may be written with or without `text_model.` (see `models.text.clip_names`).
         """
         ...

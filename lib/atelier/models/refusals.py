@@ -59,6 +59,11 @@ def refusal(shapes: Mapping[str, Sequence[int]]) -> str | None:
     return None
 
 
+def is_stable_diffusion(shapes: Mapping[str, Sequence[int]]) -> bool:
+    """True for the tensors of a checkpoint with Stable Diffusion's UNet, of a kind that can be trained."""
+    return UNET_PREFIX + "input_blocks.0.0.weight" in shapes and refusal(shapes) is None
+
+
 def refused_channels(count: int) -> str | None:
     """Why a UNet of `count` input channels cannot be trained; None for 4."""
     if count == 4:

@@ -1,36 +1,38 @@
-"""The list of families. A new one is a file of its own and a line here."""
+"""The families that are known: what the files of `models/families` offer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from atelier.config.discovery import offered
 from atelier.config.errors import AtelierError
-from atelier.models.families.sd1 import SD1
-from atelier.models.families.sd2 import SD2
-from atelier.models.families.sdxl import SDXL
+from atelier.models import families as folder
 from atelier.models.family import Family
 from atelier.models.refusals import TRAINABLE, refusal
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL)
+
+def families() -> list[Family]:
+    """All of them, in the order of their names."""
+    return offered(folder, "FAMILY")
 
 
 def family_named(name: str) -> Family:
     """The family called "sd1", "sd2" or "sdxl". Raises `AtelierError` for another name."""
-    for family in FAMILIES:
+    for family in families():
         if family.name == name:
             return family
-    known = ", ".join(family.name for family in FAMILIES)
+    known = ", ".join(family.name for family in families())
     raise AtelierError(f"{name!r} is not a model family; known are {known}.")
 
 
 def recognise(shapes: Mapping[str, Sequence[int]], title: str = "The model") -> Family:
-    """The family of a checkpoint from its tensor names (LDM layout) and shapes.
+    """The family of a checkpoint from the names and shapes of its tensors.
 
     Raises `AtelierError` with a sentence about `title` when it is something that cannot be trained.
     """
     try:
-        said = refusal(shapes)
-        found = None if said is not None else next((family for family in FAMILIES if family.recognise(shapes)), None)
+        found = next((family for family in families() if family.recognise(shapes)), None)
+        said = None if found is not None else refusal(shapes)
     except IndexError as error:  # a shape of fewer dimensions than the tensor of that name has in any model
         raise AtelierError(f"{title} is damaged: its tensors have shapes of no model. Download it again.") from error
     if said is not None:

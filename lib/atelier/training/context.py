@@ -13,10 +13,14 @@ from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.data.prefetch import Prefetcher
 from atelier.hosts.contract import Host, ModelInfo
+from atelier.models.family import Parts
 from atelier.training.device.savings import MemorySavings
 from atelier.training.interfaces import RunControl, RunRecord
+from atelier.training.objective.discrete import DiscreteDiffusion
+from atelier.training.objective.flow import RectifiedFlow
 from atelier.training.objective.losses import LossOptions
 from atelier.training.objective.noise import TIMESTEPS, NoiseOptions
+from atelier.training.objective.process import NoiseProcess
 from atelier.training.optim.schedulers import ScheduleOptions
 from atelier.training.progress.step_schedule import StepSchedule, Throttle
 
@@ -152,7 +156,7 @@ def whole_text_rates(settings: Any) -> list[float]:
 
 
 def noise_options(settings: Any) -> NoiseOptions:
-    """The settings of `training.noise`."""
+    """The settings of `objective.noise`."""
     return NoiseOptions(
         noise_offset=settings.noise_offset or 0.0,
         noise_offset_random_strength=bool(settings.noise_offset_random_strength),
@@ -161,15 +165,23 @@ def noise_options(settings: Any) -> NoiseOptions:
         multires_noise_discount=settings.multires_noise_discount,
         ip_noise_gamma=settings.ip_noise_gamma or 0.0,
         ip_noise_gamma_random_strength=bool(settings.ip_noise_gamma_random_strength),
-        min_timestep=settings.min_timestep or 0,
-        max_timestep=TIMESTEPS if settings.max_timestep is None else settings.max_timestep,
     )
 
 
-def loss_options(settings: Any, prediction_type: str) -> LossOptions:
-    """The settings of `training.losses`, for a model that predicts `prediction_type`."""
+def noise_process(settings: Any, parts: Parts) -> NoiseProcess:
+    """The process of the base's family, with the settings that choose timesteps."""
+    lowest = settings.min_timestep or 0
+    highest = TIMESTEPS if settings.max_timestep is None else settings.max_timestep
+    flow = parts.family.flow
+    if flow is not None:
+        return RectifiedFlow(flow, lowest=lowest / TIMESTEPS, highest=highest / TIMESTEPS)
+    zero_snr = settings.zero_terminal_snr or parts.zero_terminal_snr
+    return DiscreteDiffusion.create(parts.device, zero_snr, parts.prediction_type, lowest, highest)
+
+
+def loss_options(settings: Any) -> LossOptions:
+    """The settings of `objective.losses`."""
     return LossOptions(
-        prediction_type=prediction_type,
         loss_type=settings.loss_type,
         huber_schedule=settings.huber_schedule,
         huber_c=settings.huber_c,

@@ -20,15 +20,14 @@ from atelier.data.batch import Batch
 from atelier.hosts.contract import BaseGone, Lease, offload_denoiser
 from atelier.models.family import Parts, PromptEmbeds, SizeConditions
 from atelier.models.transfer import to_device
-from atelier.training.context import RunContext, loss_options, noise_options
+from atelier.training.context import RunContext, loss_options, noise_options, noise_process
 from atelier.training.device.micro_batches import split_batch
 from atelier.training.device.plan import make_plan
 from atelier.training.device.processes import borrowed_accelerator
 from atelier.training.inputs.latents import LatentEncoder
 from atelier.training.inputs.prompt_embeds import TextCache
 from atelier.training.memory.for_run import plan_memory
-from atelier.training.objective.noise import NoiseSchedule
-from atelier.training.objective.objective import NoiseSample, diffusion_losses, draw
+from atelier.training.objective.objective import NoiseSample, diffusion_losses, sample_noise
 from atelier.training.objective.validation import Validator
 from atelier.training.optim.rates import scale_rates
 from atelier.training.optim.stepper import Stepper
@@ -149,11 +148,9 @@ class Session:
         if not context.lowered:
             context.rate_scale = held
         scale_rates(self.optimizer, self.stepper.scheduler, context.rate_scale / held)
-        self.loss_options = loss_options(settings, self.parts.prediction_type)
+        self.loss_options = loss_options(settings)
         self.noise_options = noise_options(settings)
-        self.noise_schedule = NoiseSchedule.create(
-            self.device, settings.zero_terminal_snr or self.parts.zero_terminal_snr
-        )
+        self.process = noise_process(settings, self.parts)
         self.text = TextCache(self._encode)
         self.latents = LatentEncoder(self.parts, context.latent_cache, settings.vae_batch_size)
         self.monitor = Monitor(context.record, context.step_schedule, self.device)
@@ -167,7 +164,7 @@ class Session:
         self.validator = None
         if held_out is not None:
             self.validator = Validator(
-                held_out, context.latent_cache, lease, self._held_out_losses, context.seed,
+                held_out, context.latent_cache, lease, self._held_out_losses, self.process, context.seed,
                 settings.max_validation_steps,
             )  # fmt: skip
         self.batches = stack.enter_context(
@@ -264,8 +261,8 @@ class Session:
             with self.watch.part("text"):
                 text = self._prompt_embeds(batch)
             shape = torch.Size((batch.total, *latents.shape[1:]))
-            draws = draw(shape, latents, self.noise_options, context.seed, "noise", *purpose)
-            rows = draws.rows(batch.first, batch.first + len(batch.captions))
+            sample = sample_noise(shape, latents, self.process, self.noise_options, context.seed, "noise", *purpose)
+            rows = sample.rows(batch.first, batch.first + len(batch.captions))
             with self.watch.part("forward"):
                 loss = self._losses(batch, latents, rows, text).sum() * share
         self.batches.refill()
@@ -273,21 +270,21 @@ class Session:
             self.accelerator.backward(loss)
         return loss.detach()
 
-    def _losses(self, batch: Batch, latents: Tensor, draws: NoiseSample, text: PromptEmbeds) -> Tensor:
+    def _losses(self, batch: Batch, latents: Tensor, sample: NoiseSample, text: PromptEmbeds) -> Tensor:
         """Each picture's weighted loss, [B]."""
         masks = None if batch.masks is None else to_device(batch.masks, self.device)
         return diffusion_losses(
-            self.parts, self.noise_schedule, self.loss_options, latents, draws, text, self._sizes(batch), masks,
+            self.parts, self.process, self.loss_options, latents, sample, text, self._sizes(batch), masks,
             to_device(batch.loss_weights, self.device),
         )  # fmt: skip
 
-    def _held_out_losses(self, batch: Batch, draws_for: Callable[[Tensor], NoiseSample]) -> Tensor:
+    def _held_out_losses(self, batch: Batch, noise_for: Callable[[Tensor], NoiseSample]) -> Tensor:
         """Each held-out picture's loss [B], without gradient."""
         self.network.eval()
         try:
             with self.accelerator.autocast():
                 latents = self._latents(batch)
-                return self._losses(batch, latents, draws_for(latents), self._prompt_embeds(batch))
+                return self._losses(batch, latents, noise_for(latents), self._prompt_embeds(batch))
         finally:
             self.network.train()
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.network import build
 from atelier.models.family import Parts
+from atelier.models.unet.latent_diffusion import units_of
 from atelier.training.device.plan import Plan
-from atelier.training.device.streaming import FP8, Packed, Streamed, units_of
+from atelier.training.device.streaming import FP8, Packed, Streamed
 from tests.support.models_tiny import tiny_parts
 
 DEVICE = torch.device("cpu")
@@ -76,7 +77,7 @@ def test_the_same_bits_with_little_on_the_device(parts: Parts) -> None:
         loss, gradients = step(parts, network)
         before = dict(parts.denoiser.named_parameters())
         device = Device()
-        streamed = Streamed(parts.denoiser, DEVICE, fetch=device)
+        streamed = Streamed(parts.denoiser, units_of(parts.denoiser), DEVICE, fetch=device)
         streamed.begin()
         resident, blocks = device.now, sum(streamed_size(unit) for unit in units_of(parts.denoiser))
         device.peak = device.now
@@ -102,7 +103,7 @@ def test_each_block_is_fetched_twice_a_step(parts: Parts) -> None:
     """Once for the forward pass, once for its repetition: nothing is fetched in vain but at the turn."""
     with trained(parts) as network:
         device = Device()
-        streamed = Streamed(parts.denoiser, DEVICE, fetch=device)
+        streamed = Streamed(parts.denoiser, units_of(parts.denoiser), DEVICE, fetch=device)
         streamed.begin()
         others = device.fetched
         step(parts, network)
@@ -115,7 +116,7 @@ def test_an_error_in_a_block_leaves_it_as_it_was(parts: Parts) -> None:
     with trained(parts) as network:
         loss, _ = step(parts, network)
         unit = units_of(parts.denoiser)[3]
-        streamed = Streamed(parts.denoiser, DEVICE, fetch=Device())
+        streamed = Streamed(parts.denoiser, units_of(parts.denoiser), DEVICE, fetch=Device())
         streamed.begin()
         hook = unit.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("broken")))
         inner = next(child for child in unit.modules() if isinstance(child, nn.Linear))
@@ -132,7 +133,7 @@ def test_drawing_without_gradients(parts: Parts) -> None:
     latents, text = torch.randn(1, 4, 8, 8), torch.randn(1, 5, parts.denoiser.config.cross_attention_dim)
     with torch.no_grad():
         wanted = parts.denoiser(latents, 5, encoder_hidden_states=text).sample
-        streamed = Streamed(parts.denoiser, DEVICE, fetch=Device())
+        streamed = Streamed(parts.denoiser, units_of(parts.denoiser), DEVICE, fetch=Device())
         streamed.begin()
         assert torch.equal(parts.denoiser(latents, 5, encoder_hidden_states=text).sample, wanted)
         streamed.end()
@@ -149,7 +150,7 @@ def test_fp8_is_near_and_is_gone_afterwards(parts: Parts) -> None:
             return parts.denoiser(latents, torch.tensor([10, 700]), encoder_hidden_states=text).sample
 
     exact = predicted()
-    streamed = Streamed(parts.denoiser, DEVICE, fp8=True)
+    streamed = Streamed(parts.denoiser, units_of(parts.denoiser), DEVICE, fp8=True)
     streamed.begin()
     near = predicted()
     streamed.end()
@@ -170,7 +171,7 @@ def test_fp8_weights_are_a_byte_each_and_within_a_few_percent(parts: Parts) -> N
 def test_gradients_through_fp8_are_those_of_the_weights_it_stands_for(parts: Parts) -> None:
     with trained(parts) as network:
         originals = [(unit, streamed_parameters(unit)) for unit in units_of(parts.denoiser)]
-        streamed = Streamed(parts.denoiser, DEVICE, fp8=True)
+        streamed = Streamed(parts.denoiser, units_of(parts.denoiser), DEVICE, fp8=True)
         streamed.begin()
         loss, gradients = step(parts, network)
         streamed.end()

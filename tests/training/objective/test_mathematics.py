@@ -7,15 +7,9 @@ import math
 import pytest
 import torch
 
+from atelier.training.objective.discrete import DiscreteDiffusion, alphas_cumprod
 from atelier.training.objective.losses import LossOptions, picture_losses, timestep_weights
-from atelier.training.objective.noise import (
-    NoiseOptions,
-    NoiseSchedule,
-    alphas_cumprod,
-    draw_input_noise,
-    draw_noise,
-    draw_timesteps,
-)
+from atelier.training.objective.noise import NoiseOptions, draw_input_noise, draw_noise
 
 CPU = torch.device("cpu")
 TIMES = torch.tensor([0, 13, 500, 999])
@@ -46,9 +40,9 @@ def test_zero_terminal_snr_keeps_the_start_and_ends_in_noise() -> None:
 
 
 def test_noise_and_velocity() -> None:
-    schedule = NoiseSchedule.create(CPU)
+    process = DiscreteDiffusion.create(CPU, prediction_type="v_prediction")
     x, noise = torch.randn(4, 4, 3, 5), torch.randn(4, 4, 3, 5)
-    noisy, velocity = schedule.add_noise(x, noise, TIMES), schedule.velocity(x, noise, TIMES)
+    noisy, velocity = process.add_noise(x, noise, TIMES), process.target(x, noise, TIMES)
     for row, t in enumerate(TIMES.tolist()):
         signal, sigma = math.sqrt(abar(t)), math.sqrt(1 - abar(t))
         torch.testing.assert_close(noisy[row], signal * x[row] + sigma * noise[row], rtol=1e-4, atol=1e-4)
@@ -71,7 +65,7 @@ def test_noise_and_velocity() -> None:
     ],
 )
 def test_timestep_weights(options: LossOptions, weight) -> None:
-    found = timestep_weights(TIMES, NoiseSchedule.create(CPU), options)
+    found = timestep_weights(TIMES, DiscreteDiffusion.create(CPU), options)
     expected = [weight(snr(t)) for t in TIMES.tolist()]
     assert found.tolist() == pytest.approx(expected, rel=2e-4)
 
@@ -81,7 +75,7 @@ def test_timestep_weights(options: LossOptions, weight) -> None:
 def test_huber(schedule_name: str, loss_type: str) -> None:
     options = LossOptions(loss_type=loss_type, huber_schedule=schedule_name, huber_c=0.2)
     prediction, target = torch.randn(4, 2, 3, 3), torch.randn(4, 2, 3, 3)
-    found = picture_losses(prediction, target, TIMES, NoiseSchedule.create(CPU), options)
+    found = picture_losses(prediction, target, TIMES, DiscreteDiffusion.create(CPU), options)
     for row, t in enumerate(TIMES.tolist()):
         d = {
             "constant": 0.2,
@@ -97,7 +91,7 @@ def test_mask_then_mean_then_picture_weight() -> None:
     prediction, target = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 4, 4)
     masks = torch.rand(2, 1, 4, 4)
     found = picture_losses(
-        prediction, target, TIMES[:2], NoiseSchedule.create(CPU), LossOptions(), masks, torch.tensor([1.0, 0.3])
+        prediction, target, TIMES[:2], DiscreteDiffusion.create(CPU), LossOptions(), masks, torch.tensor([1.0, 0.3])
     )
     expected = (((prediction - target) ** 2) * masks).mean(dim=(1, 2, 3)) * torch.tensor([1.0, 0.3])
     torch.testing.assert_close(found, expected)
@@ -105,7 +99,7 @@ def test_mask_then_mean_then_picture_weight() -> None:
 
 def test_timesteps_keep_their_bounds() -> None:
     random = torch.Generator().manual_seed(0)
-    found = draw_timesteps(2000, NoiseOptions(min_timestep=200, max_timestep=210), random)
+    found = DiscreteDiffusion.create(CPU, min_timestep=200, max_timestep=210).sample_times(2000, 16, random)
     assert found.min() == 200 and found.max() == 209
 
 

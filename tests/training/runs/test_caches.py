@@ -24,9 +24,9 @@ def test_each_picture_is_encoded_once(batches: dict[str, int], tmp_path: Path, m
     encoded: Counter[float] = Counter()
     posterior = latents_module.posterior
 
-    def noted(vae: Any, pixels: torch.Tensor) -> Any:
+    def noted(family: Any, vae: Any, pixels: torch.Tensor) -> Any:
         encoded.update(float(picture.double().sum()) for picture in pixels)
-        return posterior(vae, pixels)
+        return posterior(family, vae, pixels)
 
     monkeypatch.setattr(latents_module, "posterior", noted)
     run(tiny_job(write_pictures(tmp_path / "pictures", 4), max_train_steps=8, **batches), tmp_path)

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.network import build
 from atelier.models.family import Parts, PromptEmbeds
-from atelier.models.unet import one_text_encoder
+from atelier.models.unet import latent_diffusion
 from atelier.training import session as session_module
+from atelier.training.objective.discrete import DiscreteDiffusion
 from atelier.training.objective.losses import LossOptions
-from atelier.training.objective.noise import NoiseSchedule
 from atelier.training.objective.objective import NoiseSample, diffusion_losses
 from tests.support.training_fakes import SIDE, run, tiny_job, tiny_parts, write_pictures
 
@@ -72,7 +72,7 @@ class Reference:
         inner = getattr(self.text, "text_model", self.text)
         return inner.final_layer_norm(hidden)
 
-    def losses(self, given: Given, options: LossOptions) -> Tensor:
+    def losses(self, given: Given, options: Options) -> Tensor:
         noisy = SCHEDULER.add_noise(given.latents, given.input_noise, given.timesteps)
         prediction = self.unet(noisy, given.timesteps, given.states).sample
         target = given.noise
@@ -85,6 +85,13 @@ class Reference:
                 loss = loss * given.masks[row]
             rows.append(loss.mean() * given.picture_weights[row] * weight(t, options))
         return torch.stack(rows)
+
+
+@dataclass(frozen=True)
+class Options(LossOptions):
+    """With what the model predicts."""
+
+    prediction_type: str = "epsilon"
 
 
 @dataclass
@@ -105,7 +112,7 @@ def snr(t: int) -> float:
     return kept / (1 - kept)
 
 
-def element_loss(error: Tensor, t: int, options: LossOptions) -> Tensor:
+def element_loss(error: Tensor, t: int, options: Options) -> Tensor:
     if options.loss_type == "l2":
         return error**2
     if options.loss_type == "l1":
@@ -120,7 +127,7 @@ def element_loss(error: Tensor, t: int, options: LossOptions) -> Tensor:
     return d * curve if options.loss_type == "huber" else curve
 
 
-def weight(t: int, options: LossOptions) -> float:
+def weight(t: int, options: Options) -> float:
     is_v, s = options.prediction_type == "v_prediction", snr(t)
     bounded = min(s, 1000.0)
     value = 1.0
@@ -182,23 +189,23 @@ def captions_ids(parts: Parts) -> Tensor:
 
 
 OPTIONS = {
-    "l2": LossOptions(),
-    "l1": LossOptions(loss_type="l1"),
+    "l2": Options(),
+    "l1": Options(loss_type="l1"),
     **{
-        f"{kind} {schedule}": LossOptions(loss_type=kind, huber_schedule=schedule, huber_c=0.2, huber_scale=1.5)
+        f"{kind} {schedule}": Options(loss_type=kind, huber_schedule=schedule, huber_c=0.2, huber_scale=1.5)
         for kind in ("huber", "smooth_l1")
         for schedule in ("constant", "exponential", "snr")
     },
-    "min-SNR": LossOptions(min_snr_gamma=5.0),
-    "debiased": LossOptions(debiased_estimation_loss=True),
-    "v-like": LossOptions(v_pred_like_loss=0.5),
-    "v": LossOptions("v_prediction"),
-    "v, min-SNR": LossOptions("v_prediction", min_snr_gamma=5.0),
-    "v, scaled like noise": LossOptions("v_prediction", scale_v_pred_loss_like_noise_pred=True),
-    "v, debiased": LossOptions("v_prediction", debiased_estimation_loss=True),
-    "v, everything": LossOptions(
-        "v_prediction", "huber", min_snr_gamma=3.0, scale_v_pred_loss_like_noise_pred=True, v_pred_like_loss=0.3,
-        debiased_estimation_loss=True,
+    "min-SNR": Options(min_snr_gamma=5.0),
+    "debiased": Options(debiased_estimation_loss=True),
+    "v-like": Options(v_pred_like_loss=0.5),
+    "v": Options(prediction_type="v_prediction"),
+    "v, min-SNR": Options(prediction_type="v_prediction", min_snr_gamma=5.0),
+    "v, scaled like noise": Options(prediction_type="v_prediction", scale_v_pred_loss_like_noise_pred=True),
+    "v, debiased": Options(prediction_type="v_prediction", debiased_estimation_loss=True),
+    "v, everything": Options(
+        prediction_type="v_prediction", loss_type="huber", min_snr_gamma=3.0, scale_v_pred_loss_like_noise_pred=True,
+        v_pred_like_loss=0.3, debiased_estimation_loss=True,
     ),
 }  # fmt: skip
 
@@ -230,10 +237,10 @@ def test_losses_and_gradients(option: str, network: str, masked: bool) -> None:
     expected.mean().backward()
 
     with ours.attached():
-        hidden = one_text_encoder.hidden_states(parts.text_encoders[0], ids[:, None], None)
+        hidden = latent_diffusion.hidden_states(parts.text_encoders[0], ids[:, None], None)
         found = diffusion_losses(
             parts,
-            NoiseSchedule.create(torch.device("cpu")),
+            DiscreteDiffusion.create(torch.device("cpu"), prediction_type=options.prediction_type),
             options,
             inputs.latents,
             NoiseSample(inputs.noise, inputs.input_noise, inputs.timesteps),
@@ -263,7 +270,7 @@ class Spy:
         self.batches: list[tuple[Any, ...]] = []
         self.ids: list[Tensor] = []
         self.start: dict[str, Tensor] = {}
-        losses, ids, network = diffusion_losses, one_text_encoder.caption_ids, session_module.build_trainable
+        losses, ids, network = diffusion_losses, latent_diffusion.caption_ids, session_module.build_trainable
 
         def noted_losses(*arguments: Any) -> Tensor:
             self.batches.append(arguments)
@@ -280,7 +287,7 @@ class Spy:
             return made
 
         patch.setattr(session_module, "diffusion_losses", noted_losses)
-        patch.setattr(one_text_encoder, "caption_ids", noted_ids)
+        patch.setattr(latent_diffusion, "caption_ids", noted_ids)
         patch.setattr(session_module, "build_trainable", noted_network)
 
 
@@ -290,19 +297,19 @@ def start_file(path: Path, config: NetworkConfig) -> Path:
     return path
 
 
-STEPS: dict[str, tuple[dict[str, Any], LossOptions]] = {
-    "LoRA": ({}, LossOptions()),
-    "LoCon": ({"conv_dim": 2, "conv_alpha": 1.0}, LossOptions()),
-    "UNet only": ({"network_train_unet_only": True}, LossOptions()),
-    "text encoder only": ({"network_train_text_encoder_only": True}, LossOptions()),
-    "rates of their own": ({"unet_lr": 0.5, "text_encoder_lr": [0.25]}, LossOptions()),
-    "clip skip": ({"clip_skip": 2}, LossOptions()),
-    "clipped": ({"max_grad_norm": 0.01}, LossOptions()),
-    "two batches a step": ({"gradient_accumulation_steps": 2}, LossOptions()),
-    "min-SNR, input noise": ({"min_snr_gamma": 5.0, "ip_noise_gamma": 0.1}, LossOptions(min_snr_gamma=5.0)),
-    "huber": ({"loss_type": "huber", "huber_c": 0.3}, LossOptions(loss_type="huber", huber_c=0.3)),
-    "class pictures and masks": ({"prior_loss_weight": 0.3, "alpha_mask": True}, LossOptions()),
-    "checkpointed": ({"gradient_checkpointing": True}, LossOptions()),
+STEPS: dict[str, tuple[dict[str, Any], Options]] = {
+    "LoRA": ({}, Options()),
+    "LoCon": ({"conv_dim": 2, "conv_alpha": 1.0}, Options()),
+    "UNet only": ({"network_train_unet_only": True}, Options()),
+    "text encoder only": ({"network_train_text_encoder_only": True}, Options()),
+    "rates of their own": ({"unet_lr": 0.5, "text_encoder_lr": [0.25]}, Options()),
+    "clip skip": ({"clip_skip": 2}, Options()),
+    "clipped": ({"max_grad_norm": 0.01}, Options()),
+    "two batches a step": ({"gradient_accumulation_steps": 2}, Options()),
+    "min-SNR, input noise": ({"min_snr_gamma": 5.0, "ip_noise_gamma": 0.1}, Options(min_snr_gamma=5.0)),
+    "huber": ({"loss_type": "huber", "huber_c": 0.3}, Options(loss_type="huber", huber_c=0.3)),
+    "class pictures and masks": ({"prior_loss_weight": 0.3, "alpha_mask": True}, Options()),
+    "checkpointed": ({"gradient_checkpointing": True}, Options()),
 }
 
 

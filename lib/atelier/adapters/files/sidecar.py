@@ -12,21 +12,20 @@ from PIL import Image
 
 from atelier.adapters.files.kohya_file import write_atomically
 
-SD_VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
 PREVIEW_SIDE = 768
 """Longest side of a preview in pixels."""
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The fields that AUTOMATIC1111 and Forge know. `family` is a `Family`'s name.
+    """The fields that AUTOMATIC1111 and Forge know. `card_version` is a `Family`'s.
 
     SD.Next shows the activation text as a tag on the card, which a click puts into the prompt.
     """
 
     activation_text: str = ""
     preferred_weight: float = 1.0
-    family: str = ""
+    card_version: str = "Unknown"
     description: str = ""
     notes: str = ""
     negative_text: str = ""
@@ -38,7 +37,7 @@ def write_sidecar(lora: Path, sidecar: Sidecar) -> Path:
     content = read_json(path)
     content |= {
         "description": sidecar.description,
-        "sd version": SD_VERSIONS.get(sidecar.family, "Unknown"),
+        "sd version": sidecar.card_version,
         "activation text": sidecar.activation_text,
         "tags": [sidecar.activation_text] if sidecar.activation_text else [],
         "preferred weight": sidecar.preferred_weight,

@@ -92,8 +92,10 @@ def ldm_names(unet: nn.Module) -> dict[str, str]:
     """LDM's path of each layer of a diffusers UNet, both with underscores.
 
     LDM counts the blocks of the way down from 1 (0 is the first convolution), a sampler being one of its own, and
-    those of the way up from 0, where a sampler is the last member of a block.
+    those of the way up from 0, where a sampler is the last member of a block. A transformer has none of these.
     """
+    if not hasattr(unet, "down_blocks"):
+        return {}
     blocks: dict[str, str] = {"mid_block_resnets_0": "middle_block_0", "mid_block_resnets_1": "middle_block_2"}
     blocks["mid_block_attentions_0"] = "middle_block_1"
     index = 1

@@ -12,11 +12,15 @@ from typing import Any
 from torch import nn
 
 from atelier.adapters.config import NetworkConfig
-from atelier.adapters.layers.targets import TEXT_BLOCKS, UNET, UNET_CONVOLUTIONS, UNET_TRANSFORMERS
+from atelier.adapters.layers.targets import UNET
 from atelier.config.errors import AtelierError, shortened
 from atelier.config.files.paths import expanded
 from atelier.config.kohya.document import read_document
 
+UNET_TRANSFORMERS = frozenset({"Transformer2DModel"})
+UNET_CONVOLUTIONS = frozenset({"ResnetBlock2D", "Downsample2D", "Upsample2D"})
+TEXT_BLOCKS = frozenset({"CLIPAttention", "CLIPSdpaAttention", "CLIPFlashAttention2", "CLIPMLP"})
+"""The classes that LyCORIS' presets name are those of Stable Diffusion."""
 _ATTENTION = frozenset({"CrossAttention", "SelfAttention", "Attention"})
 _TEXT_ATTENTION = TEXT_BLOCKS - {"CLIPMLP"}
 _FULL = UNET_TRANSFORMERS | UNET_CONVOLUTIONS

@@ -39,7 +39,7 @@ class Ranks:
         config = self._config
         if config.dims is not None:
             return config.dims.get(target.name)
-        if not self.convolutions and (target.is_spatial or not target.in_transformer):
+        if not self.convolutions and (target.is_spatial or not target.plain):
             return None
         if target.part == UNET and self._by_block:
             block = block_of(target.name)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,14 +21,13 @@ from atelier.models.checkpoints.folder import (
     open_tensor_file,
     weights_from_folder,
 )
-from atelier.models.checkpoints.prediction import EPSILON, measured_prediction, stated_prediction, states_zero_snr
+from atelier.models.checkpoints.prediction import EPSILON, stated_prediction, states_zero_snr
+from atelier.models.checkpoints.stated import stated_config
 from atelier.models.family import Family, Parts
 from atelier.models.registry import family_named, recognise
 from atelier.models.views.from_ldm import ALL_PARTS, Weights, parts_from_weights, weights_from_ldm
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
-CONFIG_KEY = "atelier.config"
-"""Metadata of a single file: JSON of what its shapes do not tell, per part (see `models.configs`)."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +76,12 @@ def load_checkpoint(
     try:
         with _in_words(path):
             family = recognise(file.shapes, path.name)
-            weights = weights_from_ldm(
-                family, file.shapes, lambda key: convert(file.read(key)), parts, stated_config(file.metadata)
-            )
-            for tensors in weights.tensors.values():
-                # The transposed projection in its own order: products then round as in a diffusers folder.
-                tensors.update({name: tensor.contiguous() for name, tensor in tensors.items()})
-            loaded = parts_from_weights(family, weights, load_tokenizers(family.name))
+            loaded = family.load(file, parts, convert)
     finally:
         file.close()
     said = prediction_type or stated_prediction(path, file.metadata, file.shapes)
     if said is None:
-        said = measured_prediction(loaded) if family.name == "sd2" else EPSILON
+        said = family.assumed_prediction(loaded)
     loaded.prediction_type = said
     loaded.zero_terminal_snr = states_zero_snr(file.metadata, file.shapes)
     return Loaded(loaded, CheckpointInfo(path.stem, path, family.name, said, identity_of(path)))
@@ -140,17 +132,6 @@ def identity_of(path: Path) -> str:
                 opened.seek(size * sample // 16)
                 digest.update(opened.read(1 << 16))
     return digest.hexdigest()[:16]
-
-
-def stated_config(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """What a file written here says about its configuration beyond its shapes, per part."""
-    try:
-        content = json.loads(metadata.get(CONFIG_KEY, "{}"))
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
-    return {str(part): changes for part, changes in content.items() if isinstance(changes, dict)}
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from atelier.config.errors import AtelierError
 from atelier.models.checkpoints.folder import open_tensor_file
 from atelier.models.checkpoints.folder_writing import write_folder
-from atelier.models.checkpoints.load import CONFIG_KEY, weights_from_path
+from atelier.models.checkpoints.load import weights_from_path
+from atelier.models.checkpoints.stated import CONFIG_KEY
 from atelier.models.checkpoints.tensor_file import TensorFile
 from atelier.models.checkpoints.writing import Entry, entry, write_pickle, write_safetensors
 from atelier.models.family import Family, Parts

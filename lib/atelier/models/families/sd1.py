@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from atelier.models.unet.ldm_names import UNET_PREFIX
-from atelier.models.unet.one_text_encoder import OneTextEncoder
+from atelier.models.refusals import is_stable_diffusion
+from atelier.models.unet.latent_diffusion import OneTextEncoder
 
 
 class StableDiffusion1(OneTextEncoder):
@@ -16,15 +16,16 @@ class StableDiffusion1(OneTextEncoder):
     resolution = 512
     latent_scale = 0.18215
     base_model_version = "sd_v1"
+    card_version = "SD1"
 
     def recognise(self, shapes: Mapping[str, Sequence[int]]) -> bool:
         """A UNet beside a CLIP text encoder under `cond_stage_model.transformer`."""
         has_text = any(name.startswith("cond_stage_model.transformer.") for name in shapes)
-        return has_text and UNET_PREFIX + "input_blocks.0.0.weight" in shapes
+        return has_text and is_stable_diffusion(shapes)
 
     def architecture(self, prediction_type: str) -> str:
         """modelspec has one name for all of SD1."""
         return "stable-diffusion-v1"
 
 
-SD1 = StableDiffusion1()
+FAMILY = StableDiffusion1()

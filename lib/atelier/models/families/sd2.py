@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from atelier.models.unet.ldm_names import UNET_PREFIX
-from atelier.models.unet.one_text_encoder import OneTextEncoder
+from atelier.models.checkpoints.prediction import measured_prediction
+from atelier.models.family import Parts
+from atelier.models.refusals import is_stable_diffusion
+from atelier.models.unet.latent_diffusion import OneTextEncoder
 
 
 class StableDiffusion2(OneTextEncoder):
@@ -20,15 +22,20 @@ class StableDiffusion2(OneTextEncoder):
     resolution = 768
     latent_scale = 0.18215
     base_model_version = "sd_v2"
+    card_version = "SD2"
 
     def recognise(self, shapes: Mapping[str, Sequence[int]]) -> bool:
         """A UNet beside an OpenCLIP text encoder under `cond_stage_model.model`."""
         has_text = "cond_stage_model.model.token_embedding.weight" in shapes
-        return has_text and UNET_PREFIX + "input_blocks.0.0.weight" in shapes
+        return has_text and is_stable_diffusion(shapes)
+
+    def assumed_prediction(self, parts: Parts) -> str:
+        """Measured: 2.0 and 2.1 come in both, and their files do not say."""
+        return measured_prediction(parts)
 
     def architecture(self, prediction_type: str) -> str:
         """modelspec tells the v models from the others by their resolution."""
         return "stable-diffusion-v2-768-v" if prediction_type == "v_prediction" else "stable-diffusion-v2-512"
 
 
-SD2 = StableDiffusion2()
+FAMILY = StableDiffusion2()

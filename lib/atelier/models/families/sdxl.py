@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 
 from atelier.models.family import Parts, PromptEmbeds, SizeConditions
+from atelier.models.refusals import is_stable_diffusion
 from atelier.models.text.clip_names import canonical
 from atelier.models.text.encode import caption_ids, emphasised, hidden_and_pooled, hidden_states
 from atelier.models.unet.call import call_unet
+from atelier.models.unet.latent_diffusion import LatentDiffusion
 from atelier.models.unet.ldm_names import UNET_PREFIX, unet_table
 
 PENULTIMATE = 2
 
 
-class StableDiffusionXL:
+class StableDiffusionXL(LatentDiffusion):
     """SDXL base 1.0 and everything trained from it, noise and v prediction."""
 
     name = "sdxl"
@@ -24,6 +26,7 @@ class StableDiffusionXL:
     resolution = 1024
     latent_scale = 0.13025
     base_model_version = "sdxl_base_v1-0"
+    card_version = "SDXL"
     text_encoder_prefixes: Sequence[str] = ("lora_te1", "lora_te2")
 
     def __init__(self) -> None:
@@ -32,7 +35,8 @@ class StableDiffusionXL:
     def recognise(self, shapes: Mapping[str, Sequence[int]]) -> bool:
         """A UNet with added conditions beside two text encoders under `conditioner.embedders`."""
         return (
-            UNET_PREFIX + "label_emb.0.0.weight" in shapes
+            is_stable_diffusion(shapes)
+            and UNET_PREFIX + "label_emb.0.0.weight" in shapes
             and any(name.startswith("conditioner.embedders.0.transformer.") for name in shapes)
             and any(name.startswith("conditioner.embedders.1.model.") for name in shapes)
         )
@@ -63,7 +67,7 @@ class StableDiffusionXL:
         return PromptEmbeds(hidden, pooled)
 
     def predict(
-        self, parts: Parts, latents: Tensor, timesteps: Tensor, text: PromptEmbeds, sizes: SizeConditions | None
+        self, parts: Parts, latents: Tensor, times: Tensor, text: PromptEmbeds, sizes: SizeConditions | None
     ) -> Tensor:
         """The UNet's prediction [B, 4, h, w]. Without `sizes`: whole pictures of the latents' own size."""
         if text.pooled is None:
@@ -73,7 +77,7 @@ class StableDiffusionXL:
             sizes = SizeConditions(pixels, torch.zeros_like(pixels), pixels)
         ids = torch.cat([sizes.original, sizes.crop, sizes.target], dim=1).to(latents.device)
         added = {"text_embeds": text.pooled, "time_ids": ids}
-        return call_unet(parts.denoiser, latents, timesteps, text.hidden, added)
+        return call_unet(parts.denoiser, latents, times, text.hidden, added)
 
     def denoiser_lora_name(self, module_path: str) -> str:
         """lora_unet_ and the LDM path with underscores: "down_blocks.1.attentions.0…" is "input_blocks_4_1…"."""
@@ -87,4 +91,4 @@ class StableDiffusionXL:
         return f"{self.text_encoder_prefixes[encoder]}_" + canonical(module_path).replace(".", "_")
 
 
-SDXL = StableDiffusionXL()
+FAMILY = StableDiffusionXL()

@@ -48,8 +48,9 @@ def sample(
     noise comes from a generator on the CPU: nothing else's random numbers are used or moved. When `should_stop`
     says so, the pictures finished so far are returned. Raises `AtelierError` for sizes and names that do not exist.
     """
-    if width % 8 or height % 8 or min(width, height) < 8:
-        raise AtelierError(f"A picture of {width}x{height} cannot be drawn; width and height are multiples of 8.")
+    step = parts.family.pixel_step
+    if width % step or height % step or min(width, height) < step:
+        raise AtelierError(f"A picture of {width}x{height} cannot be drawn; width and height are multiples of {step}.")
     if parts.vae is None or not parts.text_encoders:
         raise AtelierError("Pictures cannot be drawn: the model was taken without its text encoder or its VAE.")
     if steps < 1:
@@ -61,7 +62,7 @@ def sample(
         scheduler = scheduler_for(parts, sampler)
         scheduler.set_timesteps(steps)
         text = _encode_pair(parts, prompt, negative, clip_skip, cfg_scale)
-        noise = torch.randn(1, 4, height // 8, width // 8, generator=generator)
+        noise = torch.randn(1, parts.family.latent_channels, height // step, width // step, generator=generator)
         latents = (noise * float(scheduler.init_noise_sigma)).to(parts.device)
         takes_generator = "generator" in inspect.signature(scheduler.step).parameters
         more = {"generator": generator} if takes_generator else {}
@@ -84,7 +85,7 @@ def decode(parts: Parts, latents: Tensor) -> list[Image.Image]:
     """Pictures of latents [B, 4, h, w]. A half precision VAE that overflows is computed again in float32."""
     if parts.vae is None:
         raise AtelierError("Latents cannot be shown: the model was taken without its VAE.")
-    scaled = latents / parts.family.latent_scale
+    scaled = parts.family.denormalised(latents)
     # Older versions of PyTorch have no half precision convolutions on the processor.
     can_be_half = latents.device.type != "cpu" or weight_dtype(parts.vae) != torch.float16
     pixels = _decode(parts.vae, scaled) if can_be_half else None

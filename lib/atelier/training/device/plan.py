@@ -46,7 +46,7 @@ class Plan:
         Called inside a turn, in which a UNet that is streamed to `device` rests.
         """
         if self.streamed:
-            Streamed(parts.denoiser, device, self.fp8).begin()
+            Streamed(parts.denoiser, parts.family.units(parts.denoiser), device, self.fp8).begin()
         if not self.gradient_checkpointing:
             return
         # Checkpointing is only active in training mode; Stable Diffusion's UNet and text encoders have no dropout.

@@ -1,4 +1,4 @@
-"""UNet blocks that rest in the processor's memory and are on the device only while they compute.
+"""A denoiser's blocks that rest in the processor's memory and are on the device only while they compute.
 
 A frozen base needs no copy back: a block gets copies of its weights before its forward pass, and they are let go after
 it. With gradient checkpointing the backward pass computes each block's forward pass again, fetches its weights for
@@ -10,41 +10,35 @@ little; streaming alone changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-UNITS = (BasicTransformerBlock, ResnetBlock2D)
-"""What gradient checkpointing computes again as a whole, and nearly all of a UNet's weights."""
 FP8 = getattr(torch, "float8_e4m3fn", None)
 """None where torch has no such type."""
 
 
-def units_of(unet: nn.Module) -> list[nn.Module]:
-    """The blocks that are streamed, in the order of the modules."""
-    return [module for module in unet.modules() if isinstance(module, UNITS)]
-
-
 class Streamed:
-    """A UNet whose blocks are fetched as they compute, from `begin` to `end`. Trained weights are left alone.
+    """A denoiser whose blocks are fetched as they compute, from `begin` to `end`. Trained weights are left alone.
 
-    `fetch` makes a device's copy of a weight; by default on `device`, beside what the device computes.
+    `units` are the blocks (see `models.family.Family.units`). `fetch` makes a device's copy of a weight; by
+    default on `device`, beside what the device computes.
     """
 
     def __init__(
         self,
-        unet: nn.Module,
+        denoiser: nn.Module,
+        units: Sequence[nn.Module],
         device: torch.device,
         fp8: bool = False,
         fetch: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if fp8 and FP8 is None:
             raise ValueError("this torch has no float8_e4m3fn")
-        self._unet = unet
+        self._denoiser = denoiser
+        self._blocks = list(units)
         self._device = device
         self._fetch = fetch or self._copied
         self._side: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -61,11 +55,11 @@ class Streamed:
     def begin(self) -> None:
         """From here on blocks come and go by themselves; all other weights go to the device now."""
         streamed: set[int] = set()
-        for unit in units_of(self._unet):
+        for unit in self._blocks:
             weights = _weights(unit)
             streamed |= {id(weight) for _, _, weight in weights}
             self._units.append(_Unit(self, len(self._units), unit, weights))
-        for owner, name, weight in _weights(self._unet):
+        for owner, name, weight in _weights(self._denoiser):
             if id(weight) not in streamed:
                 self._others.append((owner, name, weight))
                 owner._parameters[name] = _frozen(self._fetch(weight.detach()))
@@ -73,7 +67,7 @@ class Streamed:
             each.begin(self._fp8)
 
     def end(self) -> None:
-        """The UNet's own weights are back, where they were."""
+        """The denoiser's own weights are back, where they were."""
         for unit in self._units:
             unit.end()
         for owner, name, weight in self._others:

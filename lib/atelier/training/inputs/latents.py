@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from atelier.config.errors import AtelierError
 from atelier.data.batch import Batch
 from atelier.data.latents import LatentCache
-from atelier.models.family import Parts
+from atelier.models.family import Family, Parts
 from atelier.models.transfer import to_device
-from atelier.training.inputs.vae_encoding import encode
 from atelier.training.randomness import derived_seed
 
 
 class LatentEncoder:
-    """Gives scaled latents [B, C, h, w] on the training device for a batch of pixels or cached latents."""
+    """Gives normalised latents [B, C, h, w] on the training device for a batch of pixels or cached latents."""
 
     def __init__(self, parts: Parts, cache: LatentCache | None, batch_size: int) -> None:
         self._parts = parts
@@ -33,7 +32,7 @@ class LatentEncoder:
                 raise AtelierError("A batch has neither pixels nor latents.")
             self._encode_together(batch)
             latents = self._fresh(batch.pixels, batch.keys)
-        return to_device(latents, self._parts.device, torch.float32) * self._parts.family.latent_scale
+        return self._parts.family.normalised(to_device(latents, self._parts.device, torch.float32))
 
     def _encode_together(self, batch: Batch) -> None:
         """Caches whole groups of pictures, those that are not cached since the batch was loaded."""
@@ -60,7 +59,7 @@ class LatentEncoder:
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, keys: list[str]) -> Tensor:
-        """Unscaled samples of the VAE's posterior [B, C, h, w] for pixels [B, 3, H, W] in -1..1.
+        """Samples of the VAE's posterior, as it gives them, [B, C, h, w] for pixels [B, 3, H, W] in -1..1.
 
         The noise of each sample depends on the picture's key alone: cached and fresh encodings agree, in every run.
         """
@@ -84,7 +83,7 @@ class LatentEncoder:
         parameter = next(vae.parameters())
         half = parameter.dtype == torch.float16
         if self._full_encoder is None and not (half and self._parts.device.type == "cpu"):
-            found = posterior(vae, pixels)
+            found = posterior(self._parts.family, vae, pixels)
             if found is not None:
                 return found
         found = None
@@ -93,7 +92,7 @@ class LatentEncoder:
                 self._full_encoder = _encoder_in_float32(vae)
             full = self._full_encoder.to(parameter.device)
             try:
-                found = posterior(full, pixels)
+                found = posterior(self._parts.family, full, pixels)
             finally:
                 full.to("cpu")
         if found is None:
@@ -108,10 +107,7 @@ def _encoder_in_float32(vae: nn.Module) -> nn.Module:
     return copy.deepcopy(half).float()
 
 
-def posterior(vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Mean and standard deviation of the VAE's posterior, float32 [B, C, h, w]; None when they are not finite."""
-    parameter = next(vae.parameters())
-    with torch.autocast(parameter.device.type, enabled=False):
-        distribution = encode(vae, pixels.to(parameter.device, parameter.dtype))
-    mean, deviation = distribution.mean.float(), distribution.std.float()
+def posterior(family: Family, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation as the family gives them; None when half precision has overflowed."""
+    mean, deviation = family.posterior(vae, pixels)
     return (mean, deviation) if bool(torch.isfinite(mean).all()) else None

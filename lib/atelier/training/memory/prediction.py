@@ -36,17 +36,13 @@ from atelier.models.views.view import build_empty
 from atelier.training.device.plan import Plan
 from atelier.training.device.streaming import Streamed
 from atelier.training.inputs.prompt_embeds import LIMIT as TEXT_LIMIT
-from atelier.training.inputs.vae_encoding import encode
 from atelier.training.memory.optimizer import state_bytes
 from atelier.training.memory.request import Request
 from atelier.training.memory.tracking import LiveBytes, norms_as_on_gpu
+from atelier.training.objective.discrete import DiscreteDiffusion
 from atelier.training.objective.losses import LossOptions
-from atelier.training.objective.noise import NoiseSchedule
 from atelier.training.objective.objective import NoiseSample, diffusion_losses
 from atelier.training.trained.whole_model import WholeModel
-
-LATENT = 8
-"""Pixels of a picture for each value of its latents, in both directions."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +140,9 @@ class _Step:
         if request.streamed:
             rest = bytes_of(parts.denoiser.parameters()) - (trained if request.whole_model else 0)
             before = live.now
-            Streamed(parts.denoiser, torch.device("cpu"), request.fp8, fetch=torch.clone).begin()
+            Streamed(
+                parts.denoiser, parts.family.units(parts.denoiser), torch.device("cpu"), request.fp8, fetch=torch.clone
+            ).begin()
             base += live.now - before - rest
             live.leave_out(rest)
             weights = live.now
@@ -217,13 +215,13 @@ class _Step:
         count = max(1, self.settings.get("vae_batch_size") or 1)
         dtype = next(parts.vae.parameters()).dtype
         with torch.no_grad():
-            distribution = encode(parts.vae, torch.empty(count, 3, request.height, request.width, dtype=dtype))
-            distribution.mean.float()
+            parts.family.posterior(parts.vae, torch.empty(count, 3, request.height, request.width, dtype=dtype))
 
     def _forward_backward(self, parts: Parts, text: PromptEmbeds) -> None:
         request = self.request
-        shape = (request.rows, 4, request.height // LATENT, request.width // LATENT)
-        schedule = NoiseSchedule.create(torch.device("cpu"), False)
+        step, channels = parts.family.pixel_step, parts.family.latent_channels
+        shape = (request.rows, channels, request.height // step, request.width // step)
+        process = DiscreteDiffusion.create(torch.device("cpu"))
         noise = torch.empty(shape)
         draws = NoiseSample(noise, noise, torch.zeros(request.rows, dtype=torch.long))
         pair = torch.zeros(request.rows, 2, dtype=torch.long)
@@ -231,7 +229,7 @@ class _Step:
             if request.trains_text:
                 text = self._text(parts, grad=True)
             losses = diffusion_losses(
-                parts, schedule, LossOptions(prediction_type="epsilon"), torch.empty(shape), draws, text,
+                parts, process, LossOptions(), torch.empty(shape), draws, text,
                 SizeConditions(pair, pair, pair),
             )  # fmt: skip
             loss = losses.sum()

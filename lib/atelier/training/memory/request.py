@@ -15,7 +15,7 @@ from atelier.config.files.paths import expanded
 from atelier.config.settings.schema import Settings
 from atelier.models.assets import released_config
 from atelier.models.checkpoints.folder import configs_of_folder, is_diffusers_folder, open_tensor_file
-from atelier.models.checkpoints.load import stated_config
+from atelier.models.checkpoints.stated import stated_config
 from atelier.models.family import Parts
 from atelier.models.unet.ldm_names import TEXT_PARTS
 from atelier.models.views.from_ldm import TEXT_CLASSES, clip_keys, configs_of

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from atelier.training.objective.noise import TIMESTEPS, NoiseSchedule
+from atelier.training.objective.process import NoiseProcess
 
 
 @dataclass(frozen=True)
 class LossOptions:
-    """kohya's options. `prediction_type` is the model's: "epsilon" or "v_prediction"."""
+    """kohya's options."""
 
-    prediction_type: str = "epsilon"
     loss_type: str = "l2"
     huber_schedule: str = "snr"
     huber_c: float = 0.1
@@ -37,18 +36,18 @@ class LossOptions:
         )
 
 
-def huber_deltas(timesteps: Tensor, schedule: NoiseSchedule, options: LossOptions) -> Tensor:
+def huber_deltas(times: Tensor, process: NoiseProcess, options: LossOptions) -> Tensor:
     """The huber threshold of each picture, [B].
 
     "constant": huber_c x scale. "exponential": from 1 at t = 0 to huber_c at the last step. "snr": the threshold
     follows the noise-to-signal amplitude, (1 - c) / (1 + amplitude)^2 + c, unscaled as in kohya.
     """
     if options.huber_schedule == "constant":
-        return torch.full(timesteps.shape, options.huber_c * options.huber_scale, device=timesteps.device)
+        return torch.full(times.shape, options.huber_c * options.huber_scale, device=times.device)
     if options.huber_schedule == "exponential":
-        alpha = -math.log(options.huber_c) / TIMESTEPS
-        return torch.exp(-alpha * timesteps.float()) * options.huber_scale
-    amplitude = schedule.huber_threshold(timesteps)
+        alpha = -math.log(options.huber_c) / 1000
+        return torch.exp(-alpha * process.thousandths(times)) * options.huber_scale
+    amplitude = process.noise_to_signal(times)
     return (1 - options.huber_c) / (1 + amplitude) ** 2 + options.huber_c
 
 
@@ -68,15 +67,15 @@ def element_loss(prediction: Tensor, target: Tensor, deltas: Tensor | None, loss
     return 2 * delta * rooted if loss_type == "huber" else 2 * rooted
 
 
-def timestep_weights(timesteps: Tensor, schedule: NoiseSchedule, options: LossOptions) -> Tensor:
+def timestep_weights(times: Tensor, process: NoiseProcess, options: LossOptions) -> Tensor:
     """The factor of each picture's loss, [B].
 
     min-SNR (Hang et al. 2023): min(snr, gamma) / snr, for v divided by snr + 1. v loss scaled like noise prediction:
     snr / (snr + 1), which v_pred_like adds with a weight to the epsilon loss's own inverse. Debiased estimation
     (Yu et al. 2023): 1 / sqrt(snr), for v 1 / (snr + 1), with snr at most 1000.
     """
-    is_v = options.prediction_type == "v_prediction"
-    snr = schedule.snr(timesteps)
+    is_v = process.predicts_velocity
+    snr = process.snr(times)
     weights = torch.ones_like(snr)
     if options.min_snr_gamma:
         clipped = snr.clamp(max=options.min_snr_gamma)
@@ -94,8 +93,8 @@ def timestep_weights(timesteps: Tensor, schedule: NoiseSchedule, options: LossOp
 def picture_losses(
     prediction: Tensor,
     target: Tensor,
-    timesteps: Tensor,
-    schedule: NoiseSchedule,
+    times: Tensor,
+    process: NoiseProcess,
     options: LossOptions,
     masks: Tensor | None = None,
     picture_weights: Tensor | None = None,
@@ -106,14 +105,14 @@ def picture_losses(
     """
     deltas = None
     if options.loss_type in ("huber", "smooth_l1"):
-        deltas = huber_deltas(timesteps, schedule, options)
+        deltas = huber_deltas(times, process, options)
     loss = element_loss(prediction.float(), target.float(), deltas, options.loss_type)
     if masks is not None:
         loss = loss * masks
     loss = loss.mean(dim=(1, 2, 3))
     if picture_weights is not None:
         loss = loss * picture_weights
-    return loss * timestep_weights(timesteps, schedule, options) if options.by_timestep else loss
+    return loss * timestep_weights(times, process, options) if options.by_timestep else loss
 
 
 def _v_scale(snr: Tensor) -> Tensor:

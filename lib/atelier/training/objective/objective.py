@@ -1,4 +1,4 @@
-"""From clean latents to the loss of each picture: the whole diffusion objective in one function."""
+"""From clean latents to the loss of each picture: the whole objective in one function."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from torch import Tensor
 from atelier.models.family import Parts, PromptEmbeds, SizeConditions
 from atelier.models.transfer import to_device
 from atelier.training.objective.losses import LossOptions, picture_losses
-from atelier.training.objective.noise import NoiseOptions, NoiseSchedule, draw_input_noise, draw_noise, draw_timesteps
+from atelier.training.objective.noise import NoiseOptions, draw_input_noise, draw_noise
+from atelier.training.objective.process import NoiseProcess
 from atelier.training.randomness import generator
+
+PATCH = 4
+"""Latents in a patch of 2 by 2, a transformer's token."""
 
 
 @dataclass
 class NoiseSample:
-    """The random choices for one batch: noise and input noise [B, C, h, w], timesteps [B]."""
+    """The random choices for one batch: noise and input noise [B, C, h, w], timesteps [B] (sigma of a flow)."""
 
     noise: Tensor
     input_noise: Tensor
@@ -27,13 +31,15 @@ class NoiseSample:
         return NoiseSample(self.noise[start:stop], self.input_noise[start:stop], self.timesteps[start:stop])
 
 
-def draw(shape: torch.Size, latents: Tensor, options: NoiseOptions, seed: int, *purpose: object) -> NoiseSample:
+def sample_noise(
+    shape: torch.Size, latents: Tensor, process: NoiseProcess, options: NoiseOptions, seed: int, *purpose: object
+) -> NoiseSample:
     """The choices for a whole batch of `shape` [B, C, h, w], from the seed and the purpose alone.
 
     `latents` gives the device, and its channel means where adaptive_noise_scale asks for them.
     """
     random = generator(seed, *purpose)
-    timesteps = draw_timesteps(shape[0], options, random)
+    timesteps = process.sample_times(shape[0], shape[2] * shape[3] // PATCH, random)
     like = latents if latents.shape == shape else latents.new_zeros(1).expand(shape)
     noise = draw_noise(like, options, random)
     return NoiseSample(noise, draw_input_noise(noise, options, random), to_device(timesteps, latents.device))
@@ -41,10 +47,10 @@ def draw(shape: torch.Size, latents: Tensor, options: NoiseOptions, seed: int, *
 
 def diffusion_losses(
     parts: Parts,
-    schedule: NoiseSchedule,
+    process: NoiseProcess,
     options: LossOptions,
     latents: Tensor,
-    draws: NoiseSample,
+    sample: NoiseSample,
     text: PromptEmbeds,
     sizes: SizeConditions | None = None,
     masks: Tensor | None = None,
@@ -52,13 +58,10 @@ def diffusion_losses(
 ) -> Tensor:
     """The weighted loss of each picture, [B] float32.
 
-    `latents` [B, C, h, w] are scaled already. The UNet sees x_t made with the input noise; the target is the noise, or
-    the velocity for a v-prediction model.
+    `latents` [B, C, h, w] are normalised already. The denoiser sees x_t made with the input noise; its target is made
+    with the plain one.
     """
-    noisy = schedule.add_noise(latents, draws.input_noise, draws.timesteps)
-    prediction = parts.family.predict(parts, noisy, draws.timesteps, text, sizes)
-    if options.prediction_type == "v_prediction":
-        target = schedule.velocity(latents, draws.noise, draws.timesteps)
-    else:
-        target = draws.noise
-    return picture_losses(prediction, target, draws.timesteps, schedule, options, masks, picture_weights)
+    noisy = process.add_noise(latents, sample.input_noise, sample.timesteps)
+    prediction = parts.family.predict(parts, noisy, sample.timesteps, text, sizes)
+    target = process.target(latents, sample.noise, sample.timesteps)
+    return picture_losses(prediction, target, sample.timesteps, process, options, masks, picture_weights)

@@ -13,10 +13,8 @@ from atelier.data.dataset import TrainingData
 from atelier.data.latents import LatentCache
 from atelier.hosts.contract import Lease
 from atelier.training.objective.objective import NoiseSample
+from atelier.training.objective.process import NoiseProcess
 from atelier.training.randomness import generator
-
-TIMES = (100, 300, 500, 700, 900)
-"""Timesteps at which every picture is looked at."""
 
 
 class Validator:
@@ -28,14 +26,16 @@ class Validator:
         cache: LatentCache,
         lease: Lease,
         losses_of: Callable[[Batch, Callable[[Tensor], NoiseSample]], Tensor],
+        process: NoiseProcess,
         seed: int,
         most_batches: int | None,
     ) -> None:
-        """`losses_of` gives each picture's loss [B] for a batch and the draws made for its latents."""
+        """`losses_of` gives each picture's loss [B] for a batch and the noise made for its latents."""
         self._data = data
         self._cache = cache
         self._lease = lease
         self._losses_of = losses_of
+        self._process = process
         self._seed = seed
         self._batches = min(data.batches_per_epoch, most_batches or data.batches_per_epoch)
 
@@ -44,14 +44,14 @@ class Validator:
         total, count = 0.0, 0
         for index in range(self._batches):
             batch = self._data.batch(index, self._cache)
-            for time in TIMES:
+            for time in self._process.validation_times:
                 with self._lease.turn(), torch.no_grad():  # in this order: a turn begins with gradients on
-                    losses = self._losses_of(batch, partial(self._draws, index, time))
+                    losses = self._losses_of(batch, partial(self._noise, index, time))
                 total += float(losses.sum())
                 count += len(losses)
         return total / max(1, count)
 
-    def _draws(self, index: int, time: int, latents: Tensor) -> NoiseSample:
+    def _noise(self, index: int, time: float, latents: Tensor) -> NoiseSample:
         random = generator(self._seed, "validation", index, time)
         noise = torch.randn(latents.shape, generator=random).to(latents.device)
-        return NoiseSample(noise, noise, torch.full((latents.shape[0],), time, device=latents.device))
+        return NoiseSample(noise, noise, self._process.fixed_times(time, latents.shape[0], latents.device))

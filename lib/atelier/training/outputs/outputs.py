@@ -136,7 +136,13 @@ class Outputs:
         """Description and preview beside the file, and the host told of it. A failure costs these alone."""
         context = self._context
         try:
-            write_sidecar(path, Sidecar(activation_text=context.job.trigger, family=str(context.base.family)))
+            write_sidecar(
+                path,
+                Sidecar(
+                    activation_text=context.job.trigger,
+                    card_version=family_named(str(context.base.family)).card_version,
+                ),
+            )
             picture = self.preview or self._earlier_picture(path)
             if picture is not None:
                 write_preview(path, picture)

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from atelier.training.inputs.vae_encoding import encode
+from atelier.models.unet.vae_encoding import encode
 from atelier.training.memory.tracking import LiveBytes
 
 

@@ -1,0 +1,95 @@
+"""The forward process of DDPM (Ho et al. 2020), as Stable Diffusion has it.
+
+x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, with abar the cumulative product of 1 - beta.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from atelier.training.objective.noise import TIMESTEPS
+
+
+def alphas_cumprod(zero_terminal_snr: bool = False) -> Tensor:
+    """abar_t [1000], float32, of Stable Diffusion's scaled linear schedule, beta from 0.00085 to 0.012.
+
+    With `zero_terminal_snr` the schedule is rescaled so that the last step is pure noise (Lin et al. 2023, alg. 1).
+    """
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float32) ** 2
+    alphas = torch.cumprod(1.0 - betas, dim=0)
+    if not zero_terminal_snr:
+        return alphas
+    root = alphas.sqrt()
+    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
+    return root**2
+
+
+@dataclass
+class DiscreteDiffusion:
+    """Implements `process.NoiseProcess`: 1000 timesteps, int64; the target is the noise, or v.
+
+    `alphas` is abar_t [1000] on the training device. Training draws from [min_timestep, max_timestep).
+    """
+
+    alphas: Tensor
+    prediction_type: str = "epsilon"
+    min_timestep: int = 0
+    max_timestep: int = TIMESTEPS
+
+    validation_times: ClassVar[tuple[float, ...]] = (100, 300, 500, 700, 900)
+
+    def __post_init__(self) -> None:
+        columns = self.alphas[:, None, None, None]
+        self._signal, self._sigma = columns.sqrt(), (1.0 - columns).sqrt()
+
+    @classmethod
+    def create(
+        cls,
+        device: torch.device,
+        zero_terminal_snr: bool = False,
+        prediction_type: str = "epsilon",
+        min_timestep: int = 0,
+        max_timestep: int = TIMESTEPS,
+    ) -> DiscreteDiffusion:
+        """The process of a model that predicts `prediction_type`, "epsilon" or "v_prediction"."""
+        alphas = alphas_cumprod(zero_terminal_snr).to(device)
+        return cls(alphas, prediction_type, min_timestep, max_timestep)
+
+    @property
+    def predicts_velocity(self) -> bool:
+        return self.prediction_type == "v_prediction"
+
+    def sample_times(self, count: int, tokens: int, generator: torch.Generator) -> Tensor:
+        """Timesteps [count], int64, uniform in [min_timestep, max_timestep)."""
+        return torch.randint(self.min_timestep, self.max_timestep, (count,), generator=generator)
+
+    def fixed_times(self, time: float, count: int, device: torch.device) -> Tensor:
+        return torch.full((count,), int(time), device=device)
+
+    def add_noise(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """x_t for x_0 and eps."""
+        return self._signal[times] * latents + self._sigma[times] * noise
+
+    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """eps, or v = sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans and Ho 2022)."""
+        if not self.predicts_velocity:
+            return noise
+        return self._signal[times] * noise - self._sigma[times] * latents
+
+    def snr(self, times: Tensor) -> Tensor:
+        """abar / (1 - abar), [B]."""
+        alpha = self.alphas[times]
+        return alpha / (1.0 - alpha)
+
+    def noise_to_signal(self, times: Tensor) -> Tensor:
+        """sqrt(1 - abar) / sqrt(abar), [B]."""
+        alpha = self.alphas[times]
+        return ((1.0 - alpha) / alpha).sqrt()
+
+    def thousandths(self, times: Tensor) -> Tensor:
+        """t, [B] float32."""
+        return times.float()
