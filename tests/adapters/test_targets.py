@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from atelier.adapters.layers.targets import find_targets
-from atelier.models.family import Parts
 from atelier.models.families.sd1 import FAMILY as SD1
+from atelier.models.family import Parts
 from tests.support.adapters_models import XlNames, sdxl_unet, text_encoder, unet
 
 

@@ -9,8 +9,8 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from atelier.models.family import Parts
 from atelier.models.families.sd1 import FAMILY as SD1
+from atelier.models.family import Parts
 from atelier.models.text.clip_names import canonical
 from atelier.models.unet.ldm_names import unet_table
 
