@@ -267,6 +267,9 @@ CASES: dict[str, Case] = {
     "clip_skip": Case({"clip_skip": 2}),
     "max_token_length": Case({"max_token_length": 150}),
     "cache_text_encoder_outputs": Case({"cache_text_encoder_outputs": True}, names),
+    "cache_text_encoder_outputs_to_disk": Case(
+        {"cache_text_encoder_outputs_to_disk": True}, cached, {"cache_text_encoder_outputs": True}
+    ),
     # memory and precision
     "mixed_precision": Case({"mixed_precision": "bf16"}, precision),
     "gradient_checkpointing": Case({"gradient_checkpointing": True}, checkpointed),

@@ -34,7 +34,7 @@ from atelier.jobs.control import Control
 from atelier.models.assets import load_tokenizers, released_config
 from atelier.models.family import Parts
 from atelier.models.registry import family_named
-from atelier.training import session as session_module
+from atelier.training import batch_losses as losses_module
 from atelier.training.memory import for_run as memory_run
 from atelier.training.memory.prediction import Prediction
 from atelier.training.progress import last_good as divergence
@@ -279,13 +279,13 @@ def run(
 def spoil(monkeypatch: pytest.MonkeyPatch, at_step: int, value: float = float("nan")) -> dict[str, int]:
     """Makes the loss of one step, from 1, `value`. Gives the count of those computed so far."""
     calls = {"count": 0}
-    losses = session_module.diffusion_losses
+    losses = losses_module.diffusion_losses
 
     def broken(*arguments: Any) -> Any:
         calls["count"] += 1
         return losses(*arguments) * (value if calls["count"] == at_step else 1.0)
 
-    monkeypatch.setattr(session_module, "diffusion_losses", broken)
+    monkeypatch.setattr(losses_module, "diffusion_losses", broken)
     return calls
 
 

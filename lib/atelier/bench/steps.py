@@ -74,7 +74,7 @@ def measure(case: Case, pairs: int) -> Figures:
             session.watch.on = True
             for _ in range(WATCHED):
                 session.advance()
-            saved = timed(lambda: session.outputs.save(session.step, "asked"))
+            saved = timed(lambda: session.learner.outputs.save(session.step, "asked"))
             return Figures(
                 case=case.shape.name,
                 precision=case.precision,
@@ -112,12 +112,12 @@ def in_turn(session: Session, case: Case, pairs: int) -> tuple[list[float], list
     bare = BareLoop(session, case)
 
     def floor_steps(count: int) -> float:
-        with session.lease.turn():
+        with session.workplace.lease.turn():
             return each_of(count, bare.step)
 
     each_of(PICTURES, session.advance)  # every picture's latents are then cached
     floor_steps(1)
-    count = max(1, min(STEPS, round(longest_wait(session.device) / floor_steps(1))))
+    count = max(1, min(STEPS, round(longest_wait(session.learner.device) / floor_steps(1))))
     both = [(floor_steps(count), each_of(count, session.advance)) for _ in range(pairs)]
     return [ours for _, ours in both], [floor for floor, _ in both]
 
@@ -126,16 +126,16 @@ class BareLoop:
     """Forward, mean squared error, backward, the same AdamW as ours, zero_grad, and nothing else."""
 
     def __init__(self, session: Session, case: Case) -> None:
-        self.unet = session.parts.denoiser
-        one_kernel = session.optimizer.defaults.get("fused")
-        self._optimizer = torch.optim.AdamW(session.parameters, lr=1e-4, fused=one_kernel)
-        side, device = case.shape.side // 8, session.device
+        self.unet = session.workplace.parts.denoiser
+        one_kernel = session.learner.stepper.optimizer.defaults.get("fused")
+        self._optimizer = torch.optim.AdamW(session.learner.stepper.parameters, lr=1e-4, fused=one_kernel)
+        side, device = case.shape.side // 8, session.learner.device
         self._latents = torch.randn(1, 4, side, side, device=device)
         self._noise = torch.randn_like(self._latents)
         self._timesteps = torch.tensor([500], device=device)
         with torch.no_grad():
-            self._text = session.text(["a zwx thing"])
-        self._dtype = session.plan.dtype
+            self._text = session.workplace.losses.embed(["a zwx thing"])
+        self._dtype = session.workplace.plan.dtype
         self._added: dict[str, torch.Tensor] | None = None
         if self._text.pooled is not None:
             numbers = [float(case.shape.side)] * 2 + [0.0, 0.0] + [float(case.shape.side)] * 2

@@ -24,17 +24,20 @@ log = logging.getLogger(__name__)
 
 
 class LatentCache:
-    """Tensors by key, for one VAE. May be used from several threads and processes at once.
+    """Tensors by key, for one VAE or text encoder. May be used from several threads and processes at once.
 
-    `folder`: where files are kept between runs, or None for memory alone. `vae_identity`: whatever tells one VAE from
-    another; latents of another are never found. Nothing here raises for a full, missing or read-only disk: the
-    cache then works in memory, and `disk_problem` says why.
+    `folder`: where files are kept between runs, or None for memory alone. `identity`: whatever tells one encoder from
+    another; tensors of another are never found. `what` they are, for a sentence. Nothing here raises for
+    a full, missing or read-only disk: the cache then works in memory, and `disk_problem` says why.
     """
 
-    def __init__(self, folder: Path | None, vae_identity: str, memory_limit: int = MEMORY_LIMIT) -> None:
+    def __init__(
+        self, folder: Path | None, identity: str, memory_limit: int = MEMORY_LIMIT, what: str = "Latents"
+    ) -> None:
         self.folder = folder
         self.disk_problem: str | None = None
-        self._identity = vae_identity
+        self._identity = identity
+        self._what = what
         self._limit = memory_limit
         self._held: OrderedDict[str, Tensor] = OrderedDict()
         self._bytes = 0
@@ -121,7 +124,9 @@ class LatentCache:
         except OSError as error:
             if self.disk_problem is None:
                 reason = error.strerror or error
-                self.disk_problem = f"Latents cannot be kept in {self.folder} ({reason}); they are kept in memory only."
+                self.disk_problem = (
+                    f"{self._what} cannot be kept in {self.folder} ({reason}); they are kept in memory only."
+                )
                 log.warning(self.disk_problem)
             if aside is not None:
                 with contextlib.suppress(OSError):

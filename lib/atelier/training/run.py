@@ -235,7 +235,7 @@ def _too_little(context: RunContext) -> AtelierError:
 
 def _lowered(context: RunContext, session: Session) -> bool:
     """Halves the rates of the next session after a loss that was no number, if that was asked for and can help."""
-    if context.job.settings.when_diverged != "lower" or not can_be_lowered(session.optimizer):
+    if context.job.settings.when_diverged != "lower" or not can_be_lowered(session.learner.stepper.optimizer):
         return False
     if context.lowered >= TRIES:
         return False

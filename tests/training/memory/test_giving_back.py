@@ -37,8 +37,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def watched(session: Session) -> float:
         waited = step(session)
         if not found:
-            moments = next(iter(session.optimizer.state.values()))
-            found.extend(weakref.ref(each) for each in (session.parameters[0], session, moments["exp_avg"]))
+            moments = next(iter(session.learner.stepper.optimizer.state.values()))
+            found.extend(
+                weakref.ref(each) for each in (session.learner.stepper.parameters[0], session, moments["exp_avg"])
+            )
         return waited
 
     monkeypatch.setattr(Session, "take_step", watched)

@@ -50,22 +50,23 @@ def test_noise_and_velocity() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "weight"),
+    ("prediction", "options", "weight"),
     [
-        (LossOptions(), lambda s: 1.0),
-        (LossOptions(min_snr_gamma=5.0), lambda s: min(s, 5) / s),
-        (LossOptions("v_prediction", min_snr_gamma=5.0), lambda s: min(s, 5) / (s + 1)),
+        ("epsilon", LossOptions(), lambda s: 1.0),
+        ("epsilon", LossOptions(min_snr_gamma=5.0), lambda s: min(s, 5) / s),
+        ("v_prediction", LossOptions(min_snr_gamma=5.0), lambda s: min(s, 5) / (s + 1)),
         (
-            LossOptions("v_prediction", scale_v_pred_loss_like_noise_pred=True),
+            "v_prediction",
+            LossOptions(scale_v_pred_loss_like_noise_pred=True),
             lambda s: min(s, 1000) / (min(s, 1000) + 1),
         ),
-        (LossOptions(v_pred_like_loss=0.5), lambda s: 1 + 0.5 * (min(s, 1000) + 1) / min(s, 1000)),
-        (LossOptions(debiased_estimation_loss=True), lambda s: 1 / math.sqrt(min(s, 1000))),
-        (LossOptions("v_prediction", debiased_estimation_loss=True), lambda s: 1 / (min(s, 1000) + 1)),
+        ("epsilon", LossOptions(v_pred_like_loss=0.5), lambda s: 1 + 0.5 * (min(s, 1000) + 1) / min(s, 1000)),
+        ("epsilon", LossOptions(debiased_estimation_loss=True), lambda s: 1 / math.sqrt(min(s, 1000))),
+        ("v_prediction", LossOptions(debiased_estimation_loss=True), lambda s: 1 / (min(s, 1000) + 1)),
     ],
 )
-def test_timestep_weights(options: LossOptions, weight) -> None:
-    found = timestep_weights(TIMES, DiscreteDiffusion.create(CPU), options)
+def test_timestep_weights(prediction: str, options: LossOptions, weight) -> None:
+    found = timestep_weights(TIMES, DiscreteDiffusion.create(CPU, prediction_type=prediction), options)
     expected = [weight(snr(t)) for t in TIMES.tolist()]
     assert found.tolist() == pytest.approx(expected, rel=2e-4)
 

@@ -106,7 +106,7 @@ def test_a_step_waits_for_nothing(
         module.to(DEVICE)
     lease: Lease = LentWithoutValues(host.parts)  # type: ignore[assignment]
     with session(job, host, tmp_path / "second", lease) as begun:
-        assert begun.device == DEVICE
+        assert begun.learner.device == DEVICE
         begun.take_step()
         with Copies() as copies:
             for _ in range(3):

@@ -118,8 +118,8 @@ def test_a_run_learns_the_same_and_resumes_with_either(tmp_path: Path, monkeypat
 
     def watched(session: Session, *given: Any) -> None:
         enter(session, *given)
-        stepped.append(len(session.stepper.stepped))
-        assert len(session.parameters) > 10
+        stepped.append(len(session.learner.stepper.stepped))
+        assert len(session.learner.stepper.parameters) > 10
 
     monkeypatch.setattr(Session, "enter", watched)
     joined = run(job, tmp_path / "joined")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from atelier.data.latents import LatentCache
 from atelier.models.family import PromptEmbeds
 from atelier.training.inputs import latents as latents_module
-from atelier.training.inputs.prompt_embeds import TextCache
-from tests.support.training_fakes import run, tiny_job, write_pictures
+from atelier.training.inputs.prompt_embeds import PromptCache
+from tests.support.training_fakes import TinyHost, assert_same, run, tiny_job, write_pictures
 
 BATCHES = [{"train_batch_size": 1}, {"train_batch_size": 3}, {"train_batch_size": 2, "vae_batch_size": 4}]
 
@@ -44,7 +46,7 @@ class Encoder:
 
 def test_each_caption_is_encoded_once() -> None:
     encoder = Encoder()
-    cache = TextCache(encoder)
+    cache = PromptCache(encoder)
     for _ in range(3):
         states = cache(["a", "bb", "a"])
     assert encoder.asked == ["a", "bb"]
@@ -54,7 +56,7 @@ def test_each_caption_is_encoded_once() -> None:
 def test_what_is_kept_is_bounded_by_its_bytes() -> None:
     encoder = Encoder()
     one = (4 * 8 + 2) * 4
-    cache = TextCache(encoder, limit=2 * one)
+    cache = PromptCache(encoder, limit=2 * one)
     for caption in ("a", "bb", "ccc"):
         assert cache([caption]).hidden.shape == (1, 4, 8)
     cache(["ccc", "bb"])
@@ -62,3 +64,39 @@ def test_what_is_kept_is_bounded_by_its_bytes() -> None:
     cache(["a"])
     assert encoder.asked[3:] == ["a"]
     assert cache(["a", "bb", "ccc"]).hidden.shape == (3, 4, 8)  # a batch beyond the bound is served whole
+
+
+def test_on_disk_captions_are_found_again_bit_for_bit(tmp_path: Path) -> None:
+    encoder, random = Encoder(), torch.Generator().manual_seed(1)
+    drawn = PromptEmbeds(torch.randn(1, 4, 8, generator=random), torch.randn(1, 2, generator=random))
+    first = PromptCache(lambda captions: drawn, disk=LatentCache(tmp_path, "one"))(["a"])
+    again = PromptCache(encoder, disk=LatentCache(tmp_path, "one"))(["a", "bb"])
+    assert encoder.asked == ["bb"]
+    assert torch.equal(again.hidden[0], first.hidden[0]) and again.pooled is not None and first.pooled is not None
+    assert torch.equal(again.pooled[0], first.pooled[0])
+    PromptCache(encoder, disk=LatentCache(tmp_path, "another"))(["a"])
+    assert encoder.asked == ["bb", "a"], "embeddings of another encoder, or other settings, are not taken"
+
+
+def test_a_later_run_needs_no_text_encoder_for_the_same_captions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 2)
+    settings = {"cache_text_encoder_outputs": True, "cache_text_encoder_outputs_to_disk": True, "max_train_steps": 2}
+    first = run(tiny_job(pictures, **settings), tmp_path / "a")
+    encoded: list[Sequence[str]] = []
+    family = type(first.host.parts.family)
+    encode = family.encode
+
+    def noted(self: Any, parts: Any, captions: Sequence[str], *more: Any) -> PromptEmbeds:
+        encoded.append(captions)
+        return encode(self, parts, captions, *more)
+
+    monkeypatch.setattr(family, "encode", noted)
+    again = TinyHost(tmp_path / "b")
+    shutil.copytree(first.host.folders.cache, again.folders.cache, dirs_exist_ok=True)
+    second = run(tiny_job(pictures, **settings), tmp_path / "b", host=again)
+    assert encoded == []
+    assert_same(first.tensors, second.tensors)
+    run(tiny_job(pictures, **{**settings, "clip_skip": 2}), tmp_path / "c", host=again)
+    assert encoded, "a setting that the embeddings depend on asks for new ones"

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from atelier.jobs.control import Control
+from atelier.training import batch_losses as losses_module
 from atelier.training import session as session_module
 from atelier.training.inputs import latents as latents_module
 from atelier.training.memory import for_run as memory_run
@@ -152,7 +153,7 @@ def interrupted(place: str, error: type[BaseException], patch: pytest.MonkeyPatc
         return call
 
     where: dict[str, tuple[Any, str, Any]] = {
-        "forward": (session_module, "diffusion_losses", before),
+        "forward": (losses_module, "diffusion_losses", before),
         "backward": (torch.Tensor, "backward", before),
         "update": (torch.optim.AdamW, "step", after),
         "after the update": (session_module.Session, "take_step", after),

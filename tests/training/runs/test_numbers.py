@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from atelier.config.errors import AtelierError
-from atelier.training import session as session_module
+from atelier.training import batch_losses as losses_module
 from atelier.training.optim.rates import TRIES
 from atelier.training.progress.state import read_newest
 from tests.support.training_fakes import MemoryRecord, Run, assert_same, run, spoil, tiny_job, write_pictures
@@ -141,8 +141,8 @@ def test_a_lower_rate_outlasts_a_pause_and_a_restart(
 
 
 def test_lower_rates_do_not_help(originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = session_module.diffusion_losses
-    monkeypatch.setattr(session_module, "diffusion_losses", lambda *given: losses(*given) * float("nan"))
+    losses = losses_module.diffusion_losses
+    monkeypatch.setattr(losses_module, "diffusion_losses", lambda *given: losses(*given) * float("nan"))
     done = run(tiny_job(originals, **SETTINGS, when_diverged="lower"), tmp_path)
     assert (done.outcome.state, done.outcome.steps) == ("diverged", 0)
     assert sum("half the learning rate" in text for _, text in done.record.messages) == TRIES
@@ -168,7 +168,7 @@ def test_out_of_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = {"count": 0}
-    losses = session_module.diffusion_losses
+    losses = losses_module.diffusion_losses
 
     def full(*arguments: Any) -> Any:
         calls["count"] += 1
@@ -176,7 +176,7 @@ def test_out_of_memory(
             raise error
         return losses(*arguments)
 
-    monkeypatch.setattr(session_module, "diffusion_losses", full)
+    monkeypatch.setattr(losses_module, "diffusion_losses", full)
     done = run(tiny_job(originals, **SETTINGS), tmp_path, losses_at_once=losses_at_once)
     assert calls["count"] == STEPS + 1
     assert done.record.told("gradient checkpointing is now on") and done.record.told("The step is repeated")
@@ -188,7 +188,7 @@ def test_out_of_memory_again_and_again(originals: Path, tmp_path: Path, monkeypa
     def full(*arguments: Any) -> Any:
         raise out_of_memory()[0]
 
-    monkeypatch.setattr(session_module, "diffusion_losses", full)
+    monkeypatch.setattr(losses_module, "diffusion_losses", full)
     with pytest.raises(AtelierError, match="gradient checkpointing, a batch in parts.*a smaller resolution or rank"):
         run(tiny_job(originals, **SETTINGS), tmp_path)
 
@@ -199,7 +199,7 @@ def test_out_of_memory_of_another_kind_of_error_is_not_hidden(
     def wrong(*arguments: Any) -> Any:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(session_module, "diffusion_losses", wrong)
+    monkeypatch.setattr(losses_module, "diffusion_losses", wrong)
     with pytest.raises(RuntimeError, match="mat1"):
         run(tiny_job(originals, **SETTINGS), tmp_path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from atelier.adapters.config import NetworkConfig
 from atelier.adapters.network import build
 from atelier.models.family import Parts, PromptEmbeds
 from atelier.models.unet import latent_diffusion
-from atelier.training import session as session_module
+from atelier.training import batch_losses as losses_module
+from atelier.training import session_parts as parts_module
 from atelier.training.objective.discrete import DiscreteDiffusion
 from atelier.training.objective.losses import LossOptions
 from atelier.training.objective.objective import NoiseSample, diffusion_losses
@@ -270,7 +271,7 @@ class Spy:
         self.batches: list[tuple[Any, ...]] = []
         self.ids: list[Tensor] = []
         self.start: dict[str, Tensor] = {}
-        losses, ids, network = diffusion_losses, latent_diffusion.caption_ids, session_module.build_trainable
+        losses, ids, network = diffusion_losses, latent_diffusion.caption_ids, parts_module.build_trainable
 
         def noted_losses(*arguments: Any) -> Tensor:
             self.batches.append(arguments)
@@ -286,9 +287,9 @@ class Spy:
             self.start = made.state_tensors(None)
             return made
 
-        patch.setattr(session_module, "diffusion_losses", noted_losses)
+        patch.setattr(losses_module, "diffusion_losses", noted_losses)
         patch.setattr(latent_diffusion, "caption_ids", noted_ids)
-        patch.setattr(session_module, "build_trainable", noted_network)
+        patch.setattr(parts_module, "build_trainable", noted_network)
 
 
 def start_file(path: Path, config: NetworkConfig) -> Path:
@@ -297,19 +298,19 @@ def start_file(path: Path, config: NetworkConfig) -> Path:
     return path
 
 
-STEPS: dict[str, tuple[dict[str, Any], Options]] = {
-    "LoRA": ({}, Options()),
-    "LoCon": ({"conv_dim": 2, "conv_alpha": 1.0}, Options()),
-    "UNet only": ({"network_train_unet_only": True}, Options()),
-    "text encoder only": ({"network_train_text_encoder_only": True}, Options()),
-    "rates of their own": ({"unet_lr": 0.5, "text_encoder_lr": [0.25]}, Options()),
-    "clip skip": ({"clip_skip": 2}, Options()),
-    "clipped": ({"max_grad_norm": 0.01}, Options()),
-    "two batches a step": ({"gradient_accumulation_steps": 2}, Options()),
-    "min-SNR, input noise": ({"min_snr_gamma": 5.0, "ip_noise_gamma": 0.1}, Options(min_snr_gamma=5.0)),
-    "huber": ({"loss_type": "huber", "huber_c": 0.3}, Options(loss_type="huber", huber_c=0.3)),
-    "class pictures and masks": ({"prior_loss_weight": 0.3, "alpha_mask": True}, Options()),
-    "checkpointed": ({"gradient_checkpointing": True}, Options()),
+STEPS: dict[str, tuple[dict[str, Any], LossOptions]] = {
+    "LoRA": ({}, LossOptions()),
+    "LoCon": ({"conv_dim": 2, "conv_alpha": 1.0}, LossOptions()),
+    "UNet only": ({"network_train_unet_only": True}, LossOptions()),
+    "text encoder only": ({"network_train_text_encoder_only": True}, LossOptions()),
+    "rates of their own": ({"unet_lr": 0.5, "text_encoder_lr": [0.25]}, LossOptions()),
+    "clip skip": ({"clip_skip": 2}, LossOptions()),
+    "clipped": ({"max_grad_norm": 0.01}, LossOptions()),
+    "two batches a step": ({"gradient_accumulation_steps": 2}, LossOptions()),
+    "min-SNR, input noise": ({"min_snr_gamma": 5.0, "ip_noise_gamma": 0.1}, LossOptions(min_snr_gamma=5.0)),
+    "huber": ({"loss_type": "huber", "huber_c": 0.3}, LossOptions(loss_type="huber", huber_c=0.3)),
+    "class pictures and masks": ({"prior_loss_weight": 0.3, "alpha_mask": True}, LossOptions()),
+    "checkpointed": ({"gradient_checkpointing": True}, LossOptions()),
 }
 
 
@@ -343,7 +344,7 @@ def test_one_step_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case
         ids = torch.cat(spy.ids) if "network_train_unet_only" in changes else spy.ids[number]
         states = reference.states(ids, skip)
         inputs = Given(latents, draws.noise, draws.input_noise, draws.timesteps, states, masks, weights)
-        loss = reference.losses(inputs, options).mean() / len(spy.batches)
+        loss = reference.losses(inputs, Options(**asdict(options))).mean() / len(spy.batches)
         loss.backward()
         total += loss.item()
         assert (masks is not None) == ("alpha_mask" in changes)
@@ -378,7 +379,7 @@ def test_many_steps_of_adamw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for step, (_, _, options, latents, draws, _, _, masks, weights) in enumerate(spy.batches):
         states = reference.states(spy.ids[step])
         inputs = Given(latents, draws.noise, draws.input_noise, draws.timesteps, states, masks, weights)
-        loss = reference.losses(inputs, options).mean()
+        loss = reference.losses(inputs, Options(**asdict(options))).mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(reference.weights.values()), 1.0)

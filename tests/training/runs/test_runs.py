@@ -83,7 +83,7 @@ def test_accumulation_equals_the_larger_batch(pictures: Path, tmp_path: Path) ->
         "one by one": {"train_batch_size": 1, "gradient_accumulation_steps": 4},
     }.items():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("atelier.training.session.sample_noise", _draw_by_picture)
+            patch.setattr("atelier.training.batch_losses.sample_noise", _draw_by_picture)
             job = tiny_job(pictures, max_train_steps=2, optimizer_type="SGD", learning_rate=1.0, **changes)
             done = run(job, tmp_path / name)
         seen[name], weights[name] = done.record.values, done.tensors

@@ -17,7 +17,7 @@ from atelier.config.errors import AtelierError
 from atelier.jobs.files import read_json, write_json
 from atelier.jobs.lock import FolderLock
 from atelier.models.checkpoints.save import save_checkpoint
-from atelier.training import session as session_module
+from atelier.training import batch_losses as losses_module
 from atelier.training.memory import for_run as memory_run
 from atelier.training.optim.stepper import Stepper
 from atelier.training.progress.state import pack, read_newest, unpack
@@ -113,13 +113,13 @@ def test_memory_that_runs_out_in_the_update_costs_the_steps_since_the_last_state
 def test_an_average_is_not_spoilt_by_a_loss_that_is_no_number(
     ema_save: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, calls = session_module.diffusion_losses, {"count": 0}
+    losses, calls = losses_module.diffusion_losses, {"count": 0}
 
     def broken(*arguments: Any) -> Any:
         calls["count"] += 1
         return losses(*arguments) * (float("nan") if calls["count"] == 4 else 1.0)
 
-    monkeypatch.setattr(session_module, "diffusion_losses", broken)
+    monkeypatch.setattr(losses_module, "diffusion_losses", broken)
     asked = {**PLAIN, "save_every_n_steps": None, "ema_decay": 0.9, "ema_save": ema_save}
     done = run(tiny_job(pictures, **asked), tmp_path / "broken")
     assert (done.outcome.state, done.outcome.steps) == ("diverged", 3)

@@ -63,14 +63,14 @@ def sample(
         scheduler.set_timesteps(steps)
         text = _encode_pair(parts, prompt, negative, clip_skip, cfg_scale)
         noise = torch.randn(1, parts.family.latent_channels, height // step, width // step, generator=generator)
-        latents = (noise * float(scheduler.init_noise_sigma)).to(parts.device)
+        latents = (noise * float(getattr(scheduler, "init_noise_sigma", 1.0))).to(parts.device)
         takes_generator = "generator" in inspect.signature(scheduler.step).parameters
         more = {"generator": generator} if takes_generator else {}
         total = len(scheduler.timesteps) * len(prompts)
         for timestep in scheduler.timesteps:
             if should_stop is not None and should_stop():
                 return pictures
-            scaled = scheduler.scale_model_input(latents, timestep)
+            scaled = latents if parts.family.flow else scheduler.scale_model_input(latents, timestep)
             prediction = _guided(parts, scaled, timestep, text, cfg_scale, (height, width))
             latents = scheduler.step(prediction, timestep, latents, return_dict=False, **more)[0]
             done += 1
@@ -125,6 +125,8 @@ def _guided(
     pixels = torch.tensor([size] * batch, device=latents.device)
     sizes = SizeConditions(pixels, torch.zeros_like(pixels), pixels)
     timesteps = timestep.to(latents.device).reshape(1).expand(batch)
+    if parts.family.flow is not None:
+        timesteps = timesteps / 1000  # the scheduler counts sigma in thousandths
     prediction = parts.family.predict(parts, latents.expand(batch, -1, -1, -1), timesteps, text, sizes)
     if batch == 1:
         return prediction

@@ -101,8 +101,11 @@ def sampler_title(name: str) -> str | None:
 
 
 def scheduler_for(parts: Parts, sampler: str) -> Any:
-    """A fresh diffusers scheduler for what `parts` predict."""
+    """A fresh diffusers scheduler for what `parts` predict: Euler's method for a flow, whatever the sampler."""
     chosen = sampler_named(sampler)
+    flow = parts.family.flow
+    if flow is not None:
+        return diffusers.FlowMatchEulerDiscreteScheduler(shift=flow.shift)
     options = {**NOISE_SCHEDULE, **chosen.options, "prediction_type": parts.prediction_type}
     if parts.zero_terminal_snr and chosen.zero_snr:
         options.update(rescale_betas_zero_snr=True, timestep_spacing="trailing")

@@ -1,4 +1,4 @@
-"""Text states of captions, kept while the text encoder does not change."""
+"""Prompt embeddings of captions, kept while the text encoder does not change, in this run and for later ones."""
 
 from __future__ import annotations
 
@@ -6,34 +6,47 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
-from atelier.models.family import PromptEmbeds
+from atelier.data.latents import LatentCache
+from atelier.models.family import Parts, PromptEmbeds
+from atelier.models.transfer import to_device
+from atelier.training.context import RunContext
+from atelier.training.device.plan import Plan
 
 LIMIT = 256 * 2**20
 """Bytes: some 840 captions for SDXL in half precision, 2,200 for SD 1."""
+FOLDER = "text"
+"""In the host's cache folder."""
 
 
-class TextCache:
-    """Remembers the states of each caption, so that a text encoder that is not trained runs once a caption.
+class PromptCache:
+    """Remembers the embeddings of each caption, so that a text encoder that is not trained runs once a caption.
 
     Shuffled captions make ever new texts: the oldest beyond `limit` bytes, which lie on the device, are forgotten.
+    With a `disk` they are found there again, also by a later run, and the encoder need not come to the device at all.
     """
 
-    def __init__(self, encode: Callable[[Sequence[str]], PromptEmbeds], limit: int = LIMIT) -> None:
-        self._encode = encode
+    def __init__(
+        self,
+        encode: Callable[[Sequence[str]], PromptEmbeds],
+        limit: int = LIMIT,
+        disk: LatentCache | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """`device` is where embeddings from the disk go."""
+        self.encode = encode
         self._limit = limit
+        self._disk = disk
+        self._device = device or torch.device("cpu")
         self._states: OrderedDict[str, PromptEmbeds] = OrderedDict()
         self._bytes = 0
 
     def __call__(self, captions: Sequence[str]) -> PromptEmbeds:
-        """States of a batch of captions, detached."""
+        """Embeddings of a batch of captions, detached."""
         for caption in dict.fromkeys(captions):
             if caption not in self._states:
-                # One by one: in a batch, the last bits of a caption's states can depend on what is beside it.
-                with torch.no_grad():
-                    encoded = self._encode([caption])
-                pooled = None if encoded.pooled is None else encoded.pooled[0].clone()
-                self._states[caption] = states = PromptEmbeds(encoded.hidden[0].clone(), pooled)
+                self._states[caption] = states = self._kept(caption) or self._encoded(caption)
                 self._bytes += _size(states)
         chosen = [self._states[caption] for caption in captions]
         while self._bytes > self._limit and self._states:
@@ -42,6 +55,56 @@ class TextCache:
         return PromptEmbeds(
             torch.stack([states.hidden for states in chosen]), torch.stack(pooled_rows) if pooled_rows else None
         )
+
+    def _encoded(self, caption: str) -> PromptEmbeds:
+        # One by one: in a batch, the last bits of a caption's states can depend on what is beside it.
+        with torch.no_grad():
+            encoded = self.encode([caption])
+        pooled = None if encoded.pooled is None else encoded.pooled[0].clone()
+        states = PromptEmbeds(encoded.hidden[0].clone(), pooled)
+        if self._disk is not None:
+            # The pooled embedding first: where there is a hidden one, both are there.
+            if pooled is not None:
+                self._disk.put(f"pooled/{caption}", pooled)
+            self._disk.put(f"hidden/{caption}", states.hidden)
+        return states
+
+    def _kept(self, caption: str) -> PromptEmbeds | None:
+        """What an earlier run, or this one, has left on the disk."""
+        if self._disk is None:
+            return None
+        hidden = self._disk.get(f"hidden/{caption}")
+        if hidden is None:
+            return None
+        pooled = self._disk.get(f"pooled/{caption}")
+        return PromptEmbeds(self._moved(hidden), None if pooled is None else self._moved(pooled))
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return to_device(tensor, self._device).clone()
+
+
+def prompt_cache(context: RunContext, parts: Parts, plan: Plan) -> PromptCache:
+    """The cache of a session: on disk if the settings ask for it and no text encoder is in training.
+
+    On disk an embedding is found by its caption, the family, the base's identity, the precision, and the settings that
+    it depends on.
+    """
+    settings = context.job.settings
+    length = settings.max_token_length or 75
+
+    def encode(captions: Sequence[str]) -> PromptEmbeds:
+        with plan.on_device(parts.device, *parts.text_encoders):
+            return parts.family.encode(parts, captions, settings.clip_skip, length, settings.weighted_captions)
+
+    disk = None
+    if settings.cache_text_encoder_outputs_to_disk and not context.trains_text:
+        kinds = [str(next(encoder.parameters()).dtype) for encoder in parts.text_encoders]
+        identity = (
+            parts.family.name, context.base.identity, *kinds, plan.precision, parts.device.type, settings.clip_skip,
+            length, settings.weighted_captions,
+        )  # fmt: skip
+        disk = LatentCache(context.host.folders.cache / FOLDER, repr(identity), what="Prompt embeddings")
+    return PromptCache(encode, disk=disk, device=parts.device)
 
 
 def _size(states: PromptEmbeds) -> int:

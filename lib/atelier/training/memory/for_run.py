@@ -46,7 +46,12 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
         return
     savings.planned = True
     savings.gradient_checkpointing |= context.job.settings.gradient_checkpointing
-    request = replace(_request_of_parts(context, parts), can_stream=can_offload_denoiser(lease))
+    try:
+        request = replace(_request_of_parts(context, parts), can_stream=can_offload_denoiser(lease))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # its modules say nothing of their shapes
+        log.info("the memory of a step cannot be predicted: %s", error)
+        _not_predicted(context, error)
+        return
     savings.can_rest, savings.can_stream = can_rest(request), can_stream(request)
     savings.largest_batch = largest_cut(request)
     savings.fp8 |= request.fp8
@@ -57,7 +62,7 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
         plan = _plan_on(context.host, lease, parts, request, fresh and process_count() == 1)
     except Exception as error:  # a prediction is advice; whatever the libraries raise, the run can be tried
         log.exception("the memory of a step could not be predicted")
-        context.record.message(f"How much memory this needs could not be predicted: {error}", "info")
+        _not_predicted(context, error)
         return
     for sentence in plan.sentences():
         context.record.message(sentence, "info" if plan.fits else "warning")
@@ -65,6 +70,10 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
     if isinstance(lease, OwnedLease) and request.device != "cpu":
         lease.room = plan.prediction.activations + plan.prediction.gradients
     keep_savings(context)
+
+
+def _not_predicted(context: RunContext, error: Exception) -> None:
+    context.record.message(f"How much memory this needs could not be predicted: {error}", "info")
 
 
 def keep_savings(context: RunContext) -> None:

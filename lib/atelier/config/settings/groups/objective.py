@@ -112,7 +112,7 @@ class ObjectiveSettings:
     )  # fmt: skip
     cache_text_encoder_outputs_to_disk: bool = setting(
         False, "bool", "Text encoder", "Cache text on disk",
-        "kohya's key, kept for files. Captions are encoded again in each run.",
+        "Also keeps what the text encoder made of the captions for later runs. The text encoder is then not trained.",
         shown=False,
     )  # fmt: skip
     validation_split: float = setting(

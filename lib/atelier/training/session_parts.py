@@ -1,0 +1,142 @@
+"""What a session works with, made once as it begins: what needs the base, and what outlasts its loan."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+
+from atelier.adapters.network import Network
+from atelier.data.prefetch import Prefetcher
+from atelier.hosts.contract import BaseGone, Lease, offload_denoiser
+from atelier.models.family import Parts
+from atelier.training.batch_losses import BatchLosses
+from atelier.training.context import RunContext
+from atelier.training.device.plan import Plan, make_plan
+from atelier.training.device.processes import borrowed_accelerator
+from atelier.training.memory.for_run import plan_memory
+from atelier.training.objective.validation import Validator
+from atelier.training.optim.rates import scale_rates
+from atelier.training.optim.stepper import Stepper
+from atelier.training.outputs.checkpoints import outputs_for
+from atelier.training.outputs.outputs import Outputs
+from atelier.training.pictures.host_previews import previews_for
+from atelier.training.pictures.previews import Previews
+from atelier.training.progress.last_good import LastGoodWeights
+from atelier.training.progress.monitor import Monitor
+from atelier.training.progress.run_snapshot import differences
+from atelier.training.progress.state import State, unpack
+from atelier.training.progress.stopwatch import Stopwatch
+from atelier.training.trained.networks import attach_base_loras, build_trainable
+from atelier.training.trained.whole_model import OwnedLease, WholeModel
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What learns, and what writes down how it goes. It stays when the base has been given back."""
+
+    network: Network | WholeModel
+    stepper: Stepper
+    monitor: Monitor
+    outputs: Outputs
+    accelerator: Accelerator
+    device: torch.device
+    is_main: bool
+    """True in the one process that writes."""
+    alone: bool
+    """True where no other process trains along."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What needs the base: gone as soon as the session is left."""
+
+    lease: Lease
+    parts: Parts
+    plan: Plan
+    losses: BatchLosses
+    previews: Previews
+    validator: Validator | None
+    last_good: LastGoodWeights
+    batches: Prefetcher
+
+
+def set_up(
+    context: RunContext, stack: ExitStack, lease: Lease, state: State | None, watch: Stopwatch
+) -> tuple[Learner, Workplace]:
+    """Borrows the base and builds everything over it, at the place where `state` left; `stack` undoes it.
+
+    Raises `BaseGone` when the host has another model than the run began with, and `AtelierError` when the state is of
+    another run or nothing is left to train.
+    """
+    settings = context.job.settings
+    if context.whole_model:
+        lease = OwnedLease(context.host, lease, torch.bfloat16 if settings.full_bf16 else torch.float32)
+    if context.savings.streamed:
+        offload_denoiser(lease)
+    parts: Parts = stack.enter_context(lease)
+    device = parts.device
+    plan_memory(context, parts, lease, fresh=state is None)
+    if context.savings.streamed:
+        offload_denoiser(lease)
+    plan = make_plan(settings, parts, context.savings)
+    accelerator = stack.enter_context(borrowed_accelerator(device, plan.precision))
+    # Asked once: when the session ends, the accelerator's global state is another's again.
+    is_main, alone = accelerator.is_main_process, accelerator.num_processes == 1
+    with lease.turn():
+        _check_base(context)
+        attach_base_loras(context, parts, stack)
+        network = build_trainable(context, parts)
+        network.to(device=device, dtype=torch.bfloat16 if settings.full_bf16 else None).train()
+        stack.enter_context(network.attached())
+        plan.apply(parts, device)
+        with plan.on_device(device, parts.vae, *parts.text_encoders):
+            pass  # from here on they are where the plan says
+    stepper = Stepper(context, network, plan, accelerator)
+    if state is not None:
+        _restore(context, network, stepper, state)
+    held = state.values.get("rate_scale", 1.0) if state is not None else 1.0
+    if not context.lowered:
+        context.rate_scale = held
+    scale_rates(stepper.optimizer, stepper.scheduler, context.rate_scale / held)
+    step = context.first_step if state is None else state.step
+    losses = BatchLosses.create(context, parts, plan, network, accelerator, watch)
+    monitor = Monitor(context.record, context.step_schedule, device)
+    # A second copy of a whole model would be too much: its last good weights are those of the last state.
+    last_good = LastGoodWeights([] if context.whole_model else stepper.stepped, step)
+    outputs = outputs_for(context, network, plan.precision)
+    if state is None and is_main:
+        outputs.check_room()
+    previews = previews_for(context, parts, network, lease, plan)
+    held_out = context.data.validation()
+    validator = None
+    if held_out is not None:
+        validator = Validator(
+            held_out, context.latent_cache, lease, losses.held_out, losses.process, context.seed,
+            settings.max_validation_steps,
+        )  # fmt: skip
+    batches = stack.enter_context(context.prefetcher(step, accelerator.process_index, accelerator.num_processes))
+    return (
+        Learner(network, stepper, monitor, outputs, accelerator, device, is_main, alone),
+        Workplace(lease, parts, plan, losses, previews, validator, last_good, batches),
+    )
+
+
+def _check_base(context: RunContext) -> None:
+    """Raises `BaseGone` when the host lent another model than the run began with. Called inside a turn."""
+    info = context.host.loaded_model()
+    if info is None or info.identity != context.base.identity:
+        raise BaseGone(f"This run trains on {context.base.title}; it goes on when that is loaded again.")
+
+
+def _restore(context: RunContext, network: Network | WholeModel, stepper: Stepper, state: State) -> None:
+    """Puts weights, optimiser, schedule and scaler where `state` left them.
+
+    Raises `AtelierError` when the state is of a run on another model, of another network or another optimiser.
+    """
+    for warning in differences(state.values, context, stepper.name):
+        context.record.message(warning, "warning")
+    network.load_trained_tensors(unpack(state.values["network"], state.tensors))
+    stepper.restore(state.values, state.tensors)
