@@ -261,7 +261,10 @@ def unborrowable(page: Page) -> None:
         (lambda page: page.set(output_name=""), "Output name (output_name): give it a name."),
         (lambda page: page.set(network_dim=0), "Rank (network_dim) is 0; it must be at least 1."),
         (lambda page: page.set(learning_rate=99.0), "Learning rate (learning_rate) is 99.0; it must be at most 10."),
-        (lambda page: page.set(resolution="big"), "Resolution is &#x27;big&#x27;; write one side (512) or WIDTH,HEIGHT"),
+        (
+            lambda page: page.set(resolution="big"),
+            "Resolution is &#x27;big&#x27;; write one side (512) or WIDTH,HEIGHT",
+        ),
         (lambda page: setattr(page.host, "model", None), "No model is loaded."),
         (unborrowable, "Set Diffusion in Low Bits"),
     ],
