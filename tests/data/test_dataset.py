@@ -18,8 +18,8 @@ from atelier.config.errors import AtelierError
 from atelier.config.settings.schema import Settings
 from atelier.data.batch import ONCE, Batch
 from atelier.data.dataset import TrainingData
-from atelier.data.latents import LatentCache
 from atelier.data.scan import scan
+from atelier.data.tensor_cache import TensorCache
 
 SETTINGS = Settings(max_train_steps=100)
 
@@ -50,7 +50,7 @@ def encode(pixels: torch.Tensor) -> torch.Tensor:
     return torch.cat([small, small.mean(dim=1, keepdim=True)], dim=1)
 
 
-def fill(data: TrainingData, cache: LatentCache, epochs: int = 10) -> int:
+def fill(data: TrainingData, cache: TensorCache, epochs: int = 10) -> int:
     """Caches what epochs use that is not cached. Gives how much that was."""
     count = 0
     for index in range(epochs * data.batches_per_epoch):
@@ -166,18 +166,18 @@ def test_what_a_batch_says(tmp_path: Path) -> None:
 
 def test_latents_come_from_the_cache_and_equal_fresh_ones(tmp_path: Path) -> None:
     subset = Subset(str(folder(tmp_path / "a", 4)), flip_aug=True)
-    data, cache = make(subset), LatentCache(tmp_path / "cache", "vae")
+    data, cache = make(subset), TensorCache(tmp_path / "cache", "vae")
     fresh = [encode(data.batch(index, cache).pixels) for index in range(6)]
     assert fill(data, cache) == 8 and fill(data, cache) == 0
-    for held in (cache, LatentCache(tmp_path / "cache", "vae")):
+    for held in (cache, TensorCache(tmp_path / "cache", "vae")):
         for index, expected in enumerate(fresh):
             batch = data.batch(index, held)
             assert batch.pixels is None and torch.equal(batch.latents, expected)
-    assert data.batch(0, LatentCache(tmp_path / "cache", "other vae")).latents is None
+    assert data.batch(0, TensorCache(tmp_path / "cache", "other vae")).latents is None
 
 
 def test_a_changed_picture_is_never_served_stale(tmp_path: Path) -> None:
-    subset, cache = Subset(str(folder(tmp_path / "a", 2))), LatentCache(tmp_path / "cache", "vae")
+    subset, cache = Subset(str(folder(tmp_path / "a", 2))), TensorCache(tmp_path / "cache", "vae")
     fill(make(subset), cache)
     before = make(subset).batch(0, cache).latents
     write(tmp_path / "a" / "a00.png", seed=99)
@@ -188,7 +188,7 @@ def test_a_changed_picture_is_never_served_stale(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"resolution": (48, 48)}, {"resize_interpolation": "nearest"}])
 def test_changed_settings_are_never_served_stale(tmp_path: Path, change: dict[str, Any]) -> None:
-    subset, cache = Subset(str(folder(tmp_path / "a", 2))), LatentCache(None, "vae")
+    subset, cache = Subset(str(folder(tmp_path / "a", 2))), TensorCache(None, "vae")
     fill(make(subset), cache)
     assert make(subset).batch(0, cache).latents is not None
     assert make(subset, **change).batch(0, cache).latents is None
@@ -197,7 +197,7 @@ def test_changed_settings_are_never_served_stale(tmp_path: Path, change: dict[st
 @pytest.mark.parametrize("augmentation", ["random_crop", "color_aug"])
 def test_augmented_pixels_differ_and_are_not_cached(tmp_path: Path, augmentation: str) -> None:
     write(tmp_path / "a" / "0.png", (300, 80))
-    subset, cache = Subset(str(tmp_path / "a"), **{augmentation: True}), LatentCache(None, "vae")
+    subset, cache = Subset(str(tmp_path / "a"), **{augmentation: True}), TensorCache(None, "vae")
     data = make(subset, enable_bucket=False)
     batches = [data.batch(index, cache) for index in range(20)]
     assert all(batch.keys[0].startswith(ONCE) for batch in batches)
@@ -208,7 +208,7 @@ def test_augmented_pixels_differ_and_are_not_cached(tmp_path: Path, augmentation
 
 def test_without_cache_latents_nothing_is_kept(tmp_path: Path) -> None:
     data = make(Subset(str(folder(tmp_path / "a", 2))), settings=SETTINGS.replace(cache_latents=False))
-    cache = LatentCache(None, "vae")
+    cache = TensorCache(None, "vae")
     assert data.batch(0, cache).keys[0].startswith(ONCE)
 
 
@@ -244,10 +244,10 @@ def half_transparent(path: Path) -> None:
 def test_alpha_masks_from_files_and_from_the_cache(tmp_path: Path) -> None:
     half_transparent(tmp_path / "a" / "half.png")
     write(tmp_path / "a" / "whole.png")
-    data, cache = make(Subset(str(tmp_path / "a"), alpha_mask=True, flip_aug=True)), LatentCache(tmp_path / "c", "vae")
+    data, cache = make(Subset(str(tmp_path / "a"), alpha_mask=True, flip_aug=True)), TensorCache(tmp_path / "c", "vae")
     fresh = [data.batch(index, cache) for index in range(6)]
     fill(data, cache)
-    cached = [data.batch(index, LatentCache(tmp_path / "c", "vae")) for index in range(6)]
+    cached = [data.batch(index, TensorCache(tmp_path / "c", "vae")) for index in range(6)]
     for one, other in zip(fresh, cached):
         assert one.masks is not None and one.masks.shape == (2, 1, 8, 8)
         assert other.latents is not None and torch.equal(one.masks, other.masks)
@@ -260,7 +260,7 @@ def test_alpha_masks_from_files_and_from_the_cache(tmp_path: Path) -> None:
 
 def test_latents_cached_without_masks_still_get_masks(tmp_path: Path) -> None:
     half_transparent(tmp_path / "a" / "half.png")
-    cache = LatentCache(None, "vae")
+    cache = TensorCache(None, "vae")
     fill(make(Subset(str(tmp_path / "a"))), cache)
     data = make(Subset(str(tmp_path / "a"), alpha_mask=True))
     assert data.batch(0, cache).masks is not None
@@ -314,7 +314,7 @@ def lost(data: TrainingData) -> list[tuple[str, str]]:
     return problems
 
 
-def batches(data: TrainingData, cache: LatentCache | None = None, count: int = 12) -> list[Batch]:
+def batches(data: TrainingData, cache: TensorCache | None = None, count: int = 12) -> list[Batch]:
     return [data.batch(index, cache) for index in range(count)]
 
 
@@ -332,7 +332,7 @@ def test_a_deleted_picture_is_left_out_and_named_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(64, 64), (32, 64)])
 @pytest.mark.parametrize("used_before", [True, False])
 def test_a_changed_picture_is_left_out(tmp_path: Path, size: tuple[int, int], used_before: bool) -> None:
-    data, cache = make(Subset(str(folder(tmp_path / "a", 4)))), LatentCache(None, "vae")
+    data, cache = make(Subset(str(folder(tmp_path / "a", 4)))), TensorCache(None, "vae")
     problems = lost(data)
     if used_before:
         batches(data, cache)
@@ -355,7 +355,7 @@ def test_a_picture_that_became_unreadable(tmp_path: Path) -> None:
 
 def test_cached_pictures_outlive_their_files(tmp_path: Path) -> None:
     half_transparent(tmp_path / "a" / "half.png")
-    data, cache = make(Subset(str(folder(tmp_path / "a", 3)), alpha_mask=True)), LatentCache(tmp_path / "c", "vae")
+    data, cache = make(Subset(str(folder(tmp_path / "a", 3)), alpha_mask=True)), TensorCache(tmp_path / "c", "vae")
     problems = lost(data)
     fill(data, cache)
     before = batches(data, cache)

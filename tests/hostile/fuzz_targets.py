@@ -23,7 +23,7 @@ from atelier.config.kohya.toml_out import dataset_toml, training_toml
 from atelier.config.sample_prompts import read_sample_prompts
 from atelier.data.captions import final_caption, read_caption_file, read_metadata
 from atelier.data.images import open_picture, picture_size
-from atelier.data.latents import LatentCache
+from atelier.data.tensor_cache import TensorCache
 from atelier.data.wholeness import check_picture
 from atelier.jobs.job import found_job
 from atelier.models.checkpoints.load import load_checkpoint
@@ -151,7 +151,7 @@ def _tensors(path: Path) -> None:
 
 
 def _cached(folder: Path) -> Callable[[Path], Any]:
-    cache = LatentCache(folder / "latents", "vae", memory_limit=0)
+    cache = TensorCache(folder / "latents", "vae", memory_limit=0)
 
     def look(path: Path) -> Any:
         place = cache.path(path.read_bytes().hex()[:64])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from atelier.data.latents import LatentCache
+from atelier.data.tensor_cache import TensorCache
 from atelier.jobs.housekeeping import DAY, LATENTS, UPLOADS, prune, tidy
 from atelier.jobs.queue import Jobs
 from tests.support.jobs_fakes import PATIENCE, FakeHost, Steered, finished, job_named
@@ -63,17 +63,17 @@ def test_the_age_can_be_set(text: str, left: list[str], tmp_path: Path, monkeypa
 
 
 def test_latents_that_were_read_last_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = LatentCache(tmp_path / LATENTS, "vae")
+    cache = TensorCache(tmp_path / LATENTS, "vae")
     for number in range(4):
         cache.put(str(number), torch.full((4, 8, 8), float(number)))
         path = cache.path(str(number))
         assert path is not None
         aged(path, 10 - number)
     size = path.stat().st_size
-    assert LatentCache(tmp_path / LATENTS, "vae").get("0") is not None
+    assert TensorCache(tmp_path / LATENTS, "vae").get("0") is not None
     monkeypatch.setenv("ATELIER_LATENTS_GB", str(2.5 * size / 2**30))
     tidy(tmp_path / "runs", tmp_path, [])
-    again = LatentCache(tmp_path / LATENTS, "vae")
+    again = TensorCache(tmp_path / LATENTS, "vae")
     assert [number for number in range(4) if str(number) in again] == [0, 3]
 
 

@@ -20,10 +20,10 @@ from atelier.data.batch import Batch, Draw, Pixels
 from atelier.data.buckets import LATENT_STEP, size_condition_crop
 from atelier.data.captions import final_caption
 from atelier.data.groups import Variant, grouped
-from atelier.data.latents import LatentCache
 from atelier.data.plan import Plan, split, use_seed
 from atelier.data.scan import Picture, Scan
 from atelier.data.source import Item, Source
+from atelier.data.tensor_cache import TensorCache
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class TrainingData:
             self._total_steps,
         )
 
-    def batch(self, batch_index: int, latents: LatentCache | None, rank: int = 0, world: int = 1) -> Batch:
+    def batch(self, batch_index: int, latents: TensorCache | None, rank: int = 0, world: int = 1) -> Batch:
         """The part of a global batch that process `rank` of `world` computes on; it may be empty.
 
         It has latents when the cache has all of them, else pixels, and beside these the pixels of all that is encoded
@@ -147,7 +147,7 @@ class TrainingData:
 
     # -- fetching -------------------------------------------------------------------------------------------------
 
-    def _fetch(self, draws: Sequence[Draw], latents: LatentCache | None) -> list[Item]:
+    def _fetch(self, draws: Sequence[Draw], latents: TensorCache | None) -> list[Item]:
         """All from the cache, or all from their files; those that are lost are missing."""
         if latents is not None:
             cached = [self._source.cached(draw, self._subset_of(draw), latents) for draw in draws]
@@ -156,11 +156,11 @@ class TrainingData:
                 return found
         return self._load(draws, latents)
 
-    def _load(self, draws: Sequence[Draw], latents: LatentCache | None) -> list[Item]:
+    def _load(self, draws: Sequence[Draw], latents: TensorCache | None) -> list[Item]:
         loaded = (self._source.loaded(draw, self._subset_of(draw), latents) for draw in draws)
         return [item for item in loaded if item is not None]
 
-    def _together(self, items: Sequence[Item], latents: LatentCache | None) -> list[Pixels]:
+    def _together(self, items: Sequence[Item], latents: TensorCache | None) -> list[Pixels]:
         """The groups of pictures in which the VAE encodes these, where it takes more than one at once."""
         if latents is None or self.settings.vae_batch_size <= 1:
             return []
@@ -184,7 +184,7 @@ class TrainingData:
             self._variants(), lambda draw: self.scan.pictures[draw.picture].bucket, self.settings.vae_batch_size
         )
 
-    def _substitute(self, lost: Draw, latents: LatentCache | None) -> list[Item]:
+    def _substitute(self, lost: Draw, latents: TensorCache | None) -> list[Item]:
         """One picture for a batch that lost all of its own: the next of the run that can still be had."""
         start = self._indices.index(lost.picture)
         others = self._indices[start + 1 :] + self._indices[:start]

@@ -53,7 +53,7 @@ class Fingerprints:
 def latents_key(content: str, bucket: Size, resized: Size, interpolation: str | None, flipped: bool) -> str:
     """The key of a picture's latents: its content and everything between its file and the VAE.
 
-    The VAE itself is part of the cache (`LatentCache`).
+    The VAE itself is part of the cache (`TensorCache`).
     """
     return _key("latents-1", content, bucket, resized, interpolation or "", flipped)
 

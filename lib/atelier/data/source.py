@@ -15,9 +15,9 @@ from atelier.config.errors import AtelierError
 from atelier.data.batch import ONCE, Draw
 from atelier.data.fingerprint import content_key, latents_key, mask_key
 from atelier.data.images import picture_size
-from atelier.data.latents import LatentCache
 from atelier.data.pixels import Making, load_mask, load_pixels
 from atelier.data.scan import Picture
+from atelier.data.tensor_cache import TensorCache
 
 OPAQUE = torch.ones(1, 1, 1)
 """Stands in the cache for the mask of a picture all of which counts."""
@@ -47,7 +47,7 @@ class Source:
         self._contents: dict[Path, str] = {}
         self._told: set[Path] = set()
 
-    def cached(self, draw: Draw, subset: Subset, cache: LatentCache | None) -> Item | None:
+    def cached(self, draw: Draw, subset: Subset, cache: TensorCache | None) -> Item | None:
         """The draw from the cache alone, or None."""
         if cache is None or not self._is_cacheable(subset):
             return None
@@ -63,7 +63,7 @@ class Source:
             return None
         return Item(draw, key, latents=latents, mask=None if mask is None or mask.shape == OPAQUE.shape else mask)
 
-    def loaded(self, draw: Draw, subset: Subset, cache: LatentCache | None) -> Item | None:
+    def loaded(self, draw: Draw, subset: Subset, cache: TensorCache | None) -> Item | None:
         """The draw from its file, or None after reporting what is wrong with it."""
         picture = self._pictures[draw.picture]
         try:
@@ -72,7 +72,7 @@ class Source:
             self._report(picture.path, str(error))
         return None
 
-    def _load(self, picture: Picture, subset: Subset, draw: Draw, cache: LatentCache | None) -> Item:
+    def _load(self, picture: Picture, subset: Subset, draw: Draw, cache: TensorCache | None) -> Item:
         content, data = self._unchanged(picture.path, picture.size)
         keeps = cache is not None and self._is_cacheable(subset)
         making = self._making(picture, subset, draw)

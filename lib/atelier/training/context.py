@@ -10,8 +10,8 @@ from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.config.sample_prompts import SamplePrompt
 from atelier.data.dataset import TrainingData
-from atelier.data.latents import LatentCache
 from atelier.data.prefetch import Prefetcher
+from atelier.data.tensor_cache import TensorCache
 from atelier.hosts.contract import Host, ModelInfo
 from atelier.models.family import Parts
 from atelier.training.device.savings import MemorySavings
@@ -36,7 +36,7 @@ class RunContext:
     base: ModelInfo
     data: TrainingData
     step_schedule: StepSchedule
-    latent_cache: LatentCache
+    latent_cache: TensorCache
     prompts: list[SamplePrompt]
     seed: int
     started_at: float

@@ -21,8 +21,8 @@ from atelier.config.kohya.network_args import ignored_arguments
 from atelier.config.sample_prompts import SamplePrompt, parse_lines, read_sample_prompts, with_defaults
 from atelier.config.settings.schema import parse_resolution
 from atelier.data.dataset import TrainingData
-from atelier.data.latents import LatentCache
 from atelier.data.scan import scan
+from atelier.data.tensor_cache import TensorCache
 from atelier.hosts.contract import BaseGone, Host, ModelInfo, can_offload_denoiser, lora_remark, remarks
 from atelier.models.out_of_memory import is_out_of_memory
 from atelier.training.context import (
@@ -150,7 +150,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
         data.batches_per_epoch,
         max(1, settings.gradient_accumulation_steps),
     )
-    cache = LatentCache(host.folders.cache / "latents" if settings.cache_latents_to_disk else None, base.identity)
+    cache = TensorCache(host.folders.cache / "latents" if settings.cache_latents_to_disk else None, base.identity)
     return RunContext(
         job=job,
         host=host,

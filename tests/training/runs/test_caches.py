@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from atelier.data.latents import LatentCache
+from atelier.data.tensor_cache import TensorCache
 from atelier.models.family import PromptEmbeds
 from atelier.training.inputs import latents as latents_module
 from atelier.training.inputs.prompt_embeds import PromptCache
@@ -69,12 +69,12 @@ def test_what_is_kept_is_bounded_by_its_bytes() -> None:
 def test_on_disk_captions_are_found_again_bit_for_bit(tmp_path: Path) -> None:
     encoder, random = Encoder(), torch.Generator().manual_seed(1)
     drawn = PromptEmbeds(torch.randn(1, 4, 8, generator=random), torch.randn(1, 2, generator=random))
-    first = PromptCache(lambda captions: drawn, disk=LatentCache(tmp_path, "one"))(["a"])
-    again = PromptCache(encoder, disk=LatentCache(tmp_path, "one"))(["a", "bb"])
+    first = PromptCache(lambda captions: drawn, disk=TensorCache(tmp_path, "one"))(["a"])
+    again = PromptCache(encoder, disk=TensorCache(tmp_path, "one"))(["a", "bb"])
     assert encoder.asked == ["bb"]
     assert torch.equal(again.hidden[0], first.hidden[0]) and again.pooled is not None and first.pooled is not None
     assert torch.equal(again.pooled[0], first.pooled[0])
-    PromptCache(encoder, disk=LatentCache(tmp_path, "another"))(["a"])
+    PromptCache(encoder, disk=TensorCache(tmp_path, "another"))(["a"])
     assert encoder.asked == ["bb", "a"], "embeddings of another encoder, or other settings, are not taken"
 
 

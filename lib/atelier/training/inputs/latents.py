@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
 from atelier.data.batch import Batch
-from atelier.data.latents import LatentCache
+from atelier.data.tensor_cache import TensorCache
 from atelier.models.family import Family, Parts
 from atelier.models.transfer import to_device
 from atelier.training.randomness import derived_seed
@@ -18,7 +18,7 @@ from atelier.training.randomness import derived_seed
 class LatentEncoder:
     """Gives normalised latents [B, C, h, w] on the training device for a batch of pixels or cached latents."""
 
-    def __init__(self, parts: Parts, cache: LatentCache | None, batch_size: int) -> None:
+    def __init__(self, parts: Parts, cache: TensorCache | None, batch_size: int) -> None:
         self._parts = parts
         self._cache = cache
         self._batch_size = max(1, batch_size)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from atelier.data.latents import LatentCache
+from atelier.data.tensor_cache import TensorCache
 from atelier.models.family import Parts, PromptEmbeds
 from atelier.models.transfer import to_device
 from atelier.training.context import RunContext
@@ -31,7 +31,7 @@ class PromptCache:
         self,
         encode: Callable[[Sequence[str]], PromptEmbeds],
         limit: int = LIMIT,
-        disk: LatentCache | None = None,
+        disk: TensorCache | None = None,
         device: torch.device | None = None,
     ) -> None:
         """`device` is where embeddings from the disk go."""
@@ -103,7 +103,7 @@ def prompt_cache(context: RunContext, parts: Parts, plan: Plan) -> PromptCache:
             parts.family.name, context.base.identity, *kinds, plan.precision, parts.device.type, settings.clip_skip,
             length, settings.weighted_captions,
         )  # fmt: skip
-        disk = LatentCache(context.host.folders.cache / FOLDER, repr(identity), what="Prompt embeddings")
+        disk = TensorCache(context.host.folders.cache / FOLDER, repr(identity), what="Prompt embeddings")
     return PromptCache(encode, disk=disk, device=parts.device)
 
 

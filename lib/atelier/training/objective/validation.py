@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atelier.data.batch import Batch
 from atelier.data.dataset import TrainingData
-from atelier.data.latents import LatentCache
+from atelier.data.tensor_cache import TensorCache
 from atelier.hosts.contract import Lease
 from atelier.training.objective.objective import NoiseSample
 from atelier.training.objective.process import NoiseProcess
@@ -23,7 +23,7 @@ class Validator:
     def __init__(
         self,
         data: TrainingData,
-        cache: LatentCache,
+        cache: TensorCache,
         lease: Lease,
         losses_of: Callable[[Batch, Callable[[Tensor], NoiseSample]], Tensor],
         process: NoiseProcess,

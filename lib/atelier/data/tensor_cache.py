@@ -1,4 +1,4 @@
-"""Latents kept in memory and on disk, so that every picture is encoded once."""
+"""Tensors kept in memory and on disk, so that every picture and every caption is encoded once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MEMORY_LIMIT = 2 * 1024**3
 log = logging.getLogger(__name__)
 
 
-class LatentCache:
+class TensorCache:
     """Tensors by key, for one VAE or text encoder. May be used from several threads and processes at once.
 
     `folder`: where files are kept between runs, or None for memory alone. `identity`: whatever tells one encoder from
