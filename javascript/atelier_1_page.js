@@ -1,5 +1,5 @@
 "use strict";
-// What the panel needs of the page it is on, whichever WebUI and whichever Gradio that is.
+// What the panel needs from its page, in every WebUI and every Gradio: finding elements, asking the server, Try it.
 window.atelier = window.atelier || {};
 
 (function (atelier) {
@@ -65,7 +65,7 @@ window.atelier = window.atelier || {};
         box.dispatchEvent(new Event("change", { bubbles: true }));
     };
 
-    // SD.Next's ModernUI draws on another page than the others, whose tab it hides: the button that opens it, else null.
+    // SD.Next's ModernUI generates on a page of its own and hides txt2img. The button that opens that page, else null.
     const modernPage = () => atelier.find("#control_nav");
 
     const openTxt2img = () => {
@@ -132,7 +132,7 @@ window.atelier = window.atelier || {};
     // `run` is the output name of that run.
     atelier.tryIt = (name, trigger, run) => {
         const box = atelier.find(modernPage() ? "#control_prompt textarea" : "#txt2img_prompt textarea");
-        if (!box) throw new Error(`The prompt was not found on this page; write <lora:${name}:1> into it.`);
+        if (!box) throw new Error(`The prompt field was not found. Write <lora:${name}:1> into your prompt yourself.`);
         const stem = (run || name).replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
         const older = new RegExp(`\\s*<lora:${stem}(-\\d{6}|-step\\d{8})?(:[^<>]*)?>`, "g");
         let prompt = box.value.replace(older, "").trim();
@@ -143,8 +143,8 @@ window.atelier = window.atelier || {};
     };
     window.atelierTryIt = atelier.tryIt;
 
-    // What is found in the pictures ends with the memory that the run needs. That can take some seconds to work out, and
-    // is put there when it is known.
+    // The summary of the pictures ends with the memory that the run needs. Predicting it can take some seconds, so the
+    // line is filled in when the answer is there.
     const ASK_AGAIN = 2000;
     setInterval(async () => {
         if (!atelier.find(".atelier-worked-out")) return;

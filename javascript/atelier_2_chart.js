@@ -1,5 +1,5 @@
 "use strict";
-// The loss as a curve: every value faint, the smoothed one on top, the loss on kept-out pictures beside them.
+// Draws the loss curve: a thin line for every step, a thick one for the average, and one for the validation loss.
 (function (atelier) {
     const SVG = "http://www.w3.org/2000/svg";
     const HEIGHT = 220, LEFT = 52, BOTTOM = 26, TOP = 10, RIGHT = 12;
@@ -52,7 +52,7 @@
         const means = rows.map((row) => row[2]).filter(isNumber);
         const checks = validation.map((row) => row[1]).filter(isNumber);
         svg.setAttribute("aria-label", means.length
-            ? `Loss by step; smoothed, it went from ${label(means[0])} to ${label(means[means.length - 1])}` : "Loss by step");
+            ? `Loss by step. The average went from ${label(means[0])} to ${label(means[means.length - 1])}.` : "Loss by step");
         const [low, high] = losses.length ? range(losses, means.slice(-1).concat(checks)) : [0, 1];
         const right = width - RIGHT, bottom = HEIGHT - BOTTOM;
         const x = (step) => LEFT + (step / last) * (right - LEFT);
@@ -68,7 +68,7 @@
         svg.append(shape("line", { x1: LEFT, x2: right, y1: bottom, y2: bottom, class: "atelier-grid" }));
         if (!losses.length) {
             svg.append(shape("text", { x: (LEFT + right) / 2, y: HEIGHT / 2, class: "atelier-axis", "text-anchor": "middle" },
-                "The curve begins with the first step."));
+                "The curve starts with the first step."));
             return svg;
         }
         svg.append(line(rows.map((row) => [x(row[0]), y(row[1])]), "atelier-raw"));

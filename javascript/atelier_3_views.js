@@ -1,5 +1,5 @@
 "use strict";
-// The parts of the panel: each makes an element from what is known of a run.
+// The parts of the live panel: each function makes an element from the data of a run.
 (function (atelier) {
     const { element, number } = atelier;
     const views = atelier.views = {};
@@ -23,7 +23,7 @@
     const bytes = (count) => (count >= 2 ** 30 ? `${(count / 2 ** 30).toFixed(1)} GB` : `${Math.round(count / 2 ** 20)} MB`);
     const speed = (seconds) => {
         if (!seconds) return "–";
-        return seconds < 0.1 ? `${(1 / seconds).toFixed(0)} steps a second` : `${number(seconds)} s a step`;
+        return seconds < 0.1 ? `${(1 / seconds).toFixed(0)} steps per second` : `${number(seconds)} s per step`;
     };
     const clock = (date) => date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     const day = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleString([], {
@@ -32,33 +32,33 @@
 
     const chip = (job, id) => element("span", { className: `atelier-chip atelier-is-${job.state}`, id, text: STATES[job.state] || job.state });
 
-    // What is going on, in a sentence for somebody who does this for the first time.
+    // The state of a run in one sentence, for somebody who trains for the first time.
     const sentence = (job, progress, saves) => {
-        if (job.newer) return "This run was recorded by a newer version; update to go on with it.";
-        if (job.asked === "stop") return "Stopping: the step it is in is finished, and what is learnt is kept.";
-        if (job.asked === "pause") return "Pausing after the step it is in.";
+        if (job.newer) return "This run was recorded by a newer version of Atelier. Update Atelier to resume it.";
+        if (job.asked === "stop") return "Stopping after this step. What was learned is kept.";
+        if (job.asked === "pause") return "Pausing after this step.";
         if (job.state === "done" && saves.length) return `Done. Try it puts <lora:${saves[saves.length - 1].name}:1> into your prompt.`;
         if (job.message) return job.message;
-        if (job.state === "queued") return "Begins when the runs before it have ended.";
+        if (job.state === "queued") return "Starts when the runs before it have ended.";
         if (job.state !== "running" || !progress.total) return "";
         const left = progress.eta > 0 ? `, about ${views.duration(progress.eta)} left` : "";
-        return `Learning${left}. You can generate meanwhile.`;
+        return `Training${left}. You can generate pictures meanwhile.`;
     };
 
     // press(action) asks the server, tryIt(save) goes to the prompt.
     const BUTTONS = {
         pause: ["Pause", "Frees the device until you press Resume", ""],
-        resume: ["Resume", "Goes on where it was", "atelier-primary"],
-        save: ["Save now", "Writes the LoRA as it stands, and training goes on", ""],
-        sample: ["Sample now", "Draws the sample pictures with the LoRA as it stands", ""],
-        stop: ["Stop", "Ends after the step it is in and keeps what is learnt", "atelier-danger"],
+        resume: ["Resume", "Goes on from where the run stopped", "atelier-primary"],
+        save: ["Save now", "Saves the LoRA as it is now. Training goes on.", ""],
+        sample: ["Sample now", "Draws the sample pictures with the LoRA as it is now", ""],
+        stop: ["Stop", "Ends the run after this step and keeps what was learned", "atelier-danger"],
     };
     const button = (action, job, press) => {
         const [text, help, look] = BUTTONS[action];
         const queued = action === "stop" && job.state === "queued";
         return element("button", {
             className: `atelier-button ${look}`, type: "button", id: `atelier_${action}`,
-            text: queued ? "Take out" : text, title: queued ? "Takes it out of the queue" : help,
+            text: queued ? "Remove from queue" : text, title: queued ? "This run will not be trained" : help,
             onclick: (event) => press(action, job, event.currentTarget),
         });
     };
@@ -105,11 +105,11 @@
         const end = going ? `done at ${clock(new Date(Date.now() + progress.eta * 1000))}` : "";
         const rows = [
             ["Step", progress.total ? `${progress.step} of ${progress.total}` : "–", ""],
-            ["Epoch", progress.epochs ? `${progress.epoch} of ${progress.epochs}` : "–", "Once through all pictures is an epoch"],
+            ["Epoch", progress.epochs ? `${progress.epoch} of ${progress.epochs}` : "–", "One epoch is one pass through all pictures"],
             ["Time left", going ? views.duration(progress.eta) : "–", end],
-            ["Speed", speed(progress.seconds_per_step), "Time for one step, without waits for your own pictures"],
-            ["Memory", progress.memory ? bytes(progress.memory) : "–", progress.peak_memory ? `At most ${bytes(progress.peak_memory)} so far` : ""],
-            ["Learning rate", rates(learningRates), "How much is changed at each step"],
+            ["Speed", speed(progress.seconds_per_step), "Time for one step, without waits while you generate pictures"],
+            ["Memory", progress.memory ? bytes(progress.memory) : "–", progress.peak_memory ? `Peak so far: ${bytes(progress.peak_memory)}` : ""],
+            ["Learning rate", rates(learningRates), "How much each step changes the weights"],
         ];
         const told = views.isOpen(job) ? rows : rows.filter((row) => row[0] !== "Time left");
         return element("dl", { className: "atelier-facts" }, ...told.map(([name, value, help]) => element("div", { title: help },
@@ -117,23 +117,24 @@
     };
 
     views.curve = (losses, validation, progress, width) => {
-        const hint = "Each step is faint and jumps, as each has another noise. The thick line should sink, then level off.";
+        const hint = "Thin line: the loss of each step, noisy by nature. Thick line: its average. It falls at first, then levels off. "
+            + "Judge the result by the samples.";
         const note = element("p", { className: "atelier-hint", text: hint });
         const key = (name, text) => element("span", { className: `atelier-key ${name}`, text });
         const chart = atelier.chart(losses, validation, progress.total, width, (row, check) => {
             if (!row) { note.textContent = hint; return; }
-            const said = [`Step ${row[0]}: loss ${row[1] === null ? "not a number" : number(row[1])}`];
-            if (row[2] !== null) said.push(`smoothed ${number(row[2])}`);
-            if (typeof check === "number") said.push(`kept-out pictures ${number(check)}`);
+            const said = [`Step ${row[0]}: loss ${row[1] === null ? "NaN" : number(row[1])}`];
+            if (row[2] !== null) said.push(`average ${number(row[2])}`);
+            if (typeof check === "number") said.push(`validation ${number(check)}`);
             note.textContent = said.join(", ");
         });
         return element("section", { className: "atelier-curve" },
-            element("h4", {}, element("span", { text: "Loss" }), key("atelier-key-raw", "each step"), key("atelier-key-mean", "smoothed"),
-                validation.length ? key("atelier-key-validation", "kept-out pictures") : null),
+            element("h4", {}, element("span", { text: "Loss" }), key("atelier-key-raw", "each step"), key("atelier-key-mean", "average"),
+                validation.length ? key("atelier-key-validation", "validation") : null),
             chart, note);
     };
 
-    // One strip a prompt, the newest picture last.
+    // One strip of pictures per prompt, the newest picture last.
     views.samples = (pictures, open) => {
         const prompts = new Map();
         for (const picture of pictures) prompts.set(picture.index, (prompts.get(picture.index) || []).concat(picture));
@@ -142,14 +143,14 @@
             return element("div", { className: "atelier-strip" },
                 element("p", { className: "atelier-hint", text: `“${row[row.length - 1].prompt}”` }),
                 element("div", { className: "atelier-pictures" }, ...row.map((picture, place) => element("figure", {},
-                    element("button", { type: "button", title: "Look at it in large", onclick: () => open(row, place) },
+                    element("button", { type: "button", title: "Enlarge", onclick: () => open(row, place) },
                         element("img", { src: picture.src, alt: `${picture.prompt}, ${views.when(picture)}` })),
                     element("figcaption", { text: views.when(picture) })))));
         });
         return element("section", { className: "atelier-samples" }, element("h4", { text: "Samples" }),
-            ...(strips.length ? strips : [element("p", { className: "atelier-hint", text: "Pictures drawn with the LoRA as it learns, always from the same noise, appear here." })]));
+            ...(strips.length ? strips : [element("p", { className: "atelier-hint", text: "Sample pictures appear here, drawn with the LoRA so far, always from the same noise." })]));
     };
-    views.when = (picture) => (picture.step === 0 ? "before" : `step ${picture.step}`);
+    views.when = (picture) => (picture.step === 0 ? "before training" : `step ${picture.step}`);
 
     views.news = (saves, messages, tryIt) => {
         const files = saves.slice().reverse().map((save) => element("li", {},
@@ -184,5 +185,5 @@
 
     views.nothing = (error) => element("div", { className: "atelier-nothing" },
         element("p", { className: "atelier-big", text: error ? "" : "Nothing is training yet." }),
-        element("p", { text: error || "Give pictures and a trigger word, then press Train. The curve, sample pictures and the finished LoRA appear here." }));
+        element("p", { text: error || "Choose pictures and a trigger word, then press Train. The loss curve, sample pictures and the finished LoRA appear here." }));
 })(window.atelier);

@@ -57,7 +57,7 @@ def job(folder: Path, **changes: Any) -> Any:
 def test_only_pictures_without_a_caption_get_one(folder: Path, host: DescribingHost) -> None:
     states = list(describe(job(folder), host, "BLIP"))
     assert [(state.done, state.finished) for state in states] == [(0, False), (1, False), (2, True)]
-    assert "picture 2 of 2" in str(states[1]) and "2 of 2 pictures have got" in str(states[2])
+    assert "picture 2 of 2" in str(states[1]) and "2 of 2 pictures now have a caption file" in str(states[2])
     assert (folder / "1.txt").read_text(encoding="utf-8") == "BLIP sees 100 pixels\n"
     assert (folder / "2.txt").read_text(encoding="utf-8") == "mine"
     assert uncaptioned(job(folder)) == []
@@ -98,7 +98,7 @@ def test_the_button_shows_how_it_goes_and_what_was_found(folder: Path, host: Des
     held[controls["train_data_dir"]] = str(folder)
     answers = list(handler.fn(held))
     message = by_id["atelier_message"]
-    assert "picture 1 of 2" in answers[0][message] and "2 of 2 pictures have got" in answers[-1][message]
+    assert "picture 1 of 2" in answers[0][message] and "2 of 2 pictures now have a caption file" in answers[-1][message]
     assert "3 of 3 captioned" in answers[-1][by_id["atelier_found"]]
     held[controls["train_data_dir"]] = str(folder / "none")
     assert "There is no folder" in list(handler.fn(held))[-1][message]

@@ -109,5 +109,5 @@ def test_what_is_written_reads_back_as_the_same_settings(page: Page) -> None:
 def test_nothing_is_written_without_pictures(page: Page) -> None:
     page.set(output_name="thing")
     page.call("atelier_write", "click")
-    assert "Give a folder of pictures" in str(page.held[page.by_id["atelier_report"]])
+    assert "Name a folder of pictures" in str(page.held[page.by_id["atelier_report"]])
     assert not page.held.get(page.by_id["atelier_written"])

@@ -58,7 +58,7 @@ def test_the_page_asks_until_the_memory_is_worked_out(page: Page, monkeypatch: p
     for rank in (4, 5, 6):  # while the first is worked out, only the newest of the others waits
         page.set(network_dim=rank)
         found = page.change()
-        assert "being worked out" in found and "atelier-worked-out" in found and sentences() is None
+        assert "Working out how much memory" in found and "atelier-worked-out" in found and sentences() is None
     known.set()
     monkeypatch.setattr("atelier.ui.server.memory_line.PATIENCE", 30.0)
     line = MemoryLine.of(page.jobs, page.host)

@@ -187,7 +187,7 @@ def test_the_panel_may_come_later_and_be_built_anew(page: Any, site: Site) -> No
 def test_stop_queue_and_resume(page: Any, site: Site) -> None:
     first, second, third = (site.jobs.submit(job_named(name)) for name in ("one", "two", "three"))
     text(page, "2 waiting")
-    page.locator(".atelier-runs li", has_text="two").get_by_role("button", name="Take out").click()
+    page.locator(".atelier-runs li", has_text="two").get_by_role("button", name="Remove from queue").click()
     text(page, "1 waiting")
     keep_state(first.record, 3)
     page.locator(".atelier-title").get_by_role("button", name="Stop").click()

@@ -102,7 +102,7 @@ class Page:
 def test_class_pictures_are_told_before_train(page: Page) -> None:
     page.fill()
     page.set(class_prompt=["a dog"], num_class_images=4)
-    assert "4 of 4 class pictures are drawn first: a dog." in page.change()
+    assert "4 of 4 class pictures are drawn before the training: a dog." in page.change()
     page.set(num_class_images=None)
     assert "say in num_class_images how many" in page.change()
 
@@ -225,7 +225,7 @@ def test_dropped_files_become_a_folder_of_the_run(page: Page) -> None:
     page.call("atelier_files", "change")
     found = str(page.held[page.by_id["atelier_found"]])
     assert "2 pictures, 1 of 2 captioned" in found
-    assert "test_ui_tab.py is neither a picture nor a caption file" in found
+    assert "test_tab.py is neither a picture nor a caption file" in found
     page.train()
     folder = Path(page.asked[0].settings.train_data_dir or "")
     assert folder.parent.parent == page.host.folders.runs
@@ -255,7 +255,7 @@ def unborrowable(page: Page) -> None:
     [
         (no_pictures, "There are no pictures in"),
         (no_words, "None of the pictures has a caption"),
-        (lambda page: page.set(train_data_dir=""), "Give a folder of pictures"),
+        (lambda page: page.set(train_data_dir=""), "Name a folder of pictures"),
         (lambda page: page.set(train_data_dir="/no/such/folder"), "There is no folder /no/such/folder"),
         (broken_name, "Output name (output_name) is &#x27;../thing&#x27;; a name cannot contain a folder"),
         (lambda page: page.set(output_name=""), "Output name (output_name): give it a name."),
@@ -310,7 +310,7 @@ def test_an_open_network_page_takes_no_folders(tmp_path: Path) -> None:
         ({"network_weights": "HERE/a.safetensors"}, "cannot be named"),
         ({"sample_prompts": "HERE/prompts.txt"}, "cannot be named"),
         ({"network_args": "algo=loha\npreset = HERE/layers.toml"}, "cannot be named"),
-        ({"optimizer_type": "subprocess.Popen"}, "optimizer_type cannot be a Python class"),
+        ({"optimizer_type": "subprocess.Popen"}, r"Optimizer \(optimizer_type\) cannot be a Python class"),
     ],
 )
 def test_an_open_network_page_takes_nothing_else_that_is_named(
@@ -332,12 +332,12 @@ def test_another_site_presses_nothing(page: Page, key: str | None) -> None:
     """It can call every handler with what it likes, but for the key, which lies in the page."""
     page.fill()
     page.held[page.by_id["atelier_page_key"]] = key
-    assert "Reload it" in page.train() and page.asked == []
+    assert "Reload the page" in page.train() and page.asked == []
     page.call("atelier_write", "click")
-    assert "Reload it" in str(page.held[page.by_id["atelier_report"]])
+    assert "Reload the page" in str(page.held[page.by_id["atelier_report"]])
     for element in ("atelier_merge", "atelier_extract"):
         page.call(element, "click")
-        assert "Reload it" in str(page.held[page.by_id["atelier_tools_report"]])
+        assert "Reload the page" in str(page.held[page.by_id["atelier_tools_report"]])
     page.held[page.by_id["atelier_page_key"]] = page.jobs.page_key
     assert "atelier-ok" in page.train() and len(page.asked) == 1
     assert len(page.jobs.page_key) > 20 and page.jobs.page_key != Jobs(page.host, lambda *_: None).page_key

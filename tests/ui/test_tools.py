@@ -83,7 +83,7 @@ def test_merged_and_extracted_again(host: ToolsHost) -> None:
     ("call", "words"),
     [
         (lambda host: merge(host, "", "base.safetensors", "1", "x"), "Choose the LoRA"),
-        (lambda host: merge(host, "cat.safetensors", "gone", "1", "x"), "gone is not there any more"),
+        (lambda host: merge(host, "cat.safetensors", "gone", "1", "x"), "gone no longer exists"),
         (lambda host: merge(host, "cat.safetensors", "base.safetensors", "much", "x"), "The weight is"),
         (lambda host: merge(host, "cat.safetensors", "base.safetensors", "1", "../x"), "cannot contain a folder"),
         (lambda host: extract(host, "base.safetensors", "base.safetensors", "4", "x"), "equal in every layer"),

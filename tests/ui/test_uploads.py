@@ -31,7 +31,7 @@ def test_pictures_and_captions_are_copied_and_the_rest_is_named(tmp_path: Path) 
     assert kept.folder.parent == tmp_path / "runs" / "uploads"
     assert sorted(path.name for path in kept.folder.iterdir()) == ["1-2.PNG", "1.png", "1.txt"]
     assert (kept.folder / "1-2.PNG").read_bytes() == b"two"
-    assert kept.left_out == ["setup.exe is neither a picture nor a caption file; it is left out."]
+    assert kept.left_out == ["setup.exe is neither a picture nor a caption file. It is not used."]
 
 
 def test_the_same_files_again_give_the_same_folder(tmp_path: Path) -> None:
@@ -53,9 +53,9 @@ def test_names_never_leave_the_folder(tmp_path: Path, name: str) -> None:
 def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = dropped(tmp_path / "a", "1.png", b"12345"), dropped(tmp_path / "a", "2.png", b"1")
     monkeypatch.setattr(uploads, "LARGEST_FILE", 3)
-    assert keep_files([one, two], tmp_path / "up").left_out == ["1.png is larger than 0 MB; it is left out."]
+    assert keep_files([one, two], tmp_path / "up").left_out == ["1.png is larger than 0 MB. It is not used."]
     monkeypatch.setattr(uploads, "MOST_FILES", 1)
-    with pytest.raises(AtelierError, match="2 files were dropped; at most 1"):
+    with pytest.raises(AtelierError, match="2 files were dropped; the limit is 1"):
         keep_files([one, two], tmp_path / "up")
     with pytest.raises(AtelierError, match="no picture among"):
         keep_files([dropped(tmp_path / "a", "1.txt")], tmp_path / "up")

@@ -14,7 +14,7 @@ from tests.webui.hosts import WebUI, wait
 pytestmark = pytest.mark.webui
 FOREIGN = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Content-Type": ""}
 """What a browser sends for another site that asks without reading the answer."""
-MESSAGE = "Reload it, then press again"
+MESSAGE = "Reload the page, then press again"
 
 
 def pressed(webui: WebUI, pictures: Path, name: str, key: str | None) -> str:

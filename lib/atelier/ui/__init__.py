@@ -1,1 +1,1 @@
-"""The Gradio tab and the routes behind its live panel."""
+"""The training tab (Gradio) and the HTTP routes behind its live panel."""

@@ -1,4 +1,4 @@
-"""Puts host, runs and page together inside a WebUI."""
+"""The extension inside a WebUI: finds the host, opens its queue of runs, and builds the tab and the routes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Extension:
-    """The host and its runs, or the sentence that says why there are none."""
+    """The host and its queue of runs, or a sentence that says why training is not possible."""
 
     host: Host | None
     jobs: Jobs | None
@@ -31,7 +31,7 @@ class Extension:
 
     @classmethod
     def open(cls) -> Extension:
-        """The same runs however often the WebUI builds its page. The first time, the console is told the version."""
+        """The extension, with the same runs however often the WebUI builds its page. Prints the version once."""
         found = cls._find()
         say_once(start_line(found.host))
         return found
@@ -46,9 +46,9 @@ class Extension:
             return cls(host, current(host))
         except AtelierError as error:
             return cls(None, None, str(error))
-        except Exception as error:  # a WebUI must start whatever an extension makes of it
+        except Exception as error:  # the WebUI must start, whatever fails here
             log.exception("Atelier could not start")
-            return cls(None, None, f"Atelier could not start: {type(error).__name__}: {error}. The console has more.")
+            return cls(None, None, f"Atelier could not start: {type(error).__name__}: {error}. See the console.")
 
     def tab(self, flags: Any = None) -> Any:
         """A `gr.Blocks` with the training tab."""
@@ -64,7 +64,7 @@ class Extension:
         return page
 
     def add_routes(self, app: FastAPI, flags: Any) -> None:
-        """The routes behind the live panel, behind the WebUI's login where it has one."""
+        """Adds the routes behind the live panel. Where the WebUI has a login, they demand it too."""
         if self.host is None or self.jobs is None:
             return
         login = Login(app, flags)
@@ -77,7 +77,7 @@ class Extension:
 
 
 def apology(lacking: list[Missing]) -> str:
-    """What the tab says, as Markdown, when packages that training needs are not there."""
+    """The tab's text, as Markdown, when packages that training needs are missing."""
     lines = [f"- **{package.name}** ({package.why}): `{package.command}`" for package in lacking]
     return "\n".join(
         ["Training needs packages that are not installed. Run these commands, then restart the WebUI:", "", *lines]

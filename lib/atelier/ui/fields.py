@@ -1,7 +1,7 @@
-"""Controls of the tab from the schema, and back from what a control holds to a setting's value.
+"""Makes the tab's controls from the schema, and turns a control's content back into the value of its setting.
 
-Numbers are text boxes: they can be empty where a setting may be unset, take 1e-4, and a value out of range is
-answered by a sentence of ours instead of one of Gradio's.
+Numbers are text boxes. So they can be empty where a setting may be unset, they take 1e-4, and a value out of range is
+answered by our own sentence instead of Gradio's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from atelier.config.settings.schema import Settings, options
 from atelier.ui.gradio_compat import component
 
 SIMPLE = ("train_data_dir", "trigger", "subject", "output_name")
-"""The settings of the four fields."""
+"""The settings of the four numbered fields at the top of the tab."""
 
 SUGGESTED = frozenset(("network_module", "lr_scheduler", "sample_sampler"))
 """Settings whose choices are suggestions: another value may be typed."""
@@ -51,7 +51,7 @@ def make_control(option: Option, **arguments: Any) -> Any:
 
 
 def to_control(option: Option, value: Any) -> Any:
-    """A setting's value as its control holds it."""
+    """The content of a setting's control for this value."""
     if option.kind == "bool":
         return bool(value)
     if value is None:
@@ -66,7 +66,7 @@ def to_control(option: Option, value: Any) -> Any:
 
 
 def from_control(option: Option, held: Any) -> Any:
-    """What a control holds as the setting's value. Raises `ValueError` whose text says what is allowed."""
+    """The setting's value for what its control holds. Raises `ValueError`, whose text says what is allowed."""
     if option.kind == "bool":
         return bool(held)
     text = "" if held is None else str(held)
@@ -89,7 +89,7 @@ def from_control(option: Option, held: Any) -> Any:
 
 
 def collect(held: Mapping[str, Any]) -> Settings:
-    """Settings from what the controls hold, by key; settings without a control keep their defaults.
+    """Settings from the contents of the controls, by key. Settings without a control keep their defaults.
 
     Raises `SettingsError` with every value that cannot be read.
     """

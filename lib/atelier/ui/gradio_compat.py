@@ -1,4 +1,4 @@
-"""The differences between Gradio 3.41, 3.43, 4.40 and 6, found by feature: the one place that knows of them."""
+"""Hides the differences between Gradio 3.41, 3.43, 4.40 and 6. They are detected by feature, and only here."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 
 
 def component(kind: type, **arguments: Any) -> Any:
-    """A component, without the arguments that this Gradio does not have.
+    """Makes a component, leaving out arguments that this Gradio does not have.
 
-    Only arguments that change looks may be left out this way: sizes, scales and the like.
+    Only arguments for looks may be left out this way: sizes, scales and the like.
     """
     known = _parameters(kind)
     return kind(**{name: value for name, value in arguments.items() if name in known})
 
 
 def update(**changes: Any) -> Any:
-    """What an event handler returns to change a component; without changes it leaves the component alone."""
+    """The value that an event handler returns to change a component. Without `changes` the component stays as it is."""
     return gr.update(**changes)
 
 
@@ -44,8 +44,8 @@ def listen(
 ) -> Any:
     """Connects `handler` to a component's event, hidden from Gradio's API page.
 
-    `js` runs in the browser before. `latest`: of many events in a row, the last one is handled for sure and those
-    in between may be skipped. `busy`: the outputs show that they are being computed.
+    `js` runs in the browser first. `latest`: of many events in a row, the last is always handled, and those in between
+    may be skipped. `busy`: the outputs show that they are being computed.
     """
     known = _parameters(event)
     arguments: dict[str, Any] = {"fn": handler, "inputs": inputs, "outputs": outputs, "queue": queue}
@@ -67,11 +67,11 @@ LATER = "(changed, handled) => (changed === handled ? changed : String(performan
 
 
 class Gathered:
-    """Many events with one handler: Gradio's start page is told the inputs and outputs of the handler once.
+    """Connects many events with one handler, so that Gradio has to know the handler's inputs and outputs only once.
 
-    Gradio 3 and 4 look each input and output of each event up in a list of all components before the page is shown:
-    with one event for each of a hundred settings that took SD.Next's page a minute. Made inside the running block; two
-    hidden text boxes hold the moment of the newest event and of the last one that was handled.
+    Before the page is shown, Gradio 3 and 4 look up each input and output of each event in a list of all components.
+    With one event for each of a hundred settings, SD.Next's page took a minute. Make it inside the running block. Two
+    hidden text boxes hold the time of the newest event and of the last one that was handled.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Gathered:
         inputs: set[Any],
         outputs: list[Any],
     ) -> None:
-        """Connects a handler that takes and yields values by component. The newest event is handled for sure."""
+        """Connects a handler that takes and yields values by component. The newest event is always handled."""
 
         def handle(data: dict[Any, Any]) -> Iterator[dict[Any, Any]]:
             for answer in handler(data):
@@ -96,16 +96,17 @@ class Gathered:
         change = self.changed.change
         asked = listen(change, handle, {*inputs, self.changed}, [*outputs, self.handled], latest=True)
         if "trigger_mode" not in _parameters(change):
-            # Gradio 3 drops an event whose handler runs. An error ends the row: it would come back for ever.
+            # Gradio 3 drops an event while its handler runs, so it is asked for again. Not after an error, which would
+            # repeat for ever.
             both = [self.changed, self.handled]
             listen(asked.success, None, both, [self.changed], js=LATER, queue=False)
 
 
 def edited(control: Any, at_once: bool = False) -> list[Callable[..., Any]]:
-    """The events that tell that the person changed a control.
+    """The events of a control that the person changed.
 
-    A text box tells when it is left, or, `at_once`, whenever its text is another one, also by a handler or a script;
-    not where Gradio cannot skip events that come too fast.
+    A text box has one when it loses the focus. With `at_once` it also has one whenever its text changes, even by a
+    handler or a script, unless this Gradio cannot skip events that come too fast.
     """
     if not isinstance(control, gr.Textbox):
         return [control.input]
@@ -116,17 +117,17 @@ def edited(control: Any, at_once: bool = False) -> list[Callable[..., Any]]:
 
 @dataclass(frozen=True)
 class DroppedFile:
-    """A file dropped on the page: where Gradio put it, and the name it had."""
+    """A file dropped on the page: where Gradio put it, and its original name."""
 
     path: Path
     name: str
 
 
 def dropped_files(value: Any) -> list[DroppedFile]:
-    """What a `gr.File` holds: temporary-file objects in Gradio 3, strings with attributes later, or nothing.
+    """The files in a `gr.File`: temporary-file objects in Gradio 3, strings with attributes later, or nothing.
 
-    Gradio 3 takes any path of the server's that a request names for an upload, and keeps it as `orig_name`: those
-    that were never uploaded are passed over.
+    Gradio 3 accepts any path of the server that a request names as an upload, and keeps it as `orig_name`. Files that
+    were never uploaded are ignored.
     """
     if value is None:
         return []
@@ -136,7 +137,7 @@ def dropped_files(value: Any) -> list[DroppedFile]:
         path = Path(str(getattr(item, "name", item)))
         named = getattr(item, "orig_name", None)
         if named and not _was_uploaded(str(named)):
-            log.warning("a file that was named but not uploaded is passed over")
+            log.warning("a file that was named but not uploaded is ignored")
             continue
         name = named or path.name
         files.append(DroppedFile(path, Path(str(name).replace("\\", "/")).name))
@@ -144,11 +145,11 @@ def dropped_files(value: Any) -> list[DroppedFile]:
 
 
 def _was_uploaded(path: str) -> bool:
-    """True for a path in the folder where Gradio 3 puts what is uploaded."""
+    """True for a path in the folder where Gradio 3 puts uploads."""
     folder = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio").resolve()
     try:
         return folder in Path(path).resolve().parents
-    except (OSError, ValueError):  # no path at all
+    except (OSError, ValueError):  # not a valid path
         return False
 
 
@@ -157,7 +158,7 @@ def _parameters_of(function: Any) -> frozenset[str]:
     parameters = inspect.signature(function).parameters
     names = frozenset(parameters)
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
-        # Forge puts an object that takes anything around each event, and passes it on to the event that it holds.
+        # Forge wraps each event in an object that takes any arguments and passes them on to the event inside.
         for held in vars(function).values() if hasattr(function, "__dict__") else ():
             if inspect.isroutine(held):
                 names |= frozenset(inspect.signature(held).parameters)

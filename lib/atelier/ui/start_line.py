@@ -1,4 +1,4 @@
-"""The line in a WebUI's console that says which version of Atelier is in it: what a report of a fault begins with."""
+"""The line in a WebUI's console with Atelier's version, which every bug report needs."""
 
 from __future__ import annotations
 

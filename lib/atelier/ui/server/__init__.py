@@ -1,1 +1,1 @@
-"""The routes under /atelier/v1 and what guards them."""
+"""The HTTP routes under /atelier/v1, and the checks that guard them."""

@@ -1,4 +1,4 @@
-"""What a run will need of the device's memory, for the page, without letting the page wait for it."""
+"""Predicts the memory that a run will need, for the page, without making the page wait."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from atelier.jobs.queue import Jobs
 log = logging.getLogger(__name__)
 
 PATIENCE = 1.0
-"""Seconds that an answer to the page waits; the page asks for a prediction that takes longer afterwards."""
+"""Seconds that an answer to the page waits. When a prediction takes longer, the page asks for it again later."""
 
 
 class MemoryLine:
-    """The sentences of a job's memory plan. One prediction is worked out at a time, the newest that was asked next."""
+    """The sentences of a job's memory plan. One prediction is computed at a time; the newest question comes next."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -25,15 +25,15 @@ class MemoryLine:
         self._working = False
         self._changed = threading.Condition()
         self.newest: str | None = ""
-        """The sentences for the newest job, None while they are worked out, "" when they cannot be known."""
+        """The sentences for the newest job; None while they are being computed, "" when they cannot be known."""
 
     @classmethod
     def of(cls, jobs: Jobs, host: Host) -> MemoryLine:
-        """The one of a queue of runs, which the tab and the routes share."""
+        """The memory line of a queue of runs, shared by the tab and the routes."""
         return jobs.for_page.setdefault("memory line", cls(host))
 
     def about(self, job: JobConfig, sizes: Sequence[tuple[int, int]]) -> str | None:
-        """For pictures of `sizes` (width, height) each: as `newest`, after a short wait."""
+        """`newest`, after a short wait, for `job` with pictures of these `sizes`, each (width, height) in pixels."""
         with self._changed:
             self._asked, self.newest = (job, list(sizes)), None
             if not self._working:

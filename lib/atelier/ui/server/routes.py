@@ -1,4 +1,4 @@
-"""The routes under /atelier/v1: what the live panel reads and presses, and the same for programs."""
+"""The HTTP routes under /atelier/v1, for the live panel and for programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 def register(app: FastAPI, jobs: Jobs, host: Host, access: Access | None = None) -> None:
-    """Adds the routes to an application, which may be running, before any catch-all that is mounted in it.
+    """Adds the routes to an application, which may be running already, before any catch-all route in it.
 
     A second call on the same application replaces the routes of the first.
     """
@@ -50,7 +50,7 @@ def register(app: FastAPI, jobs: Jobs, host: Host, access: Access | None = None)
 
 
 class _Routes:
-    """One method a route. Their docstrings are the text of the host's API page."""
+    """One method per route. The docstrings are shown on the WebUI's API page."""
 
     def __init__(self, jobs: Jobs, host: Host, access: Access) -> None:
         self._jobs = jobs
@@ -58,13 +58,13 @@ class _Routes:
         self._access = access
 
     def table(self) -> list[tuple[str, str, Callable[..., Any], dict[str, Any]]]:
-        """Method, path, function, and what more the API page says."""
+        """Each route: method, path, function, and more for the API page."""
         job = "/jobs/{job_id}"
         return [
             ("GET", "/jobs", self.list_runs, {"summary": "Runs"}),
             ("POST", "/jobs", self.start, {"summary": "Start a run", "openapi_extra": START_BODY}),
             ("GET", job, self.show, {"summary": "One run with its settings"}),
-            ("GET", job + "/events", self.events, {"summary": "What is new of a run"}),
+            ("GET", job + "/events", self.events, {"summary": "Progress of a run"}),
             ("GET", job + "/samples/{file}", self.sample, {"summary": "A sample picture", "responses": PICTURE}),
             ("POST", job + "/{action}", self.act, {"summary": "Stop, pause, resume, save, sample"}),
             ("GET", "/settings", self.settings, {"summary": "Every setting"}),
@@ -73,9 +73,9 @@ class _Routes:
         ]
 
     async def list_runs(self, request: Request, limit: int = 50) -> Response:
-        """Every run that is open and the newest `limit` that have ended, oldest first.
+        """All runs that have not ended, and the newest `limit` that have, oldest first.
 
-        `running` is the id of the one that trains, `queued` are those that wait, next first.
+        `running` is the id of the run that trains. `queued` has the ids of the runs that wait, the next one first.
         """
 
         def work() -> dict[str, Any]:
@@ -92,12 +92,12 @@ class _Routes:
         return await self._answer(request, work)
 
     async def start(self, request: Request) -> Response:
-        """Puts a run into the queue; gives it as `GET /jobs/{job_id}` does, with `remarks`: what this WebUI will not
+        """Puts a run into the queue. The answer is that of `GET /jobs/{job_id}` and `remarks`: what this WebUI cannot
         do with the file of such a run.
 
-        The body is JSON, `{"settings": {KEY: VALUE}}` with, if wanted, `"general"` and `"datasets"` as in a dataset
-        TOML; or it is TOML: a training TOML, which may have the tables of a dataset TOML in it. Keys are kohya's;
-        `GET /settings` lists them. A name that is taken is answered with 409 and the next `free` one.
+        The body is JSON, `{"settings": {KEY: VALUE}}`, optionally with `"general"` and `"datasets"` as in a dataset
+        TOML. Or it is a training TOML, which may have the tables of a dataset TOML in it. Keys are kohya's;
+        `GET /settings` lists them. A name that is taken is answered with 409 and the next `free` name.
         """
         try:
             self._check(request, changes=True)
@@ -110,7 +110,7 @@ class _Routes:
             check_model(self._host)
             free = self._jobs.free_name(config.name)
             if config.name and free != config.name:
-                sentence = f"There is a {config.name} already, and nothing saved is overwritten. {free} is free."
+                sentence = f"There is a {config.name} already, and saved files are not overwritten. {free} is free."
                 raise Refused(409, sentence, free=free)
             remark = kind_remark(config.settings, self._host.name)
             return {**self._in_full(self._jobs.submit(config)), "remarks": [remark] if remark else []}
@@ -118,16 +118,16 @@ class _Routes:
         return await self._answer(request, work)
 
     async def show(self, request: Request, job_id: str) -> Response:
-        """How a run stands, and the settings it was started with."""
+        """The state of a run, and the settings that it was started with."""
         return await self._answer(request, lambda: self._in_full(self._job(job_id)))
 
     async def events(self, request: Request, job_id: str, since: int = 0, losses: str = "") -> Response:
-        """How a run stands, and what is new.
+        """The state of a run, and what is new since the last answer.
 
-        `events` after number `since` (give `last_event` of the answer before); with `since` 0 all samples and saved
-        files, and the newest messages; `checkpoint` tells a saved checkpoint from a LoRA. `losses.rows` are [step,
-        loss, smoothed loss] after the cursor `losses` (give `losses.cursor` of the answer before); with
-        `losses.reset` they replace what was known.
+        `events` are those after number `since`: send `last_event` of the last answer. With `since` 0 they are all
+        samples and saved files, and the newest messages. `checkpoint` is true for a saved checkpoint, false for a LoRA.
+        `losses.rows` are [step, loss, smoothed loss] after the cursor `losses`: send `losses.cursor` of the last
+        answer. With `losses.reset` they replace all earlier rows.
         """
 
         def work() -> dict[str, Any]:
@@ -142,15 +142,15 @@ class _Routes:
         return await self._answer(request, work)
 
     async def act(self, request: Request, job_id: str, action: str) -> Response:
-        """`stop` ends the run after its step and keeps what is trained, or takes it out of the queue. `pause` frees
-        the device, `resume` goes on, also with a run that ended early. `save` writes the LoRA as it stands, `sample`
-        draws the sample pictures.
+        """`stop` ends the run after its current step and keeps what was learned, or removes the run from the queue.
+        `pause` frees the device. `resume` goes on, also with a run that ended early. `save` writes the LoRA as it is
+        now, `sample` draws the sample pictures.
         """
 
         def work() -> dict[str, Any]:
             self._job(job_id)
             if action not in ACTIONS:
-                raise Refused(404, f"There is no action {action!r}; there are {', '.join(ACTIONS)}.")
+                raise Refused(404, f"There is no action {action!r}. There are {', '.join(ACTIONS)}.")
             method = {"save": "save_now", "sample": "sample_now"}.get(action, action)
             getattr(self._jobs, method)(job_id)
             return self._job(job_id).summary()
@@ -173,7 +173,7 @@ class _Routes:
         return await self._answer(request, lambda: {"settings": [dataclasses.asdict(option) for option in options()]})
 
     async def model(self, request: Request) -> Response:
-        """The model that is loaded, and why it cannot be trained on if it cannot."""
+        """The loaded model, and the reason if it cannot be trained."""
 
         def work() -> dict[str, Any]:
             info = self._host.loaded_model()
@@ -184,9 +184,9 @@ class _Routes:
         return await self._answer(request, work)
 
     async def memory(self, request: Request) -> Response:
-        """The sentences of the memory plan for what the training tab was last filled in with.
+        """The memory plan, as sentences, for the settings that the training tab held last.
 
-        `sentences` is null while they are worked out, and empty when they are not known.
+        `sentences` is null while the plan is being computed, and empty when it is not known.
         """
         return await self._answer(request, lambda: {"sentences": MemoryLine.of(self._jobs, self._host).newest})
 
@@ -201,7 +201,7 @@ class _Routes:
             check_origin(request)
 
     async def _answer(self, request: Request, work: Callable[[], Any], changes: bool = False) -> Response:
-        """Checks the request and does the work in a thread, as disks can be slow; an error becomes one sentence."""
+        """Checks the request and does the work in a thread, since disks can be slow. An error becomes a sentence."""
         try:
             self._check(request, changes)
             result = await run_in_threadpool(work)
@@ -214,7 +214,7 @@ class _Routes:
             return _refusal(Refused(400, str(error)))
         except Exception as error:
             log.exception("a request to %s failed", request.url.path)
-            return _refusal(Refused(500, f"This failed unexpectedly ({type(error).__name__}); the console says more."))
+            return _refusal(Refused(500, f"This failed unexpectedly ({type(error).__name__}). See the console."))
         return result if isinstance(result, Response) else JSONResponse(plain(result), headers=NO_STORE)
 
     def _job(self, job_id: str) -> Job:
@@ -226,7 +226,7 @@ class _Routes:
     def _in_full(self, job: Job) -> dict[str, Any]:
         try:
             settings: dict[str, Any] | None = dataclasses.asdict(job.config.settings)
-        except AtelierError:  # a record that is damaged, or of a newer version, is shown without them
+        except AtelierError:  # a record that is damaged or of a newer version is shown without settings
             settings = None
         if settings is not None and not self._access.paths:
             settings = {key: value for key, value in settings.items() if key not in PATH_SETTINGS}

@@ -1,4 +1,4 @@
-"""From the body of a request to a job: JSON or TOML, checked as a file of settings would be."""
+"""Turns the body of a request, JSON or TOML, into a job, with the checks of a settings file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from atelier.hosts.contract import Host, chosen_model
 from atelier.ui.server.security import Access, Refused, check_dataset_paths, check_settings_paths, parse_json
 
 DATASET_KEYS = ("general", "datasets")
-"""The tables of a dataset TOML. A body of TOML may hold them beside the settings."""
+"""The tables of a dataset TOML. A TOML body may have them beside the settings."""
 
 
 def job_from_body(body: bytes, content_type: str, host: Host, access: Access) -> JobConfig:
-    """The job that a body asks for. Raises `Refused` and `AtelierError`."""
+    """The job in a request's body. Raises `Refused` and `AtelierError`."""
     if content_type.split(";")[0].strip().lower() == "application/json":
         settings_part, datasets_part = _from_json(parse_json(body))
     else:
@@ -36,7 +36,7 @@ def job_from_body(body: bytes, content_type: str, host: Host, access: Access) ->
 
 
 def check_model(host: Host) -> None:
-    """Refuses a run that the chosen model cannot serve. Raises `Refused`."""
+    """Raises `Refused` when the chosen model cannot be trained."""
     info = chosen_model(host)
     if info is None:
         raise Refused(409, "No model is loaded. Load a checkpoint first.")
@@ -47,10 +47,10 @@ def check_model(host: Host) -> None:
 def _from_json(content: dict[str, Any]) -> tuple[Document, Document | None]:
     unknown = sorted(set(content) - {"settings", *DATASET_KEYS})
     if unknown:
-        raise Refused(400, f"{unknown[0]!r} is not known here: the body has settings and, if wanted, datasets.")
+        raise Refused(400, f"{unknown[0]!r} is not known: the body may have settings, general and datasets.")
     settings = content.get("settings", {})
     if not isinstance(settings, dict):
-        raise Refused(400, "settings must be a JSON object of settings by their keys.")
+        raise Refused(400, "settings must be a JSON object: a value for each key.")
     return Document("settings", "", settings), _datasets(content, "")
 
 

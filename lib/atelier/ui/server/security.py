@@ -1,4 +1,4 @@
-"""What a request must be before a route does anything: from our page or a program, small, and without foreign paths."""
+"""Checks of a request before a route serves it: where it comes from, how large it is, and which paths it names."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from fastapi import Request
 from atelier.config.datasets import DatasetConfig
 from atelier.config.files.limits import check_size
 from atelier.config.settings.named import named_classes, named_paths
-from atelier.config.settings.schema import Settings
+from atelier.config.settings.schema import Settings, labelled
 
 LARGEST_BODY = 2**20
-"""Bytes of a request's body; settings and TOML are far smaller."""
+"""Largest body of a request, in bytes. Settings and TOML are far smaller."""
 OWN_HEADER = "x-atelier"
-"""Our page sends it. A form on another site cannot, and a script there only with a permission that we never give."""
+"""A header that our page sends. A form on another site cannot send it, a script there only with a permission that we
+never give."""
 _SAMPLE_FILE = re.compile(r"\d{1,12}-\d{1,6}\.png")
 _LONGEST_INTEGER = 20
 
 
 class Refused(Exception):
-    """A request that is not served. `status` is the HTTP status, the text a sentence; `more` joins the answer."""
+    """A request that is refused. `status` is the HTTP status, the text a sentence. `more` is added to the answer."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None, **more: Any) -> None:
         super().__init__(message)
@@ -39,37 +40,38 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Access:
-    """What the host demands of a request."""
+    """The rules of the host for requests."""
 
     guard: Callable[[Request], None] | None = None
-    """Called before every route; raises `Refused` for who is not logged in."""
+    """Called before every route. Raises `Refused` for a request without login."""
     paths: bool = True
-    """False: a run may only name folders of the host, and no class to import."""
+    """False: a run may only name folders of the host, and no Python class to import."""
     local: bool = False
-    """True where only this machine is to reach the page, and no login protects it: see `check_host`."""
+    """True when the page is meant for this machine only and no login protects it: see `check_host`."""
 
 
 def check_host(request: Request) -> None:
     """Refuses a page of another site whose name was pointed at this machine (DNS rebinding). Raises `Refused`.
 
-    To the browser such a page is of our own origin, but its requests still carry its name in Host. Numbers cannot be
-    pointed elsewhere, and localhost is always this machine. ATELIER_HOSTS names others, as of a proxy.
+    The browser takes such a page for ours, but its requests still carry its own name in the header Host. IP addresses
+    cannot be pointed elsewhere, and localhost is always this machine. ATELIER_HOSTS allows further names, such as that
+    of a proxy.
     """
     name = _host_name(request.headers.get("host", ""))
     if name in _known_hosts() or name == "localhost" or name.endswith(".localhost") or _is_number(name):
         return
     raise Refused(
         403,
-        f"This WebUI is for its own machine only, and was asked for as {name[:100] or 'nothing'}. Open it as "
-        "localhost, or start it with ATELIER_HOSTS set to the names that it is to answer to.",
+        f"This WebUI serves its own machine only, but the request was for {name[:100] or 'nothing'}. Open it as "
+        "localhost, or start it with ATELIER_HOSTS set to the names that it shall serve.",
     )
 
 
 def check_origin(request: Request) -> None:
-    """Refuses what another site made a browser send. Raises `Refused`.
+    """Refuses a request that another site made the browser send. Raises `Refused`.
 
-    Browsers say where a request comes from in Sec-Fetch-Site or, without encryption, in Origin. Programs send neither
-    and are let through: they could send any header.
+    Browsers say where a request comes from in the header Sec-Fetch-Site or, without encryption, in Origin. Programs
+    send neither and are let through, since they could send any header.
     """
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
@@ -89,7 +91,7 @@ def check_origin(request: Request) -> None:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, if it is no larger than `LARGEST_BODY`. Raises `Refused`."""
+    """The body of a request. Raises `Refused` when it is larger than `LARGEST_BODY`."""
     size = request.headers.get("content-length", "0")
     if not (size.isascii() and size.isdigit() and len(size) < 20 and int(size) <= LARGEST_BODY):
         raise Refused(413, f"The request is too large: {LARGEST_BODY // 1024} KB at most.")
@@ -102,7 +104,7 @@ async def read_body(request: Request) -> bytes:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises `Refused`, and `AtelierError` for more than any settings are."""
+    """The JSON object in a body. Raises `Refused`, and `AtelierError` when it is too large for settings."""
     try:
         content = json.loads(body, parse_int=_integer, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
@@ -114,7 +116,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 
 def check_sample_name(name: str) -> str:
-    """`name`, if it is what a record calls its sample pictures. Raises `Refused`."""
+    """`name`, if a record can have a sample picture of that name. Raises `Refused`."""
     if not _SAMPLE_FILE.fullmatch(name):
         raise Refused(404, "There is no such picture.")
     return name
@@ -126,7 +128,7 @@ def check_settings_paths(settings: Settings, folders: Iterable[Path]) -> None:
     for key, path in named_paths(settings):
         _check_path(key, path, allowed)
     for key in named_classes(settings):
-        raise Refused(403, f"{key} names a Python class. {_CLOSED}")
+        raise Refused(403, f"{labelled(key)} names a Python class. {_CLOSED}")
 
 
 def check_dataset_paths(datasets: DatasetConfig, folders: Iterable[Path]) -> None:
@@ -137,7 +139,7 @@ def check_dataset_paths(datasets: DatasetConfig, folders: Iterable[Path]) -> Non
             _check_path(key, getattr(subset, key), allowed)
 
 
-_CLOSED = "This WebUI is open to the network without a login, so only its own folders may be used: set a login."
+_CLOSED = "This WebUI is open to the network without a login, so only its own folders may be used. Set a login."
 
 
 def _check_path(key: str, text: str | None, allowed: list[Path]) -> None:
@@ -146,9 +148,9 @@ def _check_path(key: str, text: str | None, allowed: list[Path]) -> None:
     try:
         path = Path(text).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise Refused(400, f"{key} is not a path: {error}.") from error
+        raise Refused(400, f"{labelled(key)} is not a path: {error}.") from error
     if not any(folder == path or folder in path.parents for folder in allowed):
-        raise Refused(403, f"{key} is outside the WebUI's folders. {_CLOSED}")
+        raise Refused(403, f"{labelled(key)} is outside the WebUI's folders. {_CLOSED}")
 
 
 def _host_name(header: str) -> str:

@@ -1,4 +1,4 @@
-"""Files dropped on the page become a picture folder of their own."""
+"""Copies files that were dropped on the page into a folder of pictures."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 
 @dataclass(frozen=True)
 class Uploaded:
-    """The folder that holds the dropped files, and a sentence for each file that was left out."""
+    """The folder with the dropped files, and a sentence for each file that was not used."""
 
     folder: Path
     left_out: list[str]
 
 
 def keep_files(files: Sequence[DroppedFile], pictures_folder: Path) -> Uploaded:
-    """Copies dropped pictures and captions into a folder under `pictures_folder`, named after what is in it.
+    """Copies dropped pictures and captions into a folder under `pictures_folder`, named after a hash of the files.
 
     The same files dropped again give the same folder. Raises `AtelierError` when there is no picture among them,
     or too many files or bytes.
     """
     if len(files) > MOST_FILES:
-        raise AtelierError(f"{len(files)} files were dropped; at most {MOST_FILES} can be. Give a folder instead.")
+        raise AtelierError(f"{len(files)} files were dropped; the limit is {MOST_FILES}. Name a folder instead.")
     wanted: list[tuple[DroppedFile, str]] = []
     left_out: list[str] = []
     total = 0
@@ -50,16 +50,16 @@ def keep_files(files: Sequence[DroppedFile], pictures_folder: Path) -> Uploaded:
         suffix = Path(name).suffix.lower()
         size = file.path.stat().st_size if file.path.is_file() else 0
         if suffix not in PICTURES | CAPTIONS:
-            left_out.append(f"{file.name} is neither a picture nor a caption file; it is left out.")
+            left_out.append(f"{file.name} is neither a picture nor a caption file. It is not used.")
         elif size > LARGEST_FILE:
-            left_out.append(f"{file.name} is larger than {LARGEST_FILE // 2**20} MB; it is left out.")
+            left_out.append(f"{file.name} is larger than {LARGEST_FILE // 2**20} MB. It is not used.")
         elif not file.path.is_file():
-            left_out.append(f"{file.name} did not arrive; drop it again.")
+            left_out.append(f"{file.name} was not uploaded. Drop it again.")
         else:
             wanted.append((file, name))
             total += size
     if total > LARGEST_TOTAL:
-        raise AtelierError(f"The dropped files have {total / 2**30:.1f} GB; at most {LARGEST_TOTAL >> 30} can be.")
+        raise AtelierError(f"The dropped files have {total / 2**30:.1f} GB; the limit is {LARGEST_TOTAL >> 30} GB.")
     if not any(Path(name).suffix.lower() in PICTURES for _, name in wanted):
         raise AtelierError("There is no picture among the dropped files. Drop .png, .jpg, .webp, .bmp or .avif files.")
     folder = pictures_folder / _digest(wanted)
@@ -70,9 +70,9 @@ def keep_files(files: Sequence[DroppedFile], pictures_folder: Path) -> Uploaded:
 
 
 def _copy(files: Sequence[tuple[DroppedFile, str]], folder: Path) -> None:
-    """Fills a folder beside the place and moves it there, so that a half-filled one is never taken for whole."""
+    """Copies into a temporary folder and then renames it, so that nobody sees a half-filled folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # A folder of its own for each call: several events of a page copy the same files at the same time.
+    # Each call has its own temporary folder, since several events of a page may copy the same files at once.
     half = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         taken: set[str] = set()
@@ -81,13 +81,13 @@ def _copy(files: Sequence[tuple[DroppedFile, str]], folder: Path) -> None:
         half.rename(folder)
     except OSError as error:
         shutil.rmtree(half, ignore_errors=True)
-        if not folder.is_dir():  # else somebody was quicker with the same files
+        if not folder.is_dir():  # else another event was faster with the same files
             reason = error.strerror or error
-            raise AtelierError(f"The dropped files cannot be kept in {folder.parent}: {reason}.") from error
+            raise AtelierError(f"The dropped files cannot be written to {folder.parent}: {reason}.") from error
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """`name`, or name-2 … when a file of that name came before (from another folder, or in other case)."""
+    """`name`, or name-2 … when there was a file of that name before, from another folder or in another case."""
     stem, suffix = Path(name).stem, Path(name).suffix
     number, candidate = 1, name
     while candidate.lower() in taken:
@@ -98,7 +98,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _safe_name(name: str) -> str:
-    """A name that a file can have on every system, with its ending."""
+    """A file name, with its ending, that is allowed on every system."""
     cleaned = _UNSAFE.sub("_", name.encode("utf-8", "replace").decode()).strip(" .")
     cleaned = cleaned.encode()[-LONGEST_NAME:].decode("utf-8", "ignore").strip(" .") or "picture"
     return f"_{cleaned}" if name_problem(Path(cleaned).stem) else cleaned

@@ -1,1 +1,1 @@
-"""The Gradio tab: its controls, its handlers, and what they show."""
+"""The training tab: its controls, its handlers, and the HTML they show."""

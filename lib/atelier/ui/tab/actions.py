@@ -1,4 +1,4 @@
-"""What the tab answers when its controls change and when Train is pressed. Knows no Gradio component."""
+"""The tab's reactions to changed controls and pressed buttons, as data: knows no Gradio component."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Reply:
-    """What changes on the page: HTML of the two areas (None: as it is), controls by key, and what was filled in."""
+    """Changes of the page: HTML of its two areas (None: unchanged), controls by key, and the filled-in values."""
 
     found: str | None = None
     message: str | None = None
@@ -38,7 +38,7 @@ class Reply:
 
 
 class Actions:
-    """The answers of one tab. `filled` in its methods is what the last reply said it had filled in."""
+    """The reactions of one tab. `filled` in its methods is `Reply.filled` of the last reply."""
 
     def __init__(self, jobs: Jobs, host: Host) -> None:
         self._jobs = jobs
@@ -46,12 +46,12 @@ class Actions:
         self._memory = MemoryLine.of(jobs, host)
 
     def refresh(self, request: Request, filled: Mapping[str, Any]) -> Reply:
-        """Looks at the pictures, and lets the untouched controls follow them."""
+        """Looks at the pictures and fills the recommended values into the controls that the person did not touch."""
         first, *more = self.refreshing(request, filled)
         return replace(first, found=more[-1].found) if more else first
 
     def refreshing(self, request: Request, filled: Mapping[str, Any]) -> Iterator[Reply]:
-        """The same in two parts: what to fill in comes at once, so that nobody has typed there meanwhile."""
+        """Like `refresh`, but in two replies. The values come first, before the person can type into a control."""
         if not has_pictures(request):
             yield self._filled(request, filled, Reply(found=nothing_yet(self._model_line())), 0)
             return
@@ -69,7 +69,7 @@ class Actions:
                 yield Reply(found_html(found, self._model_line(), name_note, memory), filled=reply.filled)
         except AtelierError as error:
             yield Reply(found=error_html(str(error)), filled=dict(filled))
-        except Exception as error:  # the page must go on, whatever is in the folder
+        except Exception as error:  # the page must keep working, whatever is in the folder
             log.exception("the pictures could not be looked at")
             yield Reply(found=error_html(unexpected(error)), filled=dict(filled))
 
@@ -97,12 +97,14 @@ class Actions:
             log.exception("Train failed")
             reply.message = error_html(unexpected(error))
         else:
-            words = f"{name} is in the queue, {waiting} before it." if waiting else f"The training of {name} begins."
+            words = (
+                f"{name} is in the queue. Runs before it: {waiting}." if waiting else f"The training of {name} starts."
+            )
             reply.message = ok_html(f"{words} {remark}" if remark else words)
         return reply
 
     def describe(self, request: Request, captioner: str, filled: Mapping[str, Any]) -> Iterator[Reply]:
-        """Has the host write captions for the pictures without one; a reply for each picture."""
+        """Lets the host write captions for the pictures without one. Yields a reply for each picture."""
         try:
             for state in describe(job_of(request, self._host), self._host, captioner):
                 if state.finished:
@@ -118,7 +120,7 @@ class Actions:
             yield Reply(message=error_html(unexpected(error)), filled=dict(filled))
 
     def back_to_preset(self, request: Request) -> Reply:
-        """Every control but the four fields as if it had never been touched."""
+        """Resets every control but the four fields to its recommended value."""
         values = dict(request.values)
         for option in options():
             if option.key in values and not is_simple(option):
@@ -130,7 +132,7 @@ class Actions:
         return reply
 
     def _look(self, request: Request, filled: Mapping[str, Any]) -> Found:
-        """The pictures with the settings they will have: a first look counts them, the preset may then size them."""
+        """Looks at the pictures with the settings of the run, which follow from the number of pictures."""
         first = look_at(job_of(request, self._host), request.notes)
         changes = self._filled(request, filled, Reply(), first.count).changes
         if not changes:
@@ -149,7 +151,7 @@ class Actions:
         return reply
 
     def _name_note(self, request: Request) -> str:
-        """What is wrong with the output name, before Train is pressed; "" while it is empty."""
+        """A sentence about a wrong output name, before Train is pressed; "" for a good or an empty name."""
         name = str(request.values.get("output_name") or "").strip()
         if not name:
             return ""
@@ -162,7 +164,7 @@ class Actions:
         return ""
 
     def _class_notes(self, job: JobConfig) -> list[str]:
-        """Which class pictures Train would draw first, or why it could not."""
+        """Sentences about the class pictures that Train would draw first, or why it could not."""
         model = self._host.loaded_model()
         if model is None:
             return []
@@ -171,10 +173,10 @@ class Actions:
         except AtelierError as error:
             return [str(error)]
         return [
-            f"{each.missing} of {each.count} class pictures are drawn first: {each.prompt}."
-            if each.missing
-            else f"{each.count} class pictures are there: {each.prompt}."
-            for each in folders
+            f"{folder.missing} of {folder.count} class pictures are drawn before the training: {folder.prompt}."
+            if folder.missing
+            else f"All {folder.count} class pictures exist already: {folder.prompt}."
+            for folder in folders
         ]
 
     def _model_line(self) -> str:
@@ -190,14 +192,18 @@ def is_simple(option: Option) -> bool:
 
 
 def error_html(text: str) -> str:
-    """A sentence for the page that is read out at once."""
+    """An error for the page; screen readers read it out at once."""
     return f'<p class="atelier-error" role="alert">{html.escape(text)}</p>'
 
 
 def ok_html(text: str) -> str:
-    """A sentence for the page about what went well."""
+    """A message for the page about something that went well."""
     return f'<p class="atelier-ok" role="status">{html.escape(text)}</p>'
 
 
 def unexpected(error: Exception) -> str:
-    return f"Something went wrong that should not have: {type(error).__name__}: {error}. The log has the details."
+    """A sentence for a fault of ours. The caller writes the traceback to the WebUI's console."""
+    return (
+        f"Something unexpected went wrong ({type(error).__name__}: {error}). The WebUI's console has the details. "
+        "Please report it as an issue, with those lines."
+    )

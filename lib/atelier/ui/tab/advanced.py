@@ -1,4 +1,4 @@
-"""The Advanced part of the tab: every setting that is not one of the four fields, in groups."""
+"""The Advanced section of the tab: all settings but the four fields, in groups."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ COLUMNS = 3
 def advanced_controls() -> tuple[dict[str, Any], Any, Any]:
     """Builds the groups inside the running block.
 
-    Gives the controls by key, the check box for captions from file names, which is a matter of the data set, and the
-    place beneath the kind of adapter where it is said which WebUIs can use it.
+    Returns the controls by key, the check box for captions from file names (it belongs to the dataset), and the note
+    below the kind of adapter, which says which WebUIs can use it.
     """
     controls: dict[str, Any] = {}
     from_name: Any = None
@@ -41,7 +41,7 @@ def advanced_controls() -> tuple[dict[str, Any], Any, Any]:
                 from_name = gr.Checkbox(
                     value=False,
                     label="Captions from file names",
-                    info="A picture without a caption file is called what its file is called.",
+                    info="If a picture has no caption file, its file name is used as the caption.",
                     elem_id=element_id("caption_from_name"),
                 )
     return controls, from_name, kind_note

@@ -1,4 +1,4 @@
-"""Captions for pictures that have none, written beside them by the WebUI's own interrogator."""
+"""Writes caption files for pictures that have none, with the WebUI's own interrogator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atelier.hosts.contract import Host, caption
 
 @dataclass(frozen=True)
 class Described:
-    """How far it has come: `done` of `total` pictures, and a sentence for each that got no caption."""
+    """The progress: `done` of `total` pictures, and a sentence for each picture that could not be described."""
 
     done: int
     total: int
@@ -25,7 +25,7 @@ class Described:
         if self.total == 0:
             return "Every picture has a caption already."
         written = self.done - len(self.problems)
-        head = f"{written} of {self.total} pictures have got a caption file." if self.finished else (
+        head = f"{written} of {self.total} pictures now have a caption file." if self.finished else (
             f"Describing picture {self.done + 1} of {self.total} …"
         )  # fmt: skip
         return "\n".join([head, *self.problems])
@@ -38,8 +38,8 @@ class Described:
 def describe(job: JobConfig, host: Host, captioner: str) -> Iterator[Described]:
     """Describes the job's uncaptioned pictures one by one, each in a turn of the host's queue.
 
-    No file is overwritten. A picture that cannot be described is told; when the first one cannot, the others are not
-    tried. Raises `AtelierError` when there are no pictures.
+    No file is overwritten. A picture that cannot be described is listed in the result. When the first picture cannot
+    be described, the others are not tried. Raises `AtelierError` when there are no pictures.
     """
     waiting = uncaptioned(job)
     problems: list[str] = []
@@ -57,18 +57,18 @@ def describe(job: JobConfig, host: Host, captioner: str) -> Iterator[Described]:
 
 
 def uncaptioned(job: JobConfig) -> list[Picture]:
-    """The pictures to learn from that have no caption of their own. Raises `AtelierError` when there are none at all.
+    """The training pictures without a caption file. Raises `AtelierError` when the job has no pictures.
 
-    A job without a trigger word is looked at as if it had one: its captions are yet to come.
+    A job without captions and trigger word is allowed here, since its captions are about to be written.
     """
     seen = scan(job.datasets, job.trigger or "something")
     return [picture for picture in seen.training if picture.caption_source not in ("file", "metadata")]
 
 
 def write_caption(picture: Picture, text: str) -> Path:
-    """Writes the caption file of a picture. Raises `AtelierError` for an empty text, OSError when it cannot be."""
+    """Writes the caption file of a picture. Raises `AtelierError` for an empty text, OSError when it cannot."""
     if not text.strip():
-        raise AtelierError("nothing was seen on it")
+        raise AtelierError("the WebUI returned an empty caption")
     path = picture.path.with_suffix("." + (picture.subset.caption_extension or "txt").lstrip("."))
     with path.open("x", encoding="utf-8") as file:
         file.write(" ".join(text.split()) + "\n")

@@ -1,4 +1,4 @@
-"""Settings in and out of the tab as kohya's files."""
+"""Reads kohya's files into the tab's controls, and writes the settings of the tab as kohya's files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from atelier.ui.fields import shown_options, to_control
 from atelier.ui.server.request import Request, job_of
 
 EXPORTS = "exports"
-"""Below the runs folder: files written for sd-scripts."""
+"""Folder below the runs folder for files written for sd-scripts."""
 MOST_KEYS = 200
 
 
 @dataclass
 class ReadIn:
-    """What reading a file in changes: controls by key, what no control holds, and a report. Empty when refused."""
+    """The result of reading a file: controls to change by key, values without a control (`held`), and a report.
+
+    There are no changes when the file was refused.
+    """
 
     report: str
     changes: dict[str, Any] = field(default_factory=dict)
@@ -32,9 +35,9 @@ class ReadIn:
 
 
 def read_in(path: Path) -> ReadIn:
-    """Settings of a training or dataset TOML, a GUI preset or a LoRA file, for the controls.
+    """Reads a training or dataset TOML, a GUI preset or a LoRA file for the controls.
 
-    The four fields keep what they hold where the file says nothing. What cannot be used is reported, never raised.
+    The four fields keep their content where the file says nothing. A file that cannot be used is reported, not raised.
     """
     try:
         found = read_any(path)
@@ -56,7 +59,7 @@ def read_in(path: Path) -> ReadIn:
 
 @dataclass(frozen=True)
 class WrittenOut:
-    """The files, and what to say about them."""
+    """The files that were written, and a message about them as HTML."""
 
     files: list[str]
     message: str
@@ -74,20 +77,19 @@ def write_out(request: Request, host: Host) -> WrittenOut:
 
 
 def _report(found: Imported) -> str:
-    """What becomes of every key: those that need attention first, the honoured ones counted."""
+    """The verdicts as HTML: honoured keys are only counted, all others are listed."""
     honoured = sum(key.verdict == HONOURED for key in found.keys)
     others = [key for key in found.keys if key.verdict != HONOURED]
     head = f"{found.path.name}: {found.kind}, {honoured} of {len(found.keys)} keys are used."
     if not found.usable:
-        head = f"{found.path.name} was not taken over: {found.kind}."
+        head = f"{found.path.name} ({found.kind}) cannot be used."
     parts = [f'<p class="atelier-count">{html.escape(head)}</p>']
     parts += [_problems(found.problems)] if found.problems else []
     parts += ["<ul class='atelier-notes'>" + _items(found.notes) + "</ul>"] if found.notes else []
     if others:
         rows = "".join(_row(key) for key in others[:MOST_KEYS])
         parts.append(
-            "<table><thead><tr><th>Key</th><th>Value</th><th>What becomes of it</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table>"
+            f"<table><thead><tr><th>Key</th><th>Value</th><th>Verdict</th></tr></thead><tbody>{rows}</tbody></table>"
         )
     return f'<div class="atelier-report" role="status">{"".join(parts)}</div>'
 

@@ -1,4 +1,4 @@
-"""What was found in the pictures, as HTML."""
+"""The summary of the pictures as HTML: counts, thumbnails, sizes, captions and problems."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MOST_BUCKETS = 8
 
 
 def nothing_yet(model_line: str) -> str:
-    """Before any pictures are given."""
+    """The summary before there are any pictures."""
     return (
         '<section class="atelier-found" aria-label="Pictures found">'
-        '<p class="atelier-quiet">What is found in your pictures will be shown here: their sizes, their captions, '
-        "and anything that is wrong with them.</p>"
+        '<p class="atelier-quiet">Your pictures will be shown here, with their sizes, their captions and any '
+        "problems.</p>"
         f"{_quiet(model_line)}</section>"
     )
 
@@ -26,15 +26,15 @@ def nothing_yet(model_line: str) -> str:
 def found_html(found: Found, model_line: str, name_note: str, memory: str | None = "") -> str:
     """Counts, thumbnails, sizes, three captions and problems.
 
-    `memory`: what the run needs of it, "" when that is not known, None while it is worked out: the page's script then
-    asks for it, and puts it there.
+    `memory`: sentences about the memory that the run needs, "" when it is not known, None while it is being computed.
+    The page's script then asks for it and fills it in.
     """
     parts = [f'<p class="atelier-count" role="status">{html.escape(_summary(found))}</p>']
     parts += [_list("atelier-problems", [name_note])] if name_note else []
     parts += [_list("atelier-problems", _shortened(found.problems, MOST_PROBLEMS))] if found.problems else []
     parts.append(_thumbnails(found.pictures))
     if found.examples:
-        parts.append("<h4>What the trainer reads</h4>")
+        parts.append("<h4>Captions as the model gets them</h4>")
         parts.append(_list("atelier-captions", found.examples))
     if found.buckets:
         parts.append("<h4>Sizes</h4>")
@@ -49,7 +49,7 @@ def found_html(found: Found, model_line: str, name_note: str, memory: str | None
     return f'<section class="atelier-found" aria-label="Pictures found">{"".join(parts)}</section>'
 
 
-_WORKED_OUT = '<p class="atelier-quiet atelier-worked-out">How much memory this needs is being worked out.</p>'
+_WORKED_OUT = '<p class="atelier-quiet atelier-worked-out">Working out how much memory this needs …</p>'
 
 
 def _summary(found: Found) -> str:

@@ -1,4 +1,4 @@
-"""Beneath the kind of adapter: which WebUIs can use what is chosen, the present one first."""
+"""The note below the kind of adapter: which WebUIs can use the chosen kind, this one first."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from atelier.config.kohya.network_args import ignored_arguments
 from atelier.ui.fields import collect
 
 KIND = ("network_module", "network_args", "conv_dim", "train_whole_model")
-"""Settings that say what kind of file a run makes."""
+"""Settings that decide what kind of file a run makes."""
 
 
 def kind_html(held: Mapping[str, Any], host: str) -> str:
-    """What to show for what the controls of `KIND` hold, in the WebUI of this name; "" when there is nothing to say."""
+    """The note for the contents of the controls `KIND`, in the WebUI named `host`; "" when there is nothing to say."""
     try:
         settings = collect(held)
-        strange = (
+        ignored = (
             [] if settings.train_whole_model else ignored_arguments(settings.network_module, settings.network_args)
         )
-        text = " ".join((*strange, kind_text(settings, host))).strip()
-        warns = bool(strange) or kind_remark(settings, host) is not None
+        text = " ".join((*ignored, kind_text(settings, host))).strip()
+        warns = bool(ignored) or kind_remark(settings, host) is not None
     except AtelierError as error:
         text, warns = str(error), True
     kind = "atelier-error" if warns else "atelier-quiet"

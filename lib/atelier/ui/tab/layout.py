@@ -1,4 +1,4 @@
-"""The components of the tab, by what they are for."""
+"""The Gradio components of the tab, named by their purpose."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class Layout:
     reset: Any = None
     from_name: Any = None
     captioner: Any = None
-    """With `describe`: None where the host has nothing that describes pictures."""
+    """Like `describe`, None where the host cannot describe pictures."""
     describe: Any = None
     read_file: Any = None
     write: Any = None
     written: Any = None
     report: Any = None
     gathered: Any = None
-    """The one handler of everything that changes what is found."""
+    """Connects every control that changes the summary of the pictures with one handler."""
     own_page: Any = None
-    """What only the WebUI's own page can press."""
+    """The check that only the WebUI's own page pressed a button."""
     filled: Any = None
-    """State: what the preset filled in, by key."""
+    """State: the recommended values that were filled in, by key."""
     kind_note: Any = None
-    """Beneath the kind of adapter: which WebUIs can use it."""
+    """The note below the kind of adapter: which WebUIs can use it."""
     imported: Any = None
-    """State: what a file that was read in says and no control holds."""
+    """State: values without a control, from a file that was read."""

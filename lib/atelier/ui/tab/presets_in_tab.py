@@ -1,4 +1,4 @@
-"""Good values for what the person did not set: they follow the pictures until a value is changed by hand."""
+"""Fills recommended values into controls: they follow the pictures until the person changes a control by hand."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from atelier.models.registry import family_named
 from atelier.ui.fields import to_control
 
 FROZEN = "*"
-"""In what was filled in: the controls hold a file's settings, and follow no preset until they are set back."""
+"""Marks, in `Reply.filled`, that the controls hold a file's settings and follow no preset until they are reset."""
 
 
 def suggested(subject: str, picture_count: int, model: ModelInfo | None, whole_model: bool = False) -> dict[str, Any]:
-    """What the controls should hold, by key: the preset. A host may tell the model's `side` in pixels."""
+    """The recommended content of the controls, by key. A host's model may have a `side` in pixels."""
     family = model.family if model is not None and model.family is not None else "sd1"
     side = getattr(model, "side", None) or family_named(family).resolution
     values = preset(subject, picture_count, family, side, whole_model)
@@ -26,8 +26,8 @@ def suggested(subject: str, picture_count: int, model: ModelInfo | None, whole_m
 def to_fill(held: Mapping[str, Any], last: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The controls to change, by key.
 
-    A control follows as long as it holds what was filled in last (`last`), or its default if nothing was. One that
-    `wanted` does not name any more goes back to its default.
+    A control follows the recommendation as long as it holds the value that was filled in last (`last`), or its default
+    when nothing was filled in. A control that `wanted` no longer names is reset to its default.
     """
     defaults = {found.key: to_control(found, found.default) for found in options()}
     changes: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What the tab shows of the pictures before anything is trained."""
+"""The data of the picture summary: what the tab shows before training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FoundPicture:
 
 @dataclass(frozen=True)
 class Found:
-    """The pictures of a job. `buckets`: size and how many pictures are cut to it, most first."""
+    """The pictures of a job. `buckets`: each size with the number of pictures cropped to it, most pictures first."""
 
     pictures: list[FoundPicture]
     captioned: int
@@ -63,7 +63,7 @@ def look_at(job: JobConfig, notes: Sequence[str] = ()) -> Found:
 
 
 def _steps(job: JobConfig, pictures_an_epoch: int) -> int:
-    """About how many steps the job takes: exact but for the batches that buckets leave unfilled."""
+    """The number of steps of the job; an estimate with epochs, since buckets may leave batches unfilled."""
     settings = job.settings
     if not settings.max_train_epochs:
         return settings.max_train_steps
@@ -72,7 +72,7 @@ def _steps(job: JobConfig, pictures_an_epoch: int) -> int:
 
 
 def _short(problem: str, job: JobConfig) -> str:
-    """A problem without the folder that all paths begin with: the person has just given it."""
+    """A problem with shorter paths: without the folder of pictures, which the person has just entered."""
     for subset in job.datasets.subsets:
         for ending in ("/", "\\"):
             problem = problem.replace(subset.image_dir.rstrip("/\\") + ending, "")

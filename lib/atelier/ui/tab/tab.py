@@ -1,4 +1,4 @@
-"""The training tab: four fields and Train, what was found, the live panel, and everything else under Advanced."""
+"""Builds the training tab: four fields and Train, the picture summary, the live panel, Advanced and Tools."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from atelier.ui.tab.wiring import connect
 
 
 def build(jobs: Jobs, host: Host, paths: bool = True) -> dict[str, Any]:
-    """Builds the tab inside the running `gr.Blocks`. Gives its controls by the keys of their settings.
+    """Builds the tab inside the running `gr.Blocks`. Returns its controls by the keys of their settings.
 
-    Without `paths` nobody may name a folder or a file of this machine, only drop pictures: for a page that is open to
-    the network without a login.
+    Without `paths` people can only drop pictures, not name folders or files of this machine. This is for a page that
+    is open to the network without a login.
     """
     layout = Layout()
     with gr.Column(elem_id="atelier_tab", elem_classes=[f"atelier-in-{host.name}"]):
@@ -52,7 +52,7 @@ def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
     layout.controls["train_data_dir"] = make_control(
         option("train_data_dir"),
         label="1. Pictures",
-        info="The folder with 5 to 50 pictures of what you want to teach, or of folders named like 10_cat.",
+        info="A folder with 5 to 50 pictures of what you want to teach. It may have folders in it, named like 10_cat.",
         placeholder="/pictures/my-cat",
     )
     layout.files = component(
@@ -69,7 +69,7 @@ def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
                 choices=list(captioners),
                 value=captioners[0],
                 label="Captions by the WebUI",
-                info="BLIP writes sentences, DeepBooru tags. At its first use the WebUI fetches it.",
+                info="BLIP writes sentences, DeepBooru writes tags. The WebUI downloads each at its first use.",
                 elem_id="atelier_captioner",
                 scale=3,
                 min_width=200,
@@ -85,7 +85,7 @@ def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
         layout.controls["trigger"] = make_control(
             option("trigger"),
             label="2. Trigger word",
-            info="You will write it into prompts. Take one that means nothing yet.",
+            info="A made-up word, such as zwx, that you will type in prompts to get what was learned.",
             placeholder="zwx cat",
             min_width=200,
         )
@@ -94,23 +94,26 @@ def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
             choices=list(option("subject").choices),
             value=option("subject").default,
             label="3. What it is",
-            info="Chooses good values for the rest.",
+            info="Sets recommended values for the rest.",
             elem_id=element_id("subject"),
             min_width=200,
         )
     layout.controls["output_name"] = make_control(
         option("output_name"),
         label="4. Output name",
-        info="Prompts will use it as <lora:NAME:1>.",
+        info="In a prompt you then write <lora:NAME:1>.",
         placeholder="my-cat",
     )
 
 
 def _advanced(layout: Layout) -> None:
     with gr.Row():
-        gr.Markdown("Good values are filled in by themselves and follow your pictures, until you change one.")
+        gr.Markdown(
+            "Recommended values follow your pictures. "
+            "A field that you edit keeps your value; the others go on following."
+        )
         layout.reset = component(
-            gr.Button, value="Back to good values", elem_id="atelier_reset", size="sm", scale=0, min_width=180
+            gr.Button, value="Reset to recommended", elem_id="atelier_reset", size="sm", scale=0, min_width=180
         )
     controls, layout.from_name, layout.kind_note = advanced_controls()
     layout.controls.update(controls)

@@ -1,4 +1,4 @@
-"""Small pictures inside the page's HTML: no route serves files of the user's folders."""
+"""Thumbnails as data URLs inside the page's HTML, so that no route has to serve files of the user's folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDE = 144
 
 
 def thumbnail(path: Path) -> str | None:
-    """The picture as a data address of a JPEG of at most 144 pixels a side; None when it cannot be decoded."""
+    """The picture as a data URL of a JPEG of at most 144 pixels per side; None when it cannot be decoded."""
     try:
         state = path.stat()
     except OSError:

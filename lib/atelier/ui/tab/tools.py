@@ -1,4 +1,4 @@
-"""What the Tools section does: merges a LoRA into a checkpoint, extracts one from two checkpoints. Knows no Gradio."""
+"""The work of the Tools section: merges a LoRA into a checkpoint, extracts a LoRA from two. Knows no Gradio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from atelier.config.errors import AtelierError
 from atelier.config.names import check_output_name, free_name
 from atelier.hosts.contract import Host
-from atelier.ui.tab.actions import error_html, ok_html
+from atelier.ui.tab.actions import error_html, ok_html, unexpected
 
 if TYPE_CHECKING:
     from atelier.training.outputs.lora_tools import Made
@@ -21,20 +21,20 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS = (".safetensors", ".ckpt")
 INDEX = "model_index.json"
-"""What tells a diffusers folder from another."""
+"""The file that every diffusers model folder has."""
 LARGEST_RANK = 1024
 
 
 @dataclass
 class Lists:
-    """What can be chosen, by the name that the page shows."""
+    """The files that can be chosen, by the name that the page shows."""
 
     loras: dict[str, Path] = field(default_factory=dict)
     checkpoints: dict[str, Path] = field(default_factory=dict)
 
 
 def lists(host: Host) -> Lists:
-    """The files of the host's folders, and the loaded model where it lies elsewhere."""
+    """The files in the host's folders, and the loaded model if it lies elsewhere."""
     folders = host.folders
     found = Lists()
     if folders.lora.is_dir():
@@ -50,7 +50,7 @@ def lists(host: Host) -> Lists:
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:
-    """Files and diffusers folders in `folder` and below; what is inside a diffusers folder is not looked at."""
+    """Checkpoint files and diffusers folders in `folder` and below, without the contents of diffusers folders."""
     if (folder / INDEX).exists():
         return
     for name, folders, files in os.walk(folder):
@@ -63,7 +63,7 @@ def _checkpoints(folder: Path) -> Iterator[Path]:
 
 
 def merge(host: Host, lora: str, base: str, weight: str, name: str) -> str:
-    """Merges and lists the result; gives what to say about it, as HTML. Nothing is overwritten."""
+    """Merges, adds the result to the WebUI's list, and returns a message as HTML. Nothing is overwritten."""
 
     def work() -> Made:
         from atelier.training.outputs.lora_tools import merge_lora
@@ -76,11 +76,11 @@ def merge(host: Host, lora: str, base: str, weight: str, name: str) -> str:
         host.publish_checkpoint(made.path, load=False)
         return made
 
-    return _told(work)
+    return _message(work)
 
 
 def extract(host: Host, tuned: str, base: str, rank: str, name: str) -> str:
-    """Extracts and lists the result; gives what to say about it, as HTML. Nothing is overwritten."""
+    """Extracts, adds the result to the WebUI's list, and returns a message as HTML. Nothing is overwritten."""
 
     def work() -> Made:
         from atelier.training.outputs.lora_tools import extract_lora_file
@@ -94,29 +94,29 @@ def extract(host: Host, tuned: str, base: str, rank: str, name: str) -> str:
         host.publish_lora(made.path)
         return made
 
-    return _told(work)
+    return _message(work)
 
 
-def _told(work: Callable[[], Made]) -> str:
+def _message(work: Callable[[], Made]) -> str:
     try:
         return ok_html(work().report)
     except AtelierError as error:
         return error_html(str(error))
     except Exception as error:  # a sentence for the page, the traceback for the log
         log.exception("a tool failed")
-        return error_html(f"It failed ({type(error).__name__}: {error}). The log has the details.")
+        return error_html(unexpected(error))
 
 
 def _chosen(known: dict[str, Path], name: str, what: str) -> Path:
     if not name:
         raise AtelierError(f"Choose the {what}.")
     if name not in known:
-        raise AtelierError(f"{name} is not there any more: refresh the lists and choose the {what} again.")
+        raise AtelierError(f"{name} no longer exists. Refresh the lists and choose the {what} again.")
     return known[name]
 
 
 def _new(folder: Path, name: str, suffix: str) -> Path:
-    """NAME, else NAME-2 …, in the host's folder."""
+    """The file NAME in `folder`, or NAME-2 … when it exists. Raises `SettingsError` for a name no file can have."""
     check_output_name(name)
     return folder / f"{free_name(folder, name)}{suffix}"
 

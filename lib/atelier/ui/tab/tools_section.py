@@ -1,4 +1,4 @@
-"""The Tools section of the tab: its components, and what their buttons do."""
+"""The Tools section of the tab: its components and their handlers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atelier.ui.own_page import OwnPage
 from atelier.ui.tab.tools import extract, lists, merge
 
 SHOW_NEW_FILES = "() => { if (window.atelier) { atelier.refreshLoras(); atelier.refreshCheckpoints(); } }"
-"""Runs in the page when a tool has said what it did: the host's own lists show the new file."""
+"""Runs in the page when a tool has finished, so that the WebUI's own lists show the new file."""
 
 Data = dict[Any, Any]
 
@@ -22,19 +22,19 @@ def tools_section(host: Host, own_page: OwnPage) -> None:
     found = lists(host)
     loras, checkpoints = list(found.loras), list(found.checkpoints)
     with gr.Accordion("Tools", open=False, elem_id="atelier_tools"):
-        gr.Markdown("**Merge a LoRA into a checkpoint.** The result is a checkpoint of its own, in fp16.")
+        gr.Markdown("**Merge a LoRA into a checkpoint.** The result is a new checkpoint, in fp16.")
         with gr.Row():
             lora = _choice("LoRA", loras, "atelier_merge_lora")
             merge_base = _choice("Checkpoint", checkpoints, "atelier_merge_base")
-            weight = _text("Weight", "1 is all of the LoRA.", "atelier_merge_weight", "1")
-            merge_name = _text("Name", "Empty makes one of the two names.", "atelier_merge_name")
+            weight = _text("Weight", "1 is the full effect of the LoRA.", "atelier_merge_weight", "1")
+            merge_name = _text("Name", "Empty joins the two names.", "atelier_merge_name")
         merge_button = component(gr.Button, value="Merge", elem_id="atelier_merge")
-        gr.Markdown("**Extract a LoRA** from what a trained checkpoint has beyond the one it was trained on.")
+        gr.Markdown("**Extract a LoRA.** It holds the difference between a trained checkpoint and its base.")
         with gr.Row():
             tuned = _choice("Trained checkpoint", checkpoints, "atelier_extract_tuned")
             extract_base = _choice("Base", checkpoints, "atelier_extract_base")
-            rank = _text("Rank", "More keeps more of the change, in a larger file.", "atelier_extract_rank", "32")
-            extract_name = _text("Name", "Empty takes the trained checkpoint's.", "atelier_extract_name")
+            rank = _text("Rank", "More keeps more of the difference, in a larger file.", "atelier_extract_rank", "32")
+            extract_name = _text("Name", "Empty uses the name of the trained checkpoint.", "atelier_extract_name")
         extract_button = component(gr.Button, value="Extract", elem_id="atelier_extract")
         refresh = component(gr.Button, value="Refresh these lists", elem_id="atelier_tools_refresh", size="sm")
         report = gr.HTML("", elem_id="atelier_tools_report")
@@ -44,16 +44,16 @@ def tools_section(host: Host, own_page: OwnPage) -> None:
         now = lists(host)
         return {
             lora: update(choices=list(now.loras)),
-            **{each: update(choices=list(now.checkpoints)) for each in (merge_base, tuned, extract_base)},
+            **{box: update(choices=list(now.checkpoints)) for box in (merge_base, tuned, extract_base)},
         }
 
     def on_merge(data: Data) -> Data:
-        said = merge(host, *(str(data[each] or "") for each in (lora, merge_base, weight, merge_name)))
-        return {report: said, **renewed()}
+        message = merge(host, *(str(data[box] or "") for box in (lora, merge_base, weight, merge_name)))
+        return {report: message, **renewed()}
 
     def on_extract(data: Data) -> Data:
-        said = extract(host, *(str(data[each] or "") for each in (tuned, extract_base, rank, extract_name)))
-        return {report: said, **renewed()}
+        message = extract(host, *(str(data[box] or "") for box in (tuned, extract_base, rank, extract_name)))
+        return {report: message, **renewed()}
 
     outputs = [report, *chosen]
     to_merge = {lora, merge_base, weight, merge_name, own_page.field}
@@ -61,8 +61,8 @@ def tools_section(host: Host, own_page: OwnPage) -> None:
     merged = listen(merge_button.click, own_page.only(on_merge, report), to_merge, outputs, busy=True)
     extracted = listen(extract_button.click, own_page.only(on_extract, report), to_extract, outputs, busy=True)
     for done in (merged, extracted):
-        # Not when the report changes: Gradio 4 says that of text whenever anything on the page is drawn anew, as it is
-        # by what this presses, and so on without end.
+        # Not on the report's change event: Gradio 4 fires it whenever the page is redrawn, and the buttons that this
+        # script presses redraw it, so there would be no end.
         listen(done.then, None, None, None, js=SHOW_NEW_FILES, queue=False)
     listen(refresh.click, lambda: renewed(), None, chosen)
 

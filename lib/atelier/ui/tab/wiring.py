@@ -1,4 +1,4 @@
-"""Which event of the tab asks what, and where the answer goes."""
+"""Connects the events of the tab's components with its actions, and the replies with the components."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from atelier.ui.tab.layout import Layout
 from atelier.ui.tab.presets_in_tab import FROZEN
 
 LOOKED_AT = ("Basics", "Pictures", "Captions", "Learning")
-"""Groups whose settings change what is found in the pictures, or how long it takes."""
+"""Groups whose settings change the summary of the pictures or the number of steps."""
 
 Data = dict[Any, Any]
-"""What the controls hold, or what they are to hold, by component. Inputs go in as a set, so none can be mixed up."""
+"""Old or new contents of controls, by component. Inputs are a set, so that their order does not matter."""
 
 
 def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
-    """Connects the components of the tab with what they do."""
+    """Connects the components of the tab with its actions."""
     controls = layout.controls
     inputs = {*controls.values(), layout.files, layout.from_name, layout.filled, layout.imported}
     outputs = [layout.found, layout.message, layout.filled, *controls.values()]
@@ -67,15 +67,15 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
         if not files:
             return {layout.report: ""}
         if not paths:
-            return {layout.report: error_html("On a page that is open to the network, files are not read in.")}
+            return {layout.report: error_html("On a page that is open to the network, files cannot be read.")}
         found = read_in(files[0].path)
         if not found.changes:
             return {layout.report: found.report}
         data = {**data, **{controls[key]: value for key, value in found.changes.items()}, layout.imported: found.held}
         reply = actions.refresh(request_of(data), {FROZEN: True})
         reply.changes = {**found.changes, **reply.changes}
-        told = kind_of(data, reply)
-        return {**answer(reply), **told, layout.imported: found.held, layout.report: found.report}
+        note = kind_of(data, reply)
+        return {**answer(reply), **note, layout.imported: found.held, layout.report: found.report}
 
     def on_write(data: Data) -> Data:
         written = write_out(request_of(data), host)
