@@ -18,7 +18,8 @@ from typing import Any
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.config.names import check_output_name, free_name
-from atelier.hosts.contract import Host, before_end
+from atelier.hosts.contract import Host
+from atelier.hosts.powers import before_end
 from atelier.jobs.control import Control
 from atelier.jobs.files import read_json, write_json
 from atelier.jobs.housekeeping import tidy

@@ -23,7 +23,8 @@ from atelier.config.settings.schema import parse_resolution
 from atelier.data.dataset import TrainingData
 from atelier.data.scan import scan
 from atelier.data.tensor_cache import TensorCache
-from atelier.hosts.contract import BaseGone, Host, ModelInfo, can_offload_denoiser, lora_remark, remarks
+from atelier.hosts.contract import BaseGone, Host, ModelInfo
+from atelier.hosts.powers import can_offload_denoiser, lora_remark, remarks
 from atelier.models.out_of_memory import is_out_of_memory
 from atelier.training.context import (
     RunContext,

@@ -10,7 +10,8 @@ from accelerate import Accelerator
 
 from atelier.adapters.network import Network
 from atelier.data.prefetch import Prefetcher
-from atelier.hosts.contract import BaseGone, Lease, offload_denoiser
+from atelier.hosts.contract import BaseGone, Lease
+from atelier.hosts.powers import offload_denoiser
 from atelier.models.family import Parts
 from atelier.training.batch_losses import BatchLosses
 from atelier.training.context import RunContext

@@ -10,9 +10,10 @@ import torch
 
 from atelier.config.errors import AtelierError
 from atelier.hosts import detect
-from atelier.hosts.contract import BaseGone, chosen_model
+from atelier.hosts.contract import BaseGone
 from atelier.hosts.forge.host import ForgeHost
 from atelier.hosts.forge.refusals import NOT_YET
+from atelier.hosts.powers import chosen_model
 from atelier.hosts.shared.borrowed import modules_of
 from atelier.models.family import Parts, SizeConditions
 from atelier.models.text.clip_names import canonical

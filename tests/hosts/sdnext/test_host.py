@@ -13,7 +13,8 @@ from torch import nn
 
 from atelier.config.errors import AtelierError
 from atelier.hosts import detect
-from atelier.hosts.contract import BaseGone, before_end, lora_remark
+from atelier.hosts.contract import BaseGone
+from atelier.hosts.powers import before_end, lora_remark
 from atelier.hosts.sdnext.host import SDNextHost
 from atelier.hosts.sdnext.queue import Queue
 from atelier.hosts.shared.borrowed import modules_of

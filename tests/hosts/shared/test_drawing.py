@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from atelier.config.errors import AtelierError
-from atelier.hosts import contract
+from atelier.hosts import powers
 from atelier.hosts.contract import SampleRequest
 from atelier.hosts.shared import interrogators
 from atelier.hosts.shared.drawing import last_picture_kept, usual_request
@@ -88,9 +88,9 @@ def test_what_a_webui_lacks_is_not_offered(webui: SimpleNamespace, monkeypatch: 
     monkeypatch.delitem(sys.modules, "modules.deepbooru")
     assert interrogators.captioners() == ()
     bare = SimpleNamespace(name="bare")
-    assert contract.captioners(bare) == ()  # type: ignore[arg-type]
+    assert powers.captioners(bare) == ()  # type: ignore[arg-type]
     with pytest.raises(AtelierError, match="has no BLIP"):
-        contract.caption(bare, Image.new("RGB", (9, 9)), "BLIP")  # type: ignore[arg-type]
+        powers.caption(bare, Image.new("RGB", (9, 9)), "BLIP")  # type: ignore[arg-type]
 
 
 def test_a_failed_description_is_no_caption(webui: SimpleNamespace) -> None:

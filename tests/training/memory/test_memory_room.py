@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from atelier.bench.memory import CASES, GB, predicted
-from atelier.hosts.contract import ModelInfo, bytes_on_device
+from atelier.hosts.contract import ModelInfo
 from atelier.hosts.embedded.host import EmbeddedHost
 from atelier.hosts.embedded.memory import DeviceMemory as EmbeddedMemory
 from atelier.hosts.forge.host import ForgeHost
+from atelier.hosts.powers import bytes_on_device
 from atelier.hosts.shared.memory import DeviceMemory
 from atelier.jobs.control import Control
 from atelier.models.checkpoints.save import save_checkpoint

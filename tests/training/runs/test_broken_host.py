@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from atelier.hosts.contract import SampleRequest, bytes_on_device, make_room
+from atelier.hosts.contract import SampleRequest
+from atelier.hosts.powers import bytes_on_device, make_room
 from atelier.training.device.savings import FILE
 from atelier.training.progress.state import read_newest
 from tests.support.training_fakes import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class Borrowed:
         family: Family,
         read_weights: Callable[[], Weights],
         tensors: Callable[[], list[Tensor]],
-        tokenizers: list,  # type: ignore[type-arg]
+        tokenizers: list[Any],
         prediction_type: str,
         zero_terminal_snr: bool,
     ) -> None:

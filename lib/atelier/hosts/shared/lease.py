@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
 from atelier.config.errors import AtelierError
-from atelier.hosts.contract import BaseGone, ModelInfo, can_offload_denoiser
+from atelier.hosts.contract import BaseGone, ModelInfo
+from atelier.hosts.powers import can_offload_denoiser
 
 if TYPE_CHECKING:
     from atelier.hosts.shared.borrowed import Borrowed
@@ -25,10 +26,7 @@ PLAIN = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class Base(Protocol):
-    """What a lease asks of its host. All but `loaded_model` are called inside the host's queue.
-
-    Hosts that have their UNet fetched whenever they draw offer `can_offload_denoiser` and `bring_without_unet()`.
-    """
+    """What a lease asks of its host. All but `loaded_model` are called inside the host's queue."""
 
     def queue(self) -> AbstractContextManager[object]: ...
 
@@ -46,6 +44,19 @@ class Base(Protocol):
         """Puts the base where the host had it."""
 
 
+@runtime_checkable
+class FetchesDenoiser(Protocol):
+    """A base whose WebUI fetches its UNet from the CPU's memory whenever it draws."""
+
+    @property
+    def can_offload_denoiser(self) -> bool:
+        """True when it does so with the model and the flags that it has now."""
+        ...
+
+    def bring_without_unet(self) -> None:
+        """As `Base.load_to_device`, but the UNet rests in the CPU's memory. Called inside the host's queue."""
+
+
 class WebUILease(AbstractContextManager["Parts"]):
     """Clean views over the loaded base. Each turn holds the host's queue and first sets right what it changed."""
 
@@ -56,15 +67,15 @@ class WebUILease(AbstractContextManager["Parts"]):
         self._identity = ""
         self._on_exit = on_exit
         self._rests = False
-        """The UNet is in the processor's memory during turns; what computes with it fetches it."""
+        """The UNet is in the CPU's memory during turns; what computes with it fetches it."""
 
     @property
     def can_offload_denoiser(self) -> bool:
-        """True when the host can keep its UNet in the processor's memory."""
-        return can_offload_denoiser(self._host)  # type: ignore[arg-type]
+        """True when the host can keep its UNet in the CPU's memory."""
+        return can_offload_denoiser(self._host)
 
     def offload_denoiser(self) -> None:
-        """Keeps the UNet in the processor's memory: from the start, or from the next turn on."""
+        """Keeps the UNet in the CPU's memory: from the start, or from the next turn on."""
         self._rests = True
         if self._borrowed is not None:
             self._note_device(self._borrowed.parts)
@@ -132,8 +143,8 @@ class WebUILease(AbstractContextManager["Parts"]):
                     raise
 
     def _bring(self) -> None:
-        if self._rests:
-            self._host.bring_without_unet()  # type: ignore[attr-defined]
+        if self._rests and isinstance(self._host, FetchesDenoiser):
+            self._host.bring_without_unet()
         else:
             self._host.load_to_device()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -30,7 +31,8 @@ class DeviceMemory:
             self._make_room(size)
 
 
-def _processor():  # type: ignore[no-untyped-def]
+def _processor() -> Any:
+    """The machine's memory, as psutil tells it."""
     import psutil
 
     return psutil.virtual_memory()

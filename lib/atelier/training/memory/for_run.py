@@ -13,7 +13,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from atelier.config.job import JobConfig
-from atelier.hosts.contract import Host, Lease, bytes_on_device, can_offload_denoiser
+from atelier.hosts.contract import Host, Lease
+from atelier.hosts.powers import bytes_on_device, can_offload_denoiser
 from atelier.models.checkpoints.size import bytes_on, numbers_of
 from atelier.models.family import Parts
 from atelier.models.views.view import build_empty

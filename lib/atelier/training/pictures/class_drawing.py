@@ -9,7 +9,8 @@ from PIL import Image
 
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
-from atelier.hosts.contract import Host, ModelInfo, SampleRequest, usual_request
+from atelier.hosts.contract import Host, ModelInfo, SampleRequest
+from atelier.hosts.powers import usual_request
 from atelier.models.sampling.sample import sample
 from atelier.training.device.processes import is_main_process, process_count
 from atelier.training.device.turns import LongTurn

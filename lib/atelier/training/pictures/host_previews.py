@@ -12,7 +12,8 @@ from atelier.adapters.files.kohya_file import save_lora
 from atelier.adapters.network import Network
 from atelier.config.errors import AtelierError
 from atelier.config.sample_prompts import SamplePrompt
-from atelier.hosts.contract import Host, Lease, SampleRequest, usual_request
+from atelier.hosts.contract import Host, Lease, SampleRequest
+from atelier.hosts.powers import usual_request
 from atelier.models.family import Parts
 from atelier.models.sampling.samplers import sampler_title
 from atelier.training.context import RunContext

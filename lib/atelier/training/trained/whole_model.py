@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
-from atelier.hosts.contract import Host, Lease, make_room
+from atelier.hosts.contract import Host, Lease
+from atelier.hosts.powers import make_room
 from atelier.models.checkpoints.size import numbers_of
 from atelier.models.family import Parts
 from atelier.training.trained import unet_blocks

@@ -13,7 +13,8 @@ from atelier.config.job import JobConfig, job_from_dict, job_from_settings
 from atelier.config.names import check_output_name
 from atelier.config.settings.named import named_classes, named_paths
 from atelier.config.settings.schema import Settings, labelled
-from atelier.hosts.contract import Host, ModelInfo, chosen_model
+from atelier.hosts.contract import Host, ModelInfo
+from atelier.hosts.powers import chosen_model
 from atelier.jobs.housekeeping import UPLOADS
 from atelier.jobs.queue import Jobs
 from atelier.ui.fields import collect

@@ -10,7 +10,8 @@ from atelier.config.job import JobConfig, job_from_settings
 from atelier.config.kohya.dataset_toml import read_datasets
 from atelier.config.kohya.document import Document, parse_document
 from atelier.config.kohya.toml_in import settings_from
-from atelier.hosts.contract import Host, chosen_model
+from atelier.hosts.contract import Host
+from atelier.hosts.powers import chosen_model
 from atelier.ui.server.security import Access, Refused, check_dataset_paths, check_settings_paths, parse_json
 
 DATASET_KEYS = ("general", "datasets")

@@ -10,7 +10,8 @@ from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.data.images import open_picture
 from atelier.data.scan import Picture, scan
-from atelier.hosts.contract import Host, caption
+from atelier.hosts.contract import Host
+from atelier.hosts.powers import caption
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 import gradio as gr
 
 from atelier.config.settings.schema import option
-from atelier.hosts.contract import Host, captioners
+from atelier.hosts.contract import Host
+from atelier.hosts.powers import captioners
 from atelier.jobs.queue import Jobs
 from atelier.ui.fields import element_id, make_control
 from atelier.ui.gradio_compat import Gathered, component

@@ -1,0 +1,213 @@
+"""What only some hosts can do. Each power is a protocol, and a function that says what happens without it.
+
+A host has a power when it has the protocol's members: nothing else is to be declared. Powers that give advice cost a
+run nothing: what the host's own code raises there goes to the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+from PIL import Image
+
+from atelier.config.errors import AtelierError
+from atelier.hosts.contract import Host, Lease, ModelInfo, SampleRequest
+
+log = logging.getLogger(__name__)
+
+
+# -- the loan ----------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class LoadsChosen(Protocol):
+    """A host that loads the checkpoint which was chosen only when a picture is drawn, and can do it before."""
+
+    def load_chosen(self) -> None:
+        """Loads it if it is not loaded. Takes the host's queue. Raises `AtelierError` when it cannot be loaded."""
+        ...
+
+
+@runtime_checkable
+class CanOffloadDenoiser(Protocol):
+    """A host, or a lease, that may be able to keep the host's denoiser in the CPU's memory while it is lent."""
+
+    @property
+    def can_offload_denoiser(self) -> bool:
+        """True when it can, with the model and the flags that the host has now."""
+        ...
+
+
+@runtime_checkable
+class OffloadsDenoiser(CanOffloadDenoiser, Protocol):
+    """A lease of such a host."""
+
+    def offload_denoiser(self) -> None:
+        """From the next turn on the denoiser rests in the CPU's memory; called before entering, from the start."""
+        ...
+
+
+@runtime_checkable
+class MakesRoom(Protocol):
+    """A host that leaves a model on the device after a picture, and can take it off again."""
+
+    def make_room(self, size: int) -> None:
+        """Moves models of its own off the device until `size` bytes are free. Called in its queue."""
+        ...
+
+
+@runtime_checkable
+class CountsBytesOnDevice(Protocol):
+    """A host that keeps models, or parts of them, in the CPU's memory until they compute."""
+
+    def bytes_on_device(self) -> int | None:
+        """How many bytes of the loaded model lie on the device; None for all of it."""
+        ...
+
+
+def chosen_model(host: Host) -> ModelInfo | None:
+    """The model that a run started now is for; one that is only chosen is loaded, in the host's queue.
+
+    Raises `AtelierError` when the checkpoint cannot be loaded.
+    """
+    if isinstance(host, LoadsChosen):
+        host.load_chosen()
+    return host.loaded_model()
+
+
+def can_offload_denoiser(lender: object) -> bool:
+    """True when the denoiser of a host, or of a lease, can rest in the CPU's memory while the model is lent."""
+    return isinstance(lender, CanOffloadDenoiser) and lender.can_offload_denoiser
+
+
+def offload_denoiser(lease: Lease) -> None:
+    """Keeps the denoiser in the CPU's memory from the start, or from the next turn on, if the host can do that."""
+    if isinstance(lease, OffloadsDenoiser) and lease.can_offload_denoiser:
+        lease.offload_denoiser()
+
+
+def make_room(host: Host, size: int) -> None:
+    """Has the host take models of its own off the device until `size` bytes are free. To be called in its queue."""
+    with _advice("make_room"):
+        if isinstance(host, MakesRoom):
+            host.make_room(size)
+
+
+def bytes_on_device(host: Host) -> int | None:
+    """How many bytes of the loaded model lie on the device that the host computes on; None for all of it."""
+    with _advice("bytes_on_device"):
+        if isinstance(host, CountsBytesOnDevice):
+            return host.bytes_on_device()
+    return None
+
+
+# -- what it tells -----------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class TellsBeforeEnd(Protocol):
+    """A host that ends its process otherwise than by Python's own end (`atexit`)."""
+
+    def before_end(self, end: Callable[[float], None]) -> None:
+        """Has `end(seconds)` called before: so long it waits for what is going on to be kept."""
+        ...
+
+
+@runtime_checkable
+class HasRemarks(Protocol):
+    """A host that may have something to say about the loan."""
+
+    def remarks(self) -> list[str]:
+        """Sentences for the person since it was asked last."""
+        ...
+
+
+@runtime_checkable
+class RemarksOnLoras(Protocol):
+    """A host that leaves parts of a LoRA out, unless it is told not to."""
+
+    def lora_remark(self, text_encoder: bool) -> str | None:
+        """What has to be set for a new LoRA to work fully, None when all is set."""
+        ...
+
+
+@runtime_checkable
+class KnowsUsualRequest(Protocol):
+    """A host that knows what the person draws with."""
+
+    def usual_request(self) -> SampleRequest:
+        """Sizes, steps, scale, sampler and negative prompt, without a prompt."""
+        ...
+
+
+def before_end(host: Host, end: Callable[[float], None]) -> None:
+    """Has `end(seconds)` called before the host ends its process, if `atexit` would not tell."""
+    if isinstance(host, TellsBeforeEnd):
+        host.before_end(end)
+
+
+def remarks(host: Host) -> list[str]:
+    """What the host has to say about the loan since it was asked last: sentences for the person. Often none."""
+    with _advice("remarks"):
+        if isinstance(host, HasRemarks):
+            return list(host.remarks())
+    return []
+
+
+def lora_remark(host: Host, text_encoder: bool) -> str | None:
+    """What has to be set in this host for a new LoRA to work fully, None when all is set.
+
+    `text_encoder` tells whether that is trained too.
+    """
+    with _advice("lora_remark"):
+        if isinstance(host, RemarksOnLoras):
+            return host.lora_remark(text_encoder)
+    return None
+
+
+def usual_request(host: Host) -> SampleRequest:
+    """What the person draws with in this host, without a prompt; what `SampleRequest` says where it does not tell."""
+    with _advice("usual_request"):
+        if isinstance(host, KnowsUsualRequest):
+            return host.usual_request()
+    return SampleRequest("")
+
+
+# -- captions ----------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Captions(Protocol):
+    """A host with means of its own to describe a picture."""
+
+    def captioners(self) -> tuple[str, ...]:
+        """Their names, () when there is none now."""
+        ...
+
+    def caption(self, picture: Image.Image, captioner: str) -> str:
+        """What one of them sees on an RGB picture. Takes the host's queue. Raises `AtelierError`."""
+        ...
+
+
+def captioners(host: Host) -> tuple[str, ...]:
+    """The names of the host's means to describe a picture, () when it has none."""
+    return tuple(host.captioners()) if isinstance(host, Captions) else ()
+
+
+def caption(host: Host, picture: Image.Image, captioner: str) -> str:
+    """What the host's `captioner` sees on an RGB picture. Takes the host's queue. Raises `AtelierError`."""
+    if isinstance(host, Captions) and captioner in host.captioners():
+        return host.caption(picture, captioner)
+    raise AtelierError(f"This WebUI has no {captioner}: write the captions into .txt files beside the pictures.")
+
+
+@contextmanager
+def _advice(power: str) -> Iterator[None]:
+    """A run can do without what is asked inside the block: what the host's code raises there goes to the log."""
+    try:
+        yield
+    except Exception:
+        log.exception("the host's %s failed", power)
