@@ -12,7 +12,6 @@ from atelier.config.settings.option import GROUPS
 from atelier.config.settings.schema import options
 from tests.docs.pages import Files, Page, broken_links
 
-
 # -- links -------------------------------------------------------------------------------------------------------------
 
 
