@@ -79,9 +79,9 @@ def test_from_a_dataset() -> None:
 
 
 def test_what_no_latent_fits() -> None:
-    with pytest.raises(AtelierError, match="bucket_reso_steps is 12"):
+    with pytest.raises(AtelierError, match=r"Bucket step \(bucket_reso_steps\) is 12"):
         Buckets((512, 512), step=12)
-    with pytest.raises(AtelierError, match="resolution is 4,512"):
+    with pytest.raises(AtelierError, match="Resolution is '4,512'"):
         Buckets((4, 512))
     with pytest.raises(AtelierError, match="too small"):
         Buckets((512, 512), no_upscale=True).fit((7, 300))

@@ -179,7 +179,7 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
         check_picture(empty)
     with pytest.raises(AtelierError, match=r"text\.jpg: this is not a picture"):
         check_picture(text)
-    with pytest.raises(AtelierError, match=r"missing\.png: the picture is gone"):
+    with pytest.raises(AtelierError, match=r"missing\.png: the picture no longer exists"):
         check_picture(tmp_path / "missing.png")
     with pytest.raises(AtelierError, match=r"folder\.png"):
         check_picture(folder)

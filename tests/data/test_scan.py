@@ -114,8 +114,8 @@ def test_subsets_that_are_left_out(tmp_path: Path) -> None:
     found = scan(DatasetConfig([Dataset(subsets=subsets)]), "sks")
     assert len(found.pictures) == 1
     assert [problem.reason.split(": ")[1] for problem in found.problems] == [
-        "it is given twice; only the first one is used.", "there are no pictures in it.",
-        "it is left out, since its repeats are 0.",
+        "the folder is named twice but used only once.", "there are no pictures in this folder.",
+        "the folder is not used, since its repeats are 0.",
     ]  # fmt: skip
 
 

@@ -257,7 +257,7 @@ def test_a_killed_worker_leaves_a_record_and_the_queue_goes_on(host: FakeHost, t
     train.threads[0].join(PATIENCE)
     assert not train.threads[0].is_alive()
     assert job.state == "interrupted"
-    assert "ended from outside" in job.record.state_message
+    assert "The training thread was killed" in job.record.state_message
     assert "step 4" in job.record.state_message
     assert "SystemExit" in (job.record.folder / "log.txt").read_text()
     last = jobs.submit(job_named("bird"))
@@ -309,7 +309,7 @@ def test_a_run_waits_for_the_model_it_was_asked_for(host: FakeHost, train: Steer
     host.model = model("another")
     train.finish()
     finished(jobs, first)
-    until(lambda: "the model base: load it" in second.record.state_message)
+    until(lambda: "Waiting for the model base. Load it" in second.record.state_message)
     assert (second.state, jobs.queued) == ("queued", [second.id])
     host.model = None
     assert train.names == ["a"]

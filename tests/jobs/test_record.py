@@ -111,7 +111,7 @@ def test_a_full_disk_costs_the_record_nothing_but_time(record: Record, monkeypat
         record.log("lost")
         texts = [event.get("text", "") for event in record.view()["events"]]
         assert sum("cannot be written (No space left on device)" in text for text in texts) == 1
-        assert any("sample picture could not be kept" in text for text in texts)
+        assert any("sample picture could not be written" in text for text in texts)
     record.losses([(3, 0.3, {})])
     record.status("done", "Done.")
     again = Record.open(record.folder)

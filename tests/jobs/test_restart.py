@@ -56,7 +56,7 @@ def test_a_restart_keeps_the_queue_and_marks_what_ran(host: FakeHost, train: Ste
     later = Jobs(dead, again)
     assert later.get(ran.id).state == "interrupted"
     assert later.get(ran.id).record.state_message == (
-        "The WebUI ended while this was training; press Resume to go on from step 3."
+        "The WebUI ended during this run. Press Resume to go on from step 3."
     )
     again.until("began d")
     assert later.queued == [b.id, c.id]
@@ -84,7 +84,7 @@ def test_a_run_without_a_state_cannot_be_resumed(host: FakeHost, train: Steered)
     job = jobs.submit(job_named("a"))
     train.until("began a")
     later = Jobs(copy_of(host), Steered())
-    assert "before anything was kept" in later.get(job.id).record.state_message
+    assert "before a state of this run was saved" in later.get(job.id).record.state_message
     assert later.get(job.id).actions == []
     with pytest.raises(AtelierError, match="cannot be resumed"):
         later.resume(job.id)
@@ -125,7 +125,7 @@ def test_shutdown_ends_the_run_so_that_it_can_be_resumed(host: FakeHost, train: 
     assert job.state == "interrupted"
     assert "go on from step 2" in job.record.state_message
     assert waiting.state == "queued"
-    with pytest.raises(AtelierError, match="ending"):
+    with pytest.raises(AtelierError, match="shutting down"):
         jobs.submit(job_named("c"))
     again = Steered()
     later = Jobs(host, again)
@@ -221,7 +221,7 @@ def test_a_name_that_was_taken_since_is_not_overwritten_by_a_resume(host: FakeHo
     finished(jobs, job)
     assert job.resumable
     (host.folders.lora / "a.safetensors").write_bytes(b"of another")
-    with pytest.raises(AtelierError, match="another run has that name"):
+    with pytest.raises(AtelierError, match="another run has this name"):
         jobs.resume(job.id)
     (host.folders.lora / "a.safetensors").unlink()
     write_lora(host, job.record, "a", 3)

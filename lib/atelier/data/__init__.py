@@ -1,1 +1,1 @@
-"""Image folders, captions, buckets, masks, cached latents and text states."""
+"""Training data: folders of pictures, captions, buckets, masks and cached latents, assembled into batches."""

@@ -1,4 +1,4 @@
-"""The words between data and training: which pictures a batch uses, and the batch itself."""
+"""The types between data and training: a draw (one use of one picture) and a batch."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 from torch import Tensor
 
 ONCE = "once-"
-"""Begins the key of pixels that do not come again (random crop, varied colours): their latents are not kept."""
+"""Prefix of keys of pixels that never come again (random crop, varied colours). Their latents are not kept."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One use of one picture; everything random about it follows from these numbers."""
+    """One use of one picture. These numbers decide everything random about it."""
 
     picture: int
-    """Its place in `Scan.pictures`."""
+    """Index of the picture in `Scan.pictures`."""
     epoch: int
     position: int
-    """Its place in the epoch, over all batches."""
+    """Index of the draw in its epoch, over all batches."""
     step: int
-    """The optimiser step that uses it, from 0."""
+    """The optimizer step that uses it, from 0."""
     repeat: int
-    """Which of the picture's uses in this epoch this is, from 0."""
+    """Counts the uses of the picture in this epoch, from 0."""
     flipped: bool
     seed: int
     """Seeds its crop, its colours and its caption."""
@@ -31,7 +31,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Pixels:
-    """What the VAE encodes at once: cache keys, and pixels [B, 3, H, W] float32 in -1..1."""
+    """Pictures that the VAE encodes at once: cache keys, and pixels [B, 3, H, W] float32 in -1..1."""
 
     keys: list[str]
     pixels: Tensor
@@ -39,24 +39,24 @@ class Pixels:
 
 @dataclass
 class Batch:
-    """What one process computes on in one micro-step: a part of a global batch, perhaps none of it (no captions).
+    """One process's part of a global batch; without pictures, its captions are empty.
 
-    All pictures share one size. Either `latents` or `pixels` is given, or neither in a batch without pictures.
+    All pictures have the same size. Either `latents` or `pixels` is given, or neither in a batch without pictures.
     """
 
     draws: list[Draw]
     captions: list[str]
     keys: list[str]
-    """The cache keys of the latents; those that begin with `ONCE` are not worth keeping."""
+    """Cache keys of the latents. Latents whose key starts with `ONCE` are not kept."""
     pictures: list[Path]
     latents: Tensor | None
-    """[B, C, h, w] float32, samples of the VAE before the family's latent scale: they still have to be scaled."""
+    """[B, C, h, w] float32, samples of the VAE, not yet multiplied by the family's latent scale."""
     pixels: Tensor | None
-    """[B, 3, H, W] float32 in -1..1, where not every picture's latents were cached."""
+    """[B, 3, H, W] float32 in -1..1, when not all latents were cached."""
     masks: Tensor | None
     """[B, 1, h, w] in 0..1, or None when every part of every picture counts."""
     loss_weights: Tensor
-    """[B]: prior_loss_weight for regularisation pictures, 1 for others."""
+    """[B]: prior_loss_weight for class pictures, 1 for others."""
     original_sizes: Tensor
     """[B, 2] int64 (height, width) of the pictures before they were resized."""
     crop_top_lefts: Tensor
@@ -64,11 +64,11 @@ class Batch:
     target_sizes: Tensor
     """[B, 2] int64 (height, width) of the bucket."""
     first: int
-    """The place of this part's first picture in the global batch."""
+    """Index of this part's first picture in the global batch."""
     total: int
-    """Pictures in the global batch, over all processes."""
+    """Number of pictures in the global batch, over all processes."""
     together: list[Pixels] = field(default_factory=list)
-    """To be encoded and cached before the batch's own pixels, which are among them; none where each goes alone."""
+    """Groups, with the batch's own pixels in them, that are encoded and cached first. Empty at VAE batch size 1."""
 
     def __len__(self) -> int:
         return len(self.captions)

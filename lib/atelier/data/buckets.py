@@ -1,4 +1,4 @@
-"""Aspect buckets: the sizes that pictures are trained in, chosen as kohya chooses them."""
+"""Aspect buckets: the sizes at which pictures are trained, chosen as kohya does."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import math
 from dataclasses import dataclass
 
 from atelier.config.datasets import Dataset
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, Problem, SettingsError
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
 
 LATENT_STEP = 8
-"""Pixels that one latent stands for, a side."""
+"""Pixels per latent cell, on each side."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a picture becomes its bucket: resized to `resized`, which covers `bucket`, then cropped to it."""
+    """How a picture is fitted to its bucket: resized to `resized`, which covers `bucket`, then cropped to `bucket`."""
 
     bucket: Size
     resized: Size
 
 
 def make_bucket_resolutions(resolution: Size, minimum: int, maximum: int, step: int) -> list[Size]:
-    """Every bucket of at most the area of `resolution`, with sides between `minimum` and `maximum`, multiples of step.
+    """All buckets up to the area of `resolution`, with sides from `minimum` to `maximum` in multiples of `step`.
 
     The same list as sd-scripts' function of this name (library/model_util.py): the square, and for each width the
     tallest height that the area allows, both ways round; sorted.
@@ -42,7 +42,7 @@ def make_bucket_resolutions(resolution: Size, minimum: int, maximum: int, step: 
 class Buckets:
     """The buckets of one dataset.
 
-    kohya refuses a resolution outside of min_bucket_reso and max_bucket_reso; here the bounds give way, so that a
+    kohya refuses a resolution outside of min_bucket_reso and max_bucket_reso. Here the bounds are widened, so that a
     small resolution works with the usual bounds.
     """
 
@@ -56,9 +56,11 @@ class Buckets:
         no_upscale: bool = False,
     ) -> None:
         if step < LATENT_STEP or step % LATENT_STEP:
-            raise AtelierError(f"bucket_reso_steps is {step}; it must be a multiple of {LATENT_STEP}, such as 64.")
+            allowed = f"it must be a multiple of {LATENT_STEP}, such as 64"
+            raise SettingsError([Problem("bucket_reso_steps", step, allowed)])
         if min(resolution) < LATENT_STEP:
-            raise AtelierError(f"resolution is {resolution[0]},{resolution[1]}; its sides must be at least 8 pixels.")
+            allowed = "width and height must be at least 8 pixels"
+            raise SettingsError([Problem("resolution", f"{resolution[0]},{resolution[1]}", allowed)])
         self.resolution = _floor(resolution, LATENT_STEP)
         self.no_upscale = no_upscale and enabled
         self.step = min(step, min(self.resolution))
@@ -72,7 +74,7 @@ class Buckets:
 
     @classmethod
     def of(cls, dataset: Dataset) -> Buckets:
-        """The buckets that a dataset's settings ask for. Raises `AtelierError` for a step no latent fits."""
+        """The buckets of a dataset's settings. Raises `SettingsError` for a step that is not a multiple of 8."""
         return cls(
             dataset.resolution,
             dataset.enable_bucket,
@@ -83,11 +85,12 @@ class Buckets:
         )
 
     def fit(self, size: Size) -> Fit:
-        """The bucket for a picture of `size`, and what it is resized to.
+        """The bucket for a picture of `size`, and the size it is resized to.
 
-        The bucket with the nearest aspect ratio; the picture's own size if that is one. With no_upscale, the largest
-        multiple of the step inside the picture, shrunk first if its area exceeds the resolution's; the bounds of
-        sides do not count then. Raises `AtelierError` when the picture is smaller than one latent.
+        It is the bucket with the nearest aspect ratio, or the picture's own size if that is a bucket. With no_upscale,
+        it is the largest multiple of the step inside the picture, which is shrunk first if it has more pixels than the
+        resolution; the bounds of sides do not hold then. Raises `AtelierError` when the picture is smaller than one
+        latent cell.
         """
         if min(size) < 1:
             raise AtelierError("the picture has no pixels")
@@ -107,18 +110,18 @@ class Buckets:
             ratio = size[0] / size[1]
             width = math.sqrt(self._area * ratio)
             by_width, by_height = self._rounded(width), self._rounded(self._area / width)
-            # Of the two ways to put one side on a step, the one whose other side then lies nearer to one.
+            # One side is put on a multiple of the step: the side for which the other comes nearer to a multiple.
             height_error = _ratio_error(by_width, self._rounded(by_width / ratio), ratio)
             width_error = _ratio_error(self._rounded(by_height * ratio), by_height, ratio)
             if height_error < width_error:
                 resized = (by_width, _nearest(by_width / ratio))
             elif by_height:
                 resized = (_nearest(by_height * ratio), by_height)
-            else:  # a strip so thin that its short side is less than a step
+            else:  # the picture is so narrow that its short side is less than a step
                 resized = (_nearest(width), _nearest(self._area / width))
         bucket = (self._inside(resized[0]), self._inside(resized[1]))
         if min(bucket) < LATENT_STEP:
-            raise AtelierError(f"with {size[0]} x {size[1]} pixels the picture is too small or narrow to learn from")
+            raise AtelierError(f"with {size[0]} x {size[1]} pixels the picture is too small or too narrow")
         return Fit(bucket, resized)
 
     def _rounded(self, side: float) -> int:
@@ -126,12 +129,12 @@ class Buckets:
         return whole - whole % self.step
 
     def _inside(self, side: int) -> int:
-        """The largest multiple of the step in `side`; of a latent's size, where not even one step is in it."""
+        """The largest multiple of the step in `side`, or of a latent cell when `side` is less than a step."""
         return side // self.step * self.step or side // LATENT_STEP * LATENT_STEP
 
 
 def cover(size: Size, bucket: Size) -> Size:
-    """`size` scaled so that one side is the bucket's and the other at least that, as kohya rounds it."""
+    """`size` scaled to cover `bucket`: one side is equal, the other at least as large; rounded as kohya does."""
     if size[0] * bucket[1] > size[1] * bucket[0]:
         scale = bucket[1] / size[1]
     else:
@@ -140,9 +143,9 @@ def cover(size: Size, bucket: Size) -> Size:
 
 
 def crop_box(resized: Size, bucket: Size, along: tuple[float, float] | None = None) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of the bucket inside the resized picture: its middle.
+    """(left, top, right, bottom) of the crop in the resized picture: in its middle, or at a random place.
 
-    `along`: two numbers in [0, 1) that choose any other place, each equally likely.
+    `along`: two random numbers in [0, 1) that choose the place, each place equally likely.
     """
     spare = (resized[0] - bucket[0], resized[1] - bucket[1])
     if along is None:
@@ -153,10 +156,10 @@ def crop_box(resized: Size, bucket: Size, along: tuple[float, float] | None = No
 
 
 def size_condition_crop(size: Size, bucket: Size, flipped: bool) -> tuple[int, int]:
-    """(top, left) that SDXL is told for a picture of `size` in `bucket`: kohya's get_crop_ltrb.
+    """(top, left), SDXL's crop condition for a picture of `size` in `bucket`: kohya's get_crop_ltrb.
 
-    It follows Stability's preprocessing: half of what the picture, scaled to fit inside the bucket, leaves free.
-    For a flipped picture the left is counted from the other side.
+    It follows Stability's preprocessing: half of the margin that the picture, scaled to fit inside the bucket, leaves.
+    For a flipped picture, left is counted from the other side.
     """
     ratio = size[0] / size[1]
     if bucket[0] / bucket[1] > ratio:

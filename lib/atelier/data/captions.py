@@ -1,4 +1,4 @@
-"""Captions: read from any bytes, then turned into the text of one draw by kohya's pipeline."""
+"""Captions: finds and reads them, and varies them for each use (shuffle, dropout, wildcards) as kohya does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atelier.config.datasets import Subset
 from atelier.config.files.whole_file import CAPTIONS, read_whole
 
 LONGEST_FILE = 65_536
-"""Bytes of a caption file that are read: no text encoder takes more than 225 tokens."""
+"""Bytes of a caption file that are read. No text encoder takes more than 225 tokens."""
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _CAMERA = re.compile(
@@ -25,14 +25,14 @@ _WILDCARD = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True)
 class Caption:
-    """What a picture is called before any choice is made. `source`: "file", "metadata", "name", "class" or "none"."""
+    """A picture's caption before it is varied. `source`: "file", "metadata", "name", "class" or "none"."""
 
     text: str
     source: str
 
 
 def decode(data: bytes) -> str:
-    """The text of a caption file in whatever encoding: UTF-16 by its mark, UTF-8, else Windows' Latin."""
+    """The text of a caption file: UTF-16 when it has that byte order mark, else UTF-8, else Windows-1252."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = data.decode("utf-16", errors="replace")
     else:
@@ -40,7 +40,7 @@ def decode(data: bytes) -> str:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             cut = data[: error.start] if len(data) - error.start < 4 and len(data) >= LONGEST_FILE else None
-            if cut is not None:  # reading stopped in the middle of a letter
+            if cut is not None:  # reading stopped in the middle of a character
                 text = cut.decode("utf-8-sig")
             else:
                 try:
@@ -52,9 +52,9 @@ def decode(data: bytes) -> str:
 
 
 def read_caption_file(path: Path, every_line: bool) -> str | None:
-    """The caption in a file: its first line with anything on it, or all of them. None when there is no such file.
+    """The caption in a file: its first non-empty line, or all of them. None when the file is missing or unreadable.
 
-    Never raises: what cannot be read is no caption.
+    Never raises.
     """
     try:
         if not path.is_file():
@@ -69,7 +69,7 @@ def read_caption_file(path: Path, every_line: bool) -> str | None:
 
 
 def caption_from_name(path: Path) -> str:
-    """A file's name as a caption: "red_fox (2).png" is "red fox". Names that cameras give are no caption: ""."""
+    """A file name as a caption: "red_fox (2).png" is "red fox". For the names that cameras give it is ""."""
     words = re.sub(r"[_+]+", " ", path.stem)
     words = re.sub(r"\s+", " ", words).strip()
     if _CAMERA.fullmatch(words):
@@ -80,8 +80,8 @@ def caption_from_name(path: Path) -> str:
 def read_metadata(path: Path) -> dict[str, str]:
     """Captions by picture from kohya's metadata JSON: {"picture": {"caption": "…", "tags": "…"}}.
 
-    Each is found under the key as written, its file name and its stem. Raises `AtelierError`, ValueError or
-    RecursionError for a bad file.
+    Each caption is found under the key as written, under its file name and under its stem. Raises `AtelierError`,
+    ValueError or RecursionError for a bad file.
     """
     entries = json.loads(decode(read_whole(path, CAPTIONS, "a file of captions")))
     if not isinstance(entries, dict):
@@ -100,7 +100,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def find_caption(picture: Path, subset: Subset, metadata: dict[str, str] | None = None) -> Caption:
-    """What `picture` is called: by its caption file, the metadata, its name if asked, or its folder's class.
+    """The caption of `picture`: from its caption file, the metadata, its name if asked for, or its folder's class.
 
     The subset's own extension is tried first, then .txt and .caption. Never raises.
     """
@@ -122,14 +122,14 @@ def find_caption(picture: Path, subset: Subset, metadata: dict[str, str] | None 
 
 
 def _endings(extension: str) -> list[str]:
-    """The endings of caption files to try. One with a folder in it is no ending."""
+    """The endings of caption files to try. An ending with a folder in it is ignored."""
     asked = "." + (extension or "txt").lstrip(".")
     usable = asked != "." and not re.search(r"[/\\\x00]", asked)
     return list(dict.fromkeys(([asked] if usable else []) + [".txt", ".caption"]))
 
 
 def mentions(caption: str, trigger: str) -> bool:
-    """True when the trigger stands in the caption as words of their own."""
+    """True when the caption has the trigger as whole words."""
     return re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE) is not None
 
 
@@ -142,12 +142,12 @@ def final_caption(
     trigger: str = "",
     total_steps: int = 0,
 ) -> str:
-    """The text that one draw is trained with; every choice is taken from `rng`.
+    """The text for one use of a picture. All random choices come from `rng`.
 
-    `epoch` and `step` count from 0; `total_steps` is what a fractional token_warmup_step is a part of. The order of
-    things is kohya's (sd-scripts, process_caption): prefix and suffix, caption dropout, a line and wildcards, then
-    tags: fixed ones apart, warm-up, shuffle, tag dropout. The trigger comes in front as a fixed tag unless the
-    caption has it; regularisation pictures never get it.
+    `epoch` and `step` count from 0. A token_warmup_step below 1 is a fraction of `total_steps`. The order is kohya's
+    (sd-scripts, process_caption): caption dropout, choice of a line, prefix and suffix, wildcards, then tags: keep the
+    fixed tags apart, warm-up, shuffle, tag dropout. The trigger is put in front as a fixed tag unless the caption has
+    it. Class pictures never get it.
     """
     dropped = subset.caption_dropout_rate > 0 and rng.random() < subset.caption_dropout_rate
     every = subset.caption_dropout_every_n_epochs
@@ -165,7 +165,7 @@ def final_caption(
         caption = _without_marks(caption, subset)
     if subset.secondary_separator:
         caption = caption.replace(subset.secondary_separator, _separator(subset))
-    if trigger and not mentions(caption, trigger):  # it stood in a tag that was left out
+    if trigger and not mentions(caption, trigger):  # it was in a tag that was dropped
         return f"{trigger}, {caption}" if caption else trigger
     return caption
 
@@ -182,7 +182,7 @@ def _one_line(raw: str, subset: Subset, rng: random.Random) -> str:
 
 
 def resolve_wildcards(caption: str, rng: random.Random) -> str:
-    """One of a, b, c for each {a|b|c}; {{ and }} stand for the braces themselves."""
+    """Replaces each {a|b|c} by one of a, b, c. {{ and }} are literal braces."""
     opening, closing = "\ue000", "\ue001"
     caption = caption.replace(opening, "").replace(closing, "")
     caption = caption.replace("{{", opening).replace("}}", closing)
@@ -191,7 +191,7 @@ def resolve_wildcards(caption: str, rng: random.Random) -> str:
 
 
 def _with_trigger(caption: str, trigger: str, subset: Subset) -> tuple[str, int]:
-    """The caption with the trigger in it, and how many tags at its front stay there."""
+    """The caption with the trigger in it, and the number of fixed tags at its front."""
     keep = max(0, subset.keep_tokens)
     if not trigger:
         return caption, keep
@@ -209,7 +209,7 @@ def _tags(text: str, subset: Subset) -> list[str]:
 
 
 def _rearranged(caption: str, leading: int, subset: Subset, rng: random.Random, step: int, total_steps: int) -> str:
-    """Fixed tags in front, the others warmed up, shuffled and dropped, a fixed end behind."""
+    """Applies warm-up, shuffle and dropout to the tags between the fixed ones at the front and at the end."""
     ending: list[str] = []
     mark = subset.keep_tokens_separator
     if mark and mark in caption:
@@ -233,6 +233,6 @@ def _rearranged(caption: str, leading: int, subset: Subset, rng: random.Random, 
 
 
 def _without_marks(caption: str, subset: Subset) -> str:
-    """The marks of fixed tags are instructions, not words: they leave the text even when nothing is shuffled."""
+    """The caption without keep_tokens_separator, which is an instruction and no word, even when nothing is shuffled."""
     parts = [part.strip().strip(_separator(subset)).strip() for part in caption.split(subset.keep_tokens_separator)]
     return ", ".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""The pictures of a run as batches: what batch n uses follows from the seed and n alone."""
+"""The training data of a run as batches. Which pictures batch n uses depends only on the seed and n."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 
 
 class TrainingData:
-    """Batches without end: epoch after epoch, each in an order of its own.
+    """Batches without end, epoch after epoch, each in a new order.
 
-    `on_problem(path, sentence)` is called once for each picture that is lost during the run, from whichever thread
-    asked for the batch; it may be set later.
+    `on_problem(path, sentence)` is called once for each picture that is lost during the run, from the thread that
+    asked for the batch. It may be set later.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class TrainingData:
         on_problem: Callable[[Path, str], None] | None = None,
         held_out: bool = False,
     ) -> None:
-        """`batch_size_multiplier`: a global batch is this many times the batch size (processes, in kohya's counting).
+        """`batch_size_multiplier`: a global batch is this many times the batch size (kohya: number of processes).
 
-        `held_out`: the pictures of validation_split instead of the others; `validation` gives these.
+        `held_out`: use the validation pictures (validation_split) instead of the others; see `validation`.
         """
         self.scan = scan
         self.settings = settings
@@ -68,36 +68,36 @@ class TrainingData:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Global batches in an epoch."""
+        """Number of global batches in an epoch."""
         return self._plan.batches_per_epoch
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in an epoch, rounded up."""
+        """Number of optimizer steps in an epoch, rounded up."""
         return -(-self.batches_per_epoch // self._accumulation)
 
     @property
     def pictures(self) -> list[Picture]:
-        """The pictures that take part, without those held out."""
+        """The pictures that are used, without those held out."""
         return [self.scan.pictures[index] for index in self._indices]
 
     @property
     def uses_per_epoch(self) -> int:
-        """Pictures in an epoch, with repeats and regularisation pictures."""
+        """Number of pictures in an epoch, with repeats and class pictures."""
         return self._plan.uses_per_epoch
 
     def validation(self) -> TrainingData | None:
-        """The pictures held out by validation_split, each once an epoch, in order, without augmentation; or None."""
+        """The pictures held out by validation_split, or None. Each comes once an epoch, in order, not augmented."""
         if not self._validates:
             return None
         return TrainingData(self.scan, self.settings, self.seed, on_problem=self.on_problem, held_out=True)
 
     def epoch_of(self, batch_index: int) -> int:
-        """The epoch, from 0, in which a global batch lies."""
+        """The epoch of a global batch, counted from 0."""
         return batch_index // self.batches_per_epoch
 
     def draws(self, batch_index: int) -> list[Draw]:
-        """What global batch `batch_index` uses: a pure function of the seed and the number."""
+        """The pictures of global batch `batch_index`: a pure function of the seed and the index."""
         epoch, place = divmod(batch_index, self.batches_per_epoch)
         if self._held_out:
             epoch, batch_index = 0, place
@@ -109,7 +109,7 @@ class TrainingData:
         ]
 
     def network_multiplier(self, batch: Batch) -> float:
-        """kohya's key: how strongly an adapter acts on a batch, whose pictures are all of one data set."""
+        """kohya's network_multiplier: the adapter's strength for a batch. All its pictures are of one dataset."""
         if not batch.draws:
             return 1.0
         return self.scan.datasets.datasets[self.scan.pictures[batch.draws[0].picture].dataset].network_multiplier
@@ -128,12 +128,12 @@ class TrainingData:
         )
 
     def batch(self, batch_index: int, latents: TensorCache | None, rank: int = 0, world: int = 1) -> Batch:
-        """The part of a global batch that process `rank` of `world` computes on; it may be empty.
+        """The part of a global batch for process `rank` of `world`; it may be empty.
 
-        It has latents when the cache has all of them, else pixels, and beside these the pixels of all that is encoded
-        together with them. A picture that was removed or changed since the run began is left out (unless its latents
-        are cached) and reported; when that leaves nothing, another picture takes its place. Raises `AtelierError` when
-        no picture is left.
+        It has latents when the cache has all of them. Otherwise it has pixels, and also the pixels of all pictures that
+        are encoded together with them. A picture that was removed or changed since the run began is left out and
+        reported, unless its latents are cached. When that leaves no picture, another one is used. Raises
+        `AtelierError` when the run has no pictures left.
         """
         draws = self.draws(batch_index)
         first, last = len(draws) * rank // world, len(draws) * (rank + 1) // world
@@ -148,7 +148,7 @@ class TrainingData:
     # -- fetching -------------------------------------------------------------------------------------------------
 
     def _fetch(self, draws: Sequence[Draw], latents: TensorCache | None) -> list[Item]:
-        """All from the cache, or all from their files; those that are lost are missing."""
+        """Fetches all from the cache or all from their files. Lost pictures are missing from the result."""
         if latents is not None:
             cached = [self._source.cached(draw, self._subset_of(draw), latents) for draw in draws]
             found = [item for item in cached if item is not None]
@@ -161,7 +161,7 @@ class TrainingData:
         return [item for item in loaded if item is not None]
 
     def _together(self, items: Sequence[Item], latents: TensorCache | None) -> list[Pixels]:
-        """The groups of pictures in which the VAE encodes these, where it takes more than one at once."""
+        """The groups of pictures that the VAE encodes together with `items`; none at a VAE batch size of 1."""
         if latents is None or self.settings.vae_batch_size <= 1:
             return []
         at_hand = {(item.draw.picture, item.draw.flipped): item for item in items if item.pixels is not None}
@@ -185,10 +185,10 @@ class TrainingData:
         )
 
     def _substitute(self, lost: Draw, latents: TensorCache | None) -> list[Item]:
-        """One picture for a batch that lost all of its own: the next of the run that can still be had."""
+        """One picture for a batch that lost all of its own: the next picture of the run that can be read."""
         start = self._indices.index(lost.picture)
         others = self._indices[start + 1 :] + self._indices[:start]
-        for wanted in (True, False):  # first a picture of the same kind: learnt, or regularisation
+        for wanted in (True, False):  # first a picture of the same kind: a training or a class picture
             for index in others:
                 if (self.scan.pictures[index].is_reg == self.scan.pictures[lost.picture].is_reg) is not wanted:
                     continue
@@ -196,11 +196,11 @@ class TrainingData:
                 if item:
                     return item
         raise AtelierError(
-            "None of the run's pictures can be read any more: put them back where they were, then resume the run."
+            "None of the run's pictures can be read any more. Put them back where they were, then resume the run."
         )
 
     def _variants(self) -> Iterator[Draw]:
-        """One draw for everything that can be cached, in the order in which the run needs it."""
+        """One draw for each tensor that can be cached, in the order in which the run needs them."""
         seen: set[tuple[int, bool]] = set()
         batches, starts = self._plan.epoch(0)
         for batch, start in zip(batches, starts):
@@ -254,7 +254,7 @@ class TrainingData:
         return self._subset(self.scan.pictures[draw.picture])
 
     def _subset(self, picture: Picture) -> Subset:
-        """The picture's subset with its dataset's resampling; for validation without anything random."""
+        """The picture's subset with the resampling of its dataset, and for validation without randomness."""
         key = id(picture.subset)
         if key not in self._subsets:
             dataset = self.scan.datasets.datasets[picture.dataset]
@@ -281,11 +281,11 @@ _STILL: dict[str, Any] = {
     "color_aug": False,
     "random_crop": False,
 }
-"""What makes a subset the same each time."""
+"""Settings that remove all randomness from a subset, for validation."""
 
 
 def _stacked(items: Sequence[Item]) -> Tensor:
-    """The pixels of items that have some, [B, 3, H, W]."""
+    """The pixels of the items that have pixels, [B, 3, H, W]."""
     return torch.stack([item.pixels for item in items if item.pixels is not None])
 
 

@@ -1,4 +1,4 @@
-"""What a picture's latents depend on, as a key: a changed picture or setting never finds the old latents."""
+"""Keys of cached latents, made from all they depend on: a changed picture or setting never finds old latents."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def content_key(data: bytes) -> str:
 
 
 class Fingerprints:
-    """Content keys of files, remembered for as long as a file's stamp (size, times, inode) stays the same.
+    """Content keys of files, remembered as long as a file's stamp (size, times, inode) stays the same.
 
-    The memory ends with this object: between processes only the bytes count.
+    They are remembered only as long as this object lives, since a stamp is no proof between two processes.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Fingerprints:
             while block := file.read(1 << 20):
                 digest.update(block)
         key = digest.hexdigest()
-        if self._stamp(path) == stamp:  # else it was being written while it was read
+        if self._stamp(path) == stamp:  # else the file was written while it was read
             with self._lock:
                 self._keys[stamp] = key
         return key
@@ -51,9 +51,9 @@ class Fingerprints:
 
 
 def latents_key(content: str, bucket: Size, resized: Size, interpolation: str | None, flipped: bool) -> str:
-    """The key of a picture's latents: its content and everything between its file and the VAE.
+    """The key of a picture's latents: its content, and every step between its file and the VAE.
 
-    The VAE itself is part of the cache (`TensorCache`).
+    The VAE's identity is part of the cache (`TensorCache`).
     """
     return _key("latents-1", content, bucket, resized, interpolation or "", flipped)
 

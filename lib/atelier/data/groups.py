@@ -1,4 +1,4 @@
-"""Which pictures the VAE encodes together."""
+"""Groups pictures that the VAE encodes together (vae_batch_size)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from atelier.data.batch import Draw
 
 Variant = tuple[int, bool]
-"""A picture's place in the scan, and whether it is mirrored."""
+"""(index of the picture in the scan, True when it is mirrored)."""
 
 
 def grouped(draws: Iterable[Draw], size_of: Callable[[Draw], tuple[int, int]], count: int) -> dict[Variant, list[Draw]]:
     """The group of each picture: up to `count` of one size, in the order in which they are given.
 
-    The groups rest on that order alone, not on what is cached already: in their last bits, a picture's latents can
-    depend on what is encoded beside it, and a run that goes on after a restart has to find the same ones.
+    The groups depend only on that order, not on what is cached already. A picture's latents can differ in their last
+    bits with the pictures that are encoded beside it, and a resumed run must get the same latents.
     """
     found: dict[Variant, list[Draw]] = {}
     open_groups: dict[tuple[int, int], list[Draw]] = {}

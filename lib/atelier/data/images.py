@@ -1,4 +1,4 @@
-"""Opens any picture as upright RGB, with its transparency apart; reads sizes from headers alone."""
+"""Opens pictures as upright RGB with a separate opacity mask, and reads their sizes from the headers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from PIL import Image, UnidentifiedImageError, features
 from atelier.config.errors import AtelierError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif")
-"""What counts as a picture in a folder, in lower case."""
+"""Endings of picture files, in lower case."""
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "AVIF")
-"""Only these decoders may run, whatever a file is called: some of Pillow's others start external programs."""
+"""The only decoders that may run, whatever a file is called. Some of Pillow's others start external programs."""
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -33,21 +33,21 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture upright that was stored with this EXIF orientation (Exif 2.32, tag 274)."""
+"""EXIF orientation (Exif 2.32, tag 274) -> the transposition that makes the picture upright."""
 
 MOST_PIXELS = 64_000_000
-"""8000 by 8000. Pillow's own limit is larger, and extensions of WebUIs turn it off for the whole process."""
+"""8000 x 8000. Pillow's own limit is larger, and extensions of WebUIs turn it off for the whole process."""
 MOST_PIXELS_OF_JPEG = 220_000_000
-"""The largest that phones make: a JPEG can be decoded at a fraction of its size."""
+"""The largest pictures that phones make. It may be higher, since a JPEG can be decoded at a fraction of its size."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Opened:
-    """A picture as it is trained on: `image` is RGB, upright, on white where it was transparent.
+    """An opened picture: `image` is RGB, upright, white where it was transparent.
 
-    `mask` is its opacity (mode L, 255 is opaque), or None when nothing of it is transparent.
+    `mask` is the opacity (mode L, 255 is opaque), or None when no part is transparent.
     """
 
     image: Image.Image
@@ -56,7 +56,7 @@ class Opened:
 
 @lru_cache(maxsize=1)
 def _formats() -> tuple[str, ...]:
-    """The decoders this Pillow has. AVIF comes with Pillow 11.3, before that with the pillow_avif plugin."""
+    """The decoders of this Pillow. AVIF needs Pillow 11.3 or the plugin pillow_avif."""
     Image.init()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -76,7 +76,7 @@ def can_read_avif() -> bool:
 
 @contextmanager
 def _opening(path: Path, data: bytes | None) -> Iterator[Image.Image]:
-    """The undecoded picture; whatever Pillow raises becomes an `AtelierError` that names the file."""
+    """The undecoded picture. Any error of Pillow becomes an `AtelierError` that names the file."""
     try:
         with Image.open(io.BytesIO(data) if data is not None else path, formats=_formats()) as image:
             drafts = image.format in ("JPEG", "MPO")
@@ -86,7 +86,7 @@ def _opening(path: Path, data: bytes | None) -> Iterator[Image.Image]:
     except AtelierError:
         raise
     except FileNotFoundError as error:
-        raise AtelierError(f"{path}: the picture is gone; put it back or take it off the list.") from error
+        raise AtelierError(f"{path}: the picture no longer exists; put it back or remove it from the list.") from error
     except PermissionError as error:
         raise AtelierError(f"{path}: the picture may not be read; change its permissions.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -102,7 +102,7 @@ def _opening(path: Path, data: bytes | None) -> Iterator[Image.Image]:
 
 
 def _unknown(path: Path, data: bytes | None) -> str:
-    """Why no decoder wanted the file."""
+    """Why no decoder can read the file."""
     try:
         empty = not data if data is not None else path.stat().st_size == 0
     except OSError:
@@ -115,7 +115,7 @@ def _unknown(path: Path, data: bytes | None) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8, from the header: the file is not decoded for it."""
+    """The EXIF orientation, 1 to 8, read from the header without decoding the picture."""
     try:
         value = Image.Image.getexif(image).get(_ORIENTATION, 1)  # PNG's own method would decode the picture
     except Exception as error:  # noqa: BLE001 - EXIF blocks are damaged in every way there is
@@ -125,17 +125,14 @@ def _orientation(image: Image.Image) -> int:
 
 
 def picture_size(path: Path, data: bytes | None = None) -> tuple[int, int]:
-    """(width, height) of a picture as it is seen, orientation applied, from its header.
-
-    Raises `AtelierError` when it is no picture.
-    """
+    """(width, height) of the upright picture, from its header. Raises `AtelierError` when it is no picture."""
     with _opening(path, data) as image:
         width, height = image.size
         return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
 def open_picture(path: Path, data: bytes | None = None, at_least: tuple[int, int] | None = None) -> Opened:
-    """Decodes a picture, the first frame of an animated one. `data` are the file's bytes when they were read already.
+    """Decodes a picture (of an animation, the first frame). `data`: the file's bytes, when they were read already.
 
     `at_least` (width, height): a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as it
     stays larger than this. Raises `AtelierError` when the picture cannot be decoded to its end.
@@ -166,34 +163,34 @@ def _composited(image: Image.Image) -> Opened:
         return Opened(flat, None if alpha.getextrema()[0] == 255 else alpha)
     if image.mode == "F" or image.mode.startswith("I"):
         image = _to_eight_bits(image)
-    # A copy: the file behind `image` is closed when the caller leaves the block.
+    # A copy, since the file behind `image` is closed when the caller leaves the block.
     return Opened(image.convert("RGB") if image.mode != "RGB" else image.copy())
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """16 bit greys (modes I;16, and I in older Pillows) as L: 65535 becomes 255. Floats are taken as 0 to 1."""
+    """16 bit grey (modes I;16, and I in older Pillows) as L: 65535 becomes 255. Floats must be 0 to 1."""
     values = np.asarray(image, dtype=np.float64)
     scaled = values * 255.0 if image.mode == "F" else values / 257.0
     return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
-    """Sorts picture2 before picture10."""
+    """A sort key that puts picture2 before picture10."""
     parts = re.split(r"([0-9]+)", name.casefold())
     return [(0, int(part)) if part.isdecimal() and part.isascii() else (1, part) for part in parts]
 
 
 def list_pictures(folder: Path, recursive: bool = False) -> list[Path]:
-    """The pictures in `folder`, in natural order. Hidden files and folders are left out.
+    """The pictures in `folder`, in natural order, without hidden files and folders.
 
     Raises `AtelierError` when the folder is missing or may not be read.
     """
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: (_natural(entry.name), entry.name))
     except FileNotFoundError as error:
-        raise AtelierError(f"{folder}: there is no such folder; give one with pictures in it.") from error
+        raise AtelierError(f"{folder}: there is no such folder; choose a folder with pictures.") from error
     except NotADirectoryError as error:
-        raise AtelierError(f"{folder}: this is a file; give the folder that it is in.") from error
+        raise AtelierError(f"{folder}: this is a file; choose the folder that it is in.") from error
     except OSError as error:
         raise AtelierError(f"{folder}: the folder cannot be read ({error.strerror or error}).") from error
     found: list[Path] = []

@@ -1,4 +1,4 @@
-"""One picture as the tensor that a VAE encodes, with its mask and what SDXL is told about its size."""
+"""Turns one picture into the tensor that a VAE encodes, with its mask."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _FILTERS = {
     "cubic": Image.Resampling.BICUBIC,
     "area": Image.Resampling.BOX,
 }
-"""kohya's names of resize_interpolation."""
+"""Filters by kohya's names for resize_interpolation."""
 
 _DECODE_MARGIN = 2
-"""A JPEG is decoded at no less than this many times the size it is resized to: the resizing then decides its look."""
+"""A JPEG is decoded at no less than this many times its resized size, so that our resampling decides how it looks."""
 
 
 @dataclass
 class Loaded:
-    """`pixels` [3, H, W] float32 in -1..1, and `mask` [1, H/8, W/8] in 0..1, or None when all of it counts."""
+    """A loaded picture: `pixels` [3, H, W] float32 in -1..1, and `mask` [1, H/8, W/8] in 0..1, None for no mask."""
 
     pixels: Tensor
     mask: Tensor | None
@@ -39,7 +39,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Making:
-    """How a picture becomes its tensor. `along`: where it is cropped (None: in the middle), as for `crop_box`."""
+    """How a picture is made into its tensor. `along`: where to crop, as for `crop_box`; None crops in the middle."""
 
     bucket: Size
     resized: Size
@@ -47,7 +47,7 @@ class Making:
     flipped: bool = False
     along: tuple[float, float] | None = None
     color_seed: int | None = None
-    """Seeds the change of colours; None leaves them alone."""
+    """Seed of the colour change; None does not change colours."""
 
 
 def load_pixels(path: Path, making: Making, data: bytes | None = None, alpha_mask: bool = False) -> Loaded:
@@ -81,20 +81,20 @@ def pixel_tensor(image: Image.Image) -> Tensor:
 
 
 def mask_tensor(image: Image.Image) -> Tensor:
-    """A grey picture as [1, H/8, W/8] float32 in 0..1: each value the mean over the pixels of one latent."""
+    """A grey picture as [1, H/8, W/8] float32 in 0..1: each value is the mean over the pixels of one latent cell."""
     values = torch.from_numpy(np.array(image, dtype=np.uint8)).float().div_(255.0)
     size = (values.shape[0] // LATENT_STEP, values.shape[1] // LATENT_STEP)
     return torch.nn.functional.interpolate(values[None, None], size=size, mode="area")[0]
 
 
 def _placed(image: Image.Image, making: Making) -> Image.Image:
-    """Resized, cropped and flipped."""
+    """The image, resized, cropped and flipped."""
     if image.size != making.resized:
         shrinks = image.size[0] >= making.resized[0] and image.size[1] >= making.resized[1]
         chosen = _FILTERS.get((making.interpolation or "").lower())
         if chosen is None:
             chosen = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
-        # A gap of 3 lets Pillow average whole blocks first; its documentation calls the result indistinguishable.
+        # A reducing_gap of 3 lets Pillow average whole blocks first. Its docs call the result indistinguishable.
         gap = 3.0 if shrinks and chosen != Image.Resampling.NEAREST else None
         image = image.resize(making.resized, chosen, reducing_gap=gap)
     image = image.crop(crop_box(making.resized, making.bucket, making.along))
@@ -102,9 +102,9 @@ def _placed(image: Image.Image, making: Making) -> Image.Image:
 
 
 def vary_colours(image: Image.Image, rng: random.Random) -> Image.Image:
-    """kohya's color_aug: of three pictures two stay as they are, one is turned in hue (up to 16 degrees) or brightened.
+    """kohya's color_aug: of three pictures, two stay as they are. One has its hue turned or its gamma changed.
 
-    The brightening is a gamma of 0.95 to 1.05.
+    The hue is turned by up to 16 degrees; the gamma is 0.95 to 1.05.
     """
     if rng.random() > 0.33:
         return image

@@ -1,4 +1,4 @@
-"""Which pictures each batch uses: a pure function of the seed and the batch's number."""
+"""Plans which pictures each batch uses: a pure function of the seed and the batch's index."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from atelier.config.datasets import DatasetConfig
 from atelier.data.scan import Picture
 
 Use = tuple[int, int]
-"""(place of the picture in the scan, which of its uses in the epoch this is)."""
+"""(index of the picture in the scan, number of this use of it in the epoch)."""
 
 
 class Plan:
     """The batches of every epoch over some of a scan's pictures.
 
-    Batches are made as kohya makes them: within each dataset and bucket the pictures, repeated, are shuffled and cut
-    into batches, the last one perhaps smaller; then all batches are shuffled.
+    Batches are made as in kohya's scripts. Within each dataset and bucket, the repeated pictures are shuffled and cut
+    into batches; the last one may be smaller. Then all batches are shuffled.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Plan:
         batch_size_multiplier: int = 1,
         held_out: bool = False,
     ) -> None:
-        """`indices`: which of `pictures` take part. `held_out`: each once, in order, epoch after epoch."""
+        """`indices`: the `pictures` that are used. `held_out`: each comes once an epoch, always in the same order."""
         self._seed = seed
         self._held_out = held_out
         self._groups: list[tuple[int, list[Use]]] = []
@@ -48,11 +48,11 @@ class Plan:
         self._made: dict[int, tuple[list[list[Use]], list[int]]] = {}
 
     def epoch(self, epoch: int) -> tuple[list[list[Use]], list[int]]:
-        """The batches of an epoch, and the place in the epoch at which each begins."""
+        """The batches of an epoch, and for each the number of pictures before it in the epoch."""
         made = self._made.get(epoch)
         if made is None:
             made = self._make(epoch)
-            # The prefetching thread is at most an epoch ahead of anybody else.
+            # Two epochs are enough: the prefetching thread is at most one epoch ahead.
             self._made = {**{key: value for key, value in self._made.items() if abs(key - epoch) < 2}, epoch: made}
         return made
 
@@ -70,7 +70,7 @@ class Plan:
 
 
 def use_seed(seed: int, epoch: int, position: int) -> int:
-    """A 63 bit seed for everything random about one use."""
+    """A 63-bit seed for everything random about one use of a picture."""
     digest = hashlib.blake2b(f"use/{seed}/{epoch}/{position}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -78,8 +78,8 @@ def use_seed(seed: int, epoch: int, position: int) -> int:
 def _counts(pictures: Sequence[Picture], members: Sequence[int]) -> dict[int, int]:
     """How often each picture comes in an epoch.
 
-    Regularisation pictures are repeated, or left out, until there are as many of them as pictures to learn (kohya:
-    a first round with their own repeats, then one more of each in turn).
+    Class pictures are repeated, or left out, until there are as many of them as training pictures. As in kohya's
+    scripts, there is a first round with their own repeats, then one more of each in turn.
     """
     counts = {index: pictures[index].repeats for index in members if not pictures[index].is_reg}
     wanted = sum(counts.values())
@@ -97,10 +97,10 @@ def _counts(pictures: Sequence[Picture], members: Sequence[int]) -> dict[int, in
 
 
 def split(pictures: Sequence[Picture], datasets: DatasetConfig, seed: int) -> tuple[list[int], list[int]]:
-    """(pictures to train on, pictures held out for validation), as places in `pictures`.
+    """(training pictures, validation pictures), as indices into `pictures`.
 
-    Each subset gives its validation_split, rounded down, chosen by validation_seed or else the run's seed; its last
-    picture is never taken, nor are regularisation pictures.
+    Of each subset the fraction validation_split, rounded down, is held out. validation_seed, or else the run's seed,
+    picks the pictures. At least one picture stays in training, and class pictures are never held out.
     """
     held_out: set[int] = set()
     for number, dataset in enumerate(datasets.datasets):

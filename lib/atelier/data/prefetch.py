@@ -1,4 +1,4 @@
-"""Assembles the next batches in a thread while a step runs, so that training never waits for data."""
+"""Loads the next batches in a thread while a step runs, so that training does not wait for data."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ T = TypeVar("T")
 class Prefetcher(Generic[T]):
     """Calls `load(index)` for index = first, first + 1, … last - 1 ahead of `get`, at most `depth` ahead.
 
-    Use it in a with-block: leaving it ends the thread. Batches are meant to be taken in order; asking for another
-    one goes on from there.
+    Use it in a with-block; leaving the block ends the thread. Batches should be taken in order. After any other index,
+    loading goes on from there.
     """
 
     def __init__(self, load: Callable[[int], T], first: int, last: int, depth: int = 2) -> None:
@@ -22,12 +22,12 @@ class Prefetcher(Generic[T]):
         self._last = last
         self._depth = max(1, depth)
         self._next = first
-        """What the thread loads next."""
+        """Index that the thread loads next."""
         self._ready: dict[int, T | BaseException] = {}
         self._taken = first
-        """What `get` is expected to ask for."""
+        """Index that `get` should ask for next."""
         self._round = 0
-        """Counts jumps: what was begun before one is thrown away."""
+        """Counts jumps to another index. Batches that were started before a jump are dropped."""
         self._closed = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -43,7 +43,7 @@ class Prefetcher(Generic[T]):
         self.close()
 
     def close(self) -> None:
-        """Ends the thread, after the batch it is at, and lets go of what is ready. May be called twice."""
+        """Ends the thread after its current batch and drops the loaded batches. May be called twice."""
         with self._changed:
             self._closed = True
             self._ready.clear()
@@ -68,17 +68,17 @@ class Prefetcher(Generic[T]):
                     raise RuntimeError("the prefetcher is not open")
                 self._changed.wait()
             result = self._ready.pop(index)
-            # A failed batch may be asked for again, and is then loaded again.
+            # After an error the same batch may be asked for again, and is then loaded again.
             self._taken = -1 if isinstance(result, BaseException) else index + 1
         if isinstance(result, BaseException):
             raise result
         return result
 
     def refill(self) -> None:
-        """Lets the thread load what is missing ahead; it rests from `get` until here, unless more than that is missing.
+        """Lets the thread load the next batch. It waits from `get` until this call, unless more batches are missing.
 
-        To be called where Python has little to do for a while, as before a backward pass: two threads that both need
-        the interpreter keep each other waiting.
+        Call it where Python has little to do for a while, such as before a backward pass: two threads that both need
+        the interpreter slow each other down.
         """
         with self._changed:
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Looks through the folders of a run before anything is trained: pictures, sizes, captions, buckets, problems."""
+"""Scans the folders of a run before training: pictures, sizes, captions, buckets, and problems with them."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Picture:
     path: Path
     size: Size
     caption: str
-    """As found, before any choice is made; several lines only where wildcards are enabled."""
+    """The caption before it is varied. It has several lines only where wildcards are enabled."""
     caption_source: str
     """"file", "metadata", "name", "class" or "none"."""
     bucket: Size
     resized: Size
-    """What it is resized to before it is cropped to its bucket."""
+    """The size before the crop to the bucket."""
     subset: Subset
     dataset: int
-    """The place of its dataset in the `DatasetConfig`."""
+    """Index of its dataset in the `DatasetConfig`."""
     mask: Path | None = None
-    """The mask picture for it in the subset's conditioning_data_dir."""
+    """Its mask picture in the subset's conditioning_data_dir."""
 
     @property
     def is_reg(self) -> bool:
@@ -47,7 +47,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureProblem:
-    """A picture (or a folder) that is left out, or used with less than was asked for."""
+    """A picture or folder that is not used, or not used as asked for."""
 
     path: Path
     reason: str
@@ -58,7 +58,7 @@ class PictureProblem:
 
 @dataclass
 class Scan:
-    """What was found in the folders of a run."""
+    """The result of a scan: the pictures and the problems."""
 
     datasets: DatasetConfig
     trigger: str
@@ -67,26 +67,26 @@ class Scan:
 
     @property
     def training(self) -> list[Picture]:
-        """The pictures that are learnt."""
+        """The pictures to learn, without class pictures."""
         return [picture for picture in self.pictures if not picture.is_reg]
 
     @property
     def regularisation(self) -> list[Picture]:
-        """The pictures of the class in general."""
+        """The class (regularisation) pictures."""
         return [picture for picture in self.pictures if picture.is_reg]
 
     @property
     def captioned(self) -> int:
-        """How many of the training pictures have a caption of their own."""
+        """Number of training pictures with a caption of their own."""
         return sum(picture.caption_source in ("file", "metadata") for picture in self.training)
 
     @property
     def buckets(self) -> dict[Size, int]:
-        """How many pictures each bucket holds, without repeats, by size."""
+        """Size -> number of pictures in that bucket, without repeats."""
         return dict(sorted(Counter(picture.bucket for picture in self.pictures).items()))
 
     def example_captions(self, count: int = 3, seed: int = 0) -> list[tuple[Path, str]]:
-        """The final text of some captions, as a first epoch might use them."""
+        """Some captions as a first epoch might use them, each with its picture's path."""
         rng = random.Random(seed)
         return [
             (picture.path, final_caption(picture.caption, picture.subset, rng, trigger=self.trigger))
@@ -104,10 +104,10 @@ def datasets_for_folder(folder: str | Path, settings: Settings) -> DatasetConfig
 
 
 def scan(datasets: DatasetConfig, trigger: str = "") -> Scan:
-    """Finds the pictures of every subset. Unreadable ones become problems and the rest is used.
+    """Finds the pictures of every subset. Unreadable pictures become problems, and the rest is used.
 
-    Only headers are read, and the ends of files; a file that does not end as it should is decoded. Raises
-    `AtelierError` when a folder is missing, there are no pictures to learn, or nothing would name what is learnt.
+    Only headers and the ends of files are read; a file with a suspicious end is decoded. Raises `AtelierError` when a
+    folder is missing, when there are no training pictures, or when there is neither a caption nor a trigger word.
     """
     found = Scan(datasets, trigger.strip())
     for index, dataset in enumerate(datasets.datasets):
@@ -116,8 +116,8 @@ def scan(datasets: DatasetConfig, trigger: str = "") -> Scan:
         raise AtelierError(_no_pictures(found))
     if not found.trigger and not any(picture.caption for picture in found.training):
         raise AtelierError(
-            "None of the pictures has a caption and there is no trigger word: give a trigger word, or write what is on "
-            "each picture into a .txt file of the same name."
+            "None of the pictures has a caption, and there is no trigger word. Enter a trigger word, or write what "
+            "each picture shows into a .txt file of the same name."
         )
     return found
 
@@ -128,10 +128,10 @@ def _scan_dataset(found: Scan, index: int, dataset: Dataset) -> None:
     for subset in dataset.subsets:
         folder = expanded(subset.image_dir)
         if subset.num_repeats < 1:
-            found.problems.append(PictureProblem(folder, f"{folder}: it is left out, since its repeats are 0."))
+            found.problems.append(PictureProblem(folder, f"{folder}: the folder is not used, since its repeats are 0."))
             continue
         if (folder, subset.metadata_file) in seen:
-            found.problems.append(PictureProblem(folder, f"{folder}: it is given twice; only the first one is used."))
+            found.problems.append(PictureProblem(folder, f"{folder}: the folder is named twice but used only once."))
             continue
         seen.add((folder, subset.metadata_file))
         _scan_subset(found, index, subset, folder, buckets)
@@ -139,10 +139,10 @@ def _scan_dataset(found: Scan, index: int, dataset: Dataset) -> None:
 
 def _scan_subset(found: Scan, index: int, subset: Subset, folder: Path, buckets: Buckets) -> None:
     if not subset.image_dir:
-        raise AtelierError("A subset has no image_dir: give the folder that its pictures are in.")
+        raise AtelierError("A subset has no image_dir. Name the folder of its pictures there.")
     paths = list_pictures(folder)
     if not paths:
-        found.problems.append(PictureProblem(folder, f"{folder}: there are no pictures in it."))
+        found.problems.append(PictureProblem(folder, f"{folder}: there are no pictures in this folder."))
     metadata = _metadata(subset)
     masks = _masks(subset)
     for path in paths:
@@ -155,7 +155,7 @@ def _scan_subset(found: Scan, index: int, subset: Subset, folder: Path, buckets:
             continue
         mask = masks.get(path.stem)
         if masks and mask is None:
-            found.problems.append(PictureProblem(path, f"{path}: it has no mask picture; all of it is learnt."))
+            found.problems.append(PictureProblem(path, f"{path}: it has no mask picture, so all of it is learned."))
         caption = find_caption(path, subset, metadata)
         found.pictures.append(
             Picture(path, size, caption.text, caption.source, fit.bucket, fit.resized, subset, index, mask)
@@ -169,12 +169,12 @@ def _metadata(subset: Subset) -> dict[str, str] | None:
     try:
         return read_metadata(path)
     except (ValueError, RecursionError) as error:
-        sentence = f"{path}: the metadata_file cannot be read ({error}); give a JSON file of captions."
+        sentence = f"{path}: the metadata_file cannot be read ({error}). It must be a JSON file of captions."
         raise AtelierError(sentence) from error
 
 
 def _masks(subset: Subset) -> dict[str, Path]:
-    """The mask pictures by the name of the picture they are for."""
+    """The mask pictures by the names of their pictures."""
     if not subset.conditioning_data_dir:
         return {}
     return {path.stem: path for path in list_pictures(expanded(subset.conditioning_data_dir))}
@@ -187,4 +187,4 @@ def _no_pictures(found: Scan) -> str:
     if unreadable:
         listed = "\n".join(problem.reason for problem in unreadable[:5])
         return f"None of the pictures in {where} can be read:\n{listed}"
-    return f"There are no pictures in {where}: choose a folder with PNG, JPEG, WebP, BMP or AVIF pictures."
+    return f"There are no pictures in {where}. Choose a folder with PNG, JPEG, WebP, BMP or AVIF pictures."

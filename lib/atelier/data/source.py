@@ -1,4 +1,4 @@
-"""Fetches what one draw needs: its cached latents, or its pixels from a file that is still what it was."""
+"""Fetches the data of one draw: its cached latents, or its pixels from a file that must be unchanged."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from atelier.data.scan import Picture
 from atelier.data.tensor_cache import TensorCache
 
 OPAQUE = torch.ones(1, 1, 1)
-"""Stands in the cache for the mask of a picture all of which counts."""
+"""The cached mask of a picture without a mask."""
 
 
 @dataclass
 class Item:
-    """One draw, fetched. Exactly one of `latents` and `pixels` is given; `mask` is None when all of it counts."""
+    """The data of one draw. Exactly one of `latents` and `pixels` is given. `mask` is None when all of it counts."""
 
     draw: Draw
     key: str
@@ -35,7 +35,7 @@ class Item:
 
 
 class Source:
-    """Knows the content that each picture had when the run first used it, and holds the run to it."""
+    """Fetches pictures, and refuses a picture whose content changed since the run first used it."""
 
     def __init__(
         self, pictures: list[Picture], caches: bool, masked_loss: bool, on_problem: Callable[[Path, str], None]
@@ -48,7 +48,7 @@ class Source:
         self._told: set[Path] = set()
 
     def cached(self, draw: Draw, subset: Subset, cache: TensorCache | None) -> Item | None:
-        """The draw from the cache alone, or None."""
+        """The draw from the cache, or None."""
         if cache is None or not self._is_cacheable(subset):
             return None
         picture = self._pictures[draw.picture]
@@ -58,13 +58,13 @@ class Source:
             masks = None if latents is None else self._mask_key(picture, subset, draw)
             mask = cache.get(masks) if masks is not None else None
         except OSError:
-            return None  # said when it is loaded
+            return None  # `loaded` will report it
         if latents is None or (masks is not None and mask is None):
             return None
         return Item(draw, key, latents=latents, mask=None if mask is None or mask.shape == OPAQUE.shape else mask)
 
     def loaded(self, draw: Draw, subset: Subset, cache: TensorCache | None) -> Item | None:
-        """The draw from its file, or None after reporting what is wrong with it."""
+        """The draw from its file, or None after reporting a problem."""
         picture = self._pictures[draw.picture]
         try:
             return self._load(picture, subset, draw, cache)
@@ -93,23 +93,23 @@ class Source:
     # -- what a file was, and is ----------------------------------------------------------------------------------
 
     def _content(self, path: Path) -> str:
-        """The content key that the file had at its first use. Raises OSError when that would be now and it is gone."""
+        """The content key that the file had at its first use. Raises OSError when the first use is now and fails."""
         known = self._contents.get(path)
         return known if known is not None else self._contents.setdefault(path, content_key(path.read_bytes()))
 
     def _unchanged(self, path: Path, size: tuple[int, int] | None) -> tuple[str, bytes]:
-        """(content key, bytes) of the file. Raises `AtelierError` when it is not what it was, or not as scanned."""
+        """(content key, bytes) of the file. Raises `AtelierError` when it was changed or is not as it was scanned."""
         try:
             data = path.read_bytes()
         except FileNotFoundError as error:
-            raise AtelierError(f"{path}: it was removed during the run and is left out from now on.") from error
+            raise AtelierError(f"{path}: the picture was removed during the run and is no longer used.") from error
         except OSError as error:
             reason = error.strerror or str(error)
-            raise AtelierError(f"{path}: it cannot be read any more ({reason}) and is left out.") from error
+            raise AtelierError(f"{path}: the picture can no longer be read ({reason}) and is not used.") from error
         content = content_key(data)
         known = self._contents.get(path)
         if known not in (None, content) or (size is not None and picture_size(path, data) != size):
-            raise AtelierError(f"{path}: it was changed during the run and is left out; start a new run to use it.")
+            raise AtelierError(f"{path}: the picture was changed during the run. Start a new run to use it.")
         return self._contents.setdefault(path, content), data
 
     def _report(self, path: Path, reason: str) -> None:
@@ -137,7 +137,7 @@ class Source:
         return latents_key(content, picture.bucket, picture.resized, subset.resize_interpolation, draw.flipped)
 
     def _mask_source(self, picture: Picture, subset: Subset) -> Path | str | None:
-        """A mask picture, "alpha", or None. masked_loss without mask pictures takes the transparency, as alpha_mask."""
+        """A mask picture, "alpha" or None. Without mask pictures, masked_loss uses the transparency like alpha_mask."""
         if self._masked_loss and subset.conditioning_data_dir:
             return picture.mask
         return "alpha" if subset.alpha_mask or self._masked_loss else None

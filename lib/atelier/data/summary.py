@@ -1,4 +1,4 @@
-"""What a scan says about itself in a LoRA's metadata, in kohya's words."""
+"""The facts about the pictures for a LoRA's metadata, under kohya's keys."""
 
 from __future__ import annotations
 

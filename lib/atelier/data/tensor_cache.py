@@ -1,4 +1,4 @@
-"""Tensors kept in memory and on disk, so that every picture and every caption is encoded once."""
+"""A cache of tensors, in memory and on disk, so that every picture and every caption is encoded only once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from atelier.data.batch import ONCE
 
 MEMORY_LIMIT = 2 * 1024**3
-"""Bytes held in memory when there is a disk to read the others from."""
+"""Bytes kept in memory when there is a disk to read the others from."""
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 class TensorCache:
     """Tensors by key, for one VAE or text encoder. May be used from several threads and processes at once.
 
-    `folder`: where files are kept between runs, or None for memory alone. `identity`: whatever tells one encoder from
-    another; tensors of another are never found. `what` they are, for a sentence. Nothing here raises for
-    a full, missing or read-only disk: the cache then works in memory, and `disk_problem` says why.
+    `folder`: where files are kept between runs, or None for memory only. `identity`: a text that differs for different
+    encoders; tensors of another encoder are never found. `what`: the name of the tensors, for a sentence. Nothing here
+    raises for a full, missing or read-only disk: the cache then works in memory, and `disk_problem` says why.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class TensorCache:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Tensor | None:
-        """The tensor under `key` ([C, h, w] for latents, on the processor), or None. Not to be written to.
+        """The tensor under `key` ([C, h, w] for latents, on the CPU), or None. The caller must not change it.
 
-        A damaged file counts as none: it is removed, and the next `put` writes it anew.
+        A damaged file is removed, and the next `put` writes it again.
         """
         with self._lock:
             held = self._held.get(key)
@@ -62,7 +62,7 @@ class TensorCache:
         return self.get(key) is not None
 
     def put(self, key: str, tensor: Tensor) -> None:
-        """Keeps `tensor` under `key`. Latents of pixels that do not come again (`ONCE`) are not kept."""
+        """Keeps `tensor` under `key`. Latents of pixels that never come again (`ONCE`) are not kept."""
         if key.startswith(ONCE):
             return
         tensor = tensor.detach().to("cpu", copy=True).contiguous()
@@ -82,7 +82,7 @@ class TensorCache:
             old = self._held.pop(key, None)
             self._bytes += _size(tensor) - (0 if old is None else _size(old))
             self._held[key] = tensor
-            # Without a disk nothing is let go, and what the disk did not take is not let go either.
+            # Without a disk no tensor is dropped, nor one that could not be written.
             while self.folder is not None and self.disk_problem is None and self._bytes > self._limit:
                 if len(self._held) == 1:
                     break
@@ -95,8 +95,8 @@ class TensorCache:
         try:
             data = path.read_bytes()
             with contextlib.suppress(OSError):
-                os.utime(path)  # what was used last is kept longest
-            # A copy, since where in memory a tensor begins can decide the last bits of what is computed with it.
+                os.utime(path)  # the clean-up removes the files that were unused for longest
+            # A copy: the address of a tensor in memory can change the last bits of results computed with it.
             return load(data)["tensor"].clone()
         except FileNotFoundError:
             return None
@@ -104,13 +104,13 @@ class TensorCache:
             log.warning("%s cannot be read: %s", path, error)
             return None
         except (SafetensorError, KeyError, ValueError) as error:
-            log.warning("%s cannot be used and is made anew: %s", path, error)
+            log.warning("%s cannot be used and is made again: %s", path, error)
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
 
     def _write(self, key: str, tensor: Tensor) -> None:
-        """Writes aside and renames: a reader sees the whole file or none."""
+        """Writes a temporary file and renames it, so that a reader sees the whole file or none."""
         path = self.path(key)
         if path is None:
             return
@@ -125,7 +125,7 @@ class TensorCache:
             if self.disk_problem is None:
                 reason = error.strerror or error
                 self.disk_problem = (
-                    f"{self._what} cannot be kept in {self.folder} ({reason}); they are kept in memory only."
+                    f"{self._what} cannot be written to {self.folder} ({reason}). They stay in memory only."
                 )
                 log.warning(self.disk_problem)
             if aside is not None:

@@ -1,4 +1,4 @@
-"""Notices cut-off pictures without decoding them: looks at where a file of its kind has to end."""
+"""Detects pictures that are cut short, without decoding them, by the end of the file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _TAIL = 64
 
 
 def check_picture(path: Path) -> tuple[int, int]:
-    """(width, height) of a picture that seems whole. One that does not end as it should is decoded to be sure.
+    """(width, height) of a picture that seems complete. A file with a suspicious end is decoded to be sure.
 
-    Raises `AtelierError` when it cannot be read to its end.
+    Raises `AtelierError` when the picture cannot be decoded to its end.
     """
     size = picture_size(path)
     if not _ends_well(path):
@@ -21,7 +21,7 @@ def check_picture(path: Path) -> tuple[int, int]:
 
 
 def _ends_well(path: Path) -> bool:
-    """False when the file may be cut short. Kinds without a known ending count as suspicious."""
+    """False when the file may be cut short. Formats without a known end are suspicious."""
     try:
         with path.open("rb") as file:
             head = file.read(32)

@@ -1,1 +1,1 @@
-"""The queue, the worker thread, events, and the record of each run."""
+"""Runs: their queue, the worker thread that trains them, and the record of each on disk."""

@@ -1,4 +1,4 @@
-"""Requests of the person at the page to a run, from any thread; the trainer reads them between two steps."""
+"""Requests of the person to a run (stop, pause, save, sample). The trainer reads them between two steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class Control:
-    """One run's requests. A stop cannot be taken back, and ends a pause."""
+    """The requests to one run. A stop cannot be undone, and it ends a pause."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -19,7 +19,7 @@ class Control:
     # -- the page --------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Asks the run to end after the step it is in, keeping what is trained."""
+        """Asks the run to end after its current step and to keep what was learned."""
         with self._changed:
             self._stopping = True
             self._paused = False
@@ -38,13 +38,13 @@ class Control:
             self._notify()
 
     def save_now(self) -> None:
-        """Asks for a file of the LoRA as it stands."""
+        """Asks for a file of the LoRA as it is now."""
         with self._changed:
             self._save = True
             self._notify()
 
     def sample_now(self) -> None:
-        """Asks for sample pictures of the LoRA as it stands."""
+        """Asks for sample pictures with the LoRA as it is now."""
         with self._changed:
             self._sample = True
             self._notify()
@@ -62,24 +62,24 @@ class Control:
         return self._paused
 
     def take_save(self) -> bool:
-        """True once after any number of requests to save."""
+        """True when a save was asked for since the last call."""
         with self._changed:
             taken, self._save = self._save, False
             return taken
 
     def take_sample(self) -> bool:
-        """True once after any number of requests for sample pictures."""
+        """True when sample pictures were asked for since the last call."""
         with self._changed:
             taken, self._sample = self._sample, False
             return taken
 
     def wait_while_paused(self, timeout: float | None = None) -> None:
-        """Returns as soon as the run is not to pause any more, or after `timeout` seconds."""
+        """Returns when the pause ends, or after `timeout` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: not self._paused, timeout)
 
     def wait_for_request(self, timeout: float | None = None) -> None:
-        """Returns when anything is asked from now on, at once if the run is to stop, or after `timeout` seconds."""
+        """Returns at the next request, at once when the run is asked to stop, or after `timeout` seconds."""
         with self._changed:
             seen = self._requests
             self._changed.wait_for(lambda: self._stopping or self._requests != seen, timeout)

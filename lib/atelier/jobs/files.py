@@ -1,4 +1,4 @@
-"""Files that stay whole: replaced in one go, or grown line by line; and JSON that any value fits into."""
+"""Writes files that stay whole: replaced as a whole, or grown line by line. And makes JSON from any value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atelier.config.files.durable import sync_folder
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: NaN and infinity are None, lone surrogates are "?", the unknown is its text."""
+    """`value` for JSON: NaN and infinity become None, lone surrogates "?", unknown types their text."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
     if value is None or isinstance(value, (bool, int)):
@@ -28,7 +28,7 @@ def plain(value: Any) -> Any:
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = False) -> None:
-    """Writes a whole file, or leaves the one that was there. `durable`: also past a power cut. Raises OSError."""
+    """Writes a whole file or leaves the old one. `durable`: it also survives a power cut. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -49,7 +49,7 @@ def write_json(path: Path, value: Any, durable: bool = False) -> None:
 
 
 def read_json(path: Path, default: Any) -> Any:
-    """The content of a JSON file, `default` when it is missing or damaged."""
+    """The content of a JSON file; `default` when the file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -57,7 +57,7 @@ def read_json(path: Path, default: Any) -> Any:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The rows of a JSON lines file; a row that was cut off by a crash is left out."""
+    """The rows of a JSON lines file. A row that a crash cut off is ignored."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -72,10 +72,10 @@ def read_lines(path: Path) -> list[Any]:
 
 
 class LineFile:
-    """A JSON lines file that grows. Rows that a full disk refuses are kept and written when there is room again."""
+    """A JSON lines file that grows. While the disk is full, rows wait in memory and are written when there is room."""
 
     KEPT = 20_000
-    """Rows that wait for room; older ones are given up."""
+    """Most rows that wait; older rows are dropped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -88,7 +88,7 @@ class LineFile:
         return not self._waiting
 
     def append(self, rows: Sequence[Any]) -> None:
-        """Adds rows at the end. Raises OSError; the rows are then tried again with the next ones."""
+        """Adds rows at the end. Raises OSError; the rows are then written with the next ones."""
         self._waiting.extend(json.dumps(plain(row)) + "\n" for row in rows)
         del self._waiting[: -self.KEPT]
         if not self._waiting:
@@ -103,7 +103,7 @@ class LineFile:
         self._waiting.clear()
 
     def _ends_within_a_line(self) -> bool:
-        """True when the last writer was cut off: by a crash, or by a full disk."""
+        """True when the file ends within a line, after a crash or on a full disk."""
         try:
             with self._path.open("rb") as file:
                 file.seek(-1, os.SEEK_END)
@@ -115,5 +115,5 @@ class LineFile:
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
-    except OSError:  # a folder that became read-only keeps nothing to remove
+    except OSError:  # a read-only folder has no file to remove
         return

@@ -1,4 +1,4 @@
-"""Bounds for what gathers beside the runs: dropped pictures and cached latents. The longest unused goes first."""
+"""Cleans up dropped pictures and cached latents beyond a limit; those unused for longest are removed first."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 UPLOADS = "uploads"
-"""Below the runs folder: the pictures that were dropped on the page, a folder for each set."""
+"""Folder below the runs folder for pictures that were dropped on the page, with a folder for each set."""
 LATENTS = "latents"
-"""Below the cache folder."""
+"""Folder below the cache folder for cached latents."""
 GB = 1 << 30
 DAY = 24 * 3600.0
 
 
 def upload_days() -> float:
-    """Days that dropped pictures stay unused: ATELIER_UPLOAD_DAYS, else 30."""
+    """Days after which unused dropped pictures are removed: ATELIER_UPLOAD_DAYS, else 30."""
     return _number("ATELIER_UPLOAD_DAYS", 30.0)
 
 
 def upload_bytes() -> float:
-    """Bytes that all dropped pictures together may have: ATELIER_UPLOAD_GB, else 20 GB."""
+    """Limit for all dropped pictures together, in bytes: ATELIER_UPLOAD_GB, else 20 GB."""
     return _number("ATELIER_UPLOAD_GB", 20.0) * GB
 
 
 def latent_bytes() -> float:
-    """Bytes that all cached latents together may have: ATELIER_LATENTS_GB, else 10 GB."""
+    """Limit for all cached latents together, in bytes: ATELIER_LATENTS_GB, else 10 GB."""
     return _number("ATELIER_LATENTS_GB", 10.0) * GB
 
 
 def tidy(runs: Path, cache: Path, in_use: Collection[str]) -> None:
-    """Removes what is beyond the bounds. `in_use` are picture folders that open or resumable runs name.
+    """Removes files beyond the limits. `in_use` are picture folders of open or resumable runs, which are kept.
 
-    Nothing is raised: what cannot be removed stays, and the log says so.
+    Nothing is raised: a file that cannot be removed stays, and the log says so.
     """
     needed = {_resolved(folder) for folder in in_use if folder}
     uploads = [path for path in _entries(runs / UPLOADS) if path.is_dir() and _resolved(path) not in needed]
@@ -48,7 +48,7 @@ def tidy(runs: Path, cache: Path, in_use: Collection[str]) -> None:
 
 
 def touch(path: Path) -> None:
-    """Notes that a file or folder was used just now; where that cannot be noted, it counts as old."""
+    """Sets the time of a file or folder to now. Where that fails, it counts as old."""
     try:
         os.utime(path)
     except OSError as error:
@@ -56,7 +56,10 @@ def touch(path: Path) -> None:
 
 
 def prune(paths: Iterable[Path], most: float, days: float, remove: Callable[[Path], None]) -> list[Path]:
-    """Removes those unused for `days`, and then the longest unused until `most` bytes are left. Gives what went."""
+    """Removes paths unused for `days`, then those unused for longest until `most` bytes are left.
+
+    Returns the removed paths.
+    """
     known = sorted(((_used(path), _size(path), path) for path in paths), key=lambda item: (item[0], str(item[2])))
     total, oldest, gone = sum(size for _, size, _ in known), time.time() - days * DAY, []
     for used, size, path in known:
@@ -73,7 +76,7 @@ def prune(paths: Iterable[Path], most: float, days: float, remove: Callable[[Pat
 
 
 def _remove_folder(path: Path) -> None:
-    """Out of the way first, so that nobody finds half of it."""
+    """Renames the folder before removing it, so that nobody finds half of it."""
     aside = path.with_name(f".{path.name.lstrip('.')}.gone") if not path.name.endswith(".gone") else path
     if aside != path:
         path.rename(aside)

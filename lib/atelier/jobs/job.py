@@ -1,4 +1,4 @@
-"""One run as the queue and the page know it."""
+"""A run in the queue: its settings, its record, and what the page shows and can do."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ ACTIONS = ("stop", "pause", "resume", "save", "sample")
 
 
 class Job:
-    """What was asked, how to reach it while it runs, and its record."""
+    """A run: its settings (`config`), the requests of the person (`control`) and its record."""
 
     def __init__(self, job_id: str, record: Record, config: JobConfig | None = None) -> None:
         self.id = job_id
         self._record = record
         self.control = Control()
         self.elsewhere = False
-        """True for a run that another process trains, which uses the same folder."""
+        """True when another process with the same folder trains this run."""
         self._config = config
 
     @property
     def record(self) -> Record:
-        """Its record; of a run that another process trains, as it is on the disk now."""
+        """The record. When another process trains the run, it is read from the disk each time."""
         return Record.open(self._record.folder) if self.elsewhere else self._record
 
     @property
     def config(self) -> JobConfig:
-        """What was asked. Raises `AtelierError` when that cannot be read from the record any more."""
+        """The settings and datasets. Raises `AtelierError` when the record has lost them."""
         if self._config is None:
             asked = read_json(self.record.folder / "request.json", None)
             if not isinstance(asked, dict):
-                raise AtelierError(f"What was asked of {self.name} cannot be read from {self.record.folder}.")
+                raise AtelierError(f"The settings of {self.name} cannot be read from {self.record.folder}.")
             self._config = job_from_dict(asked)
         return self._config
 
@@ -50,7 +50,7 @@ class Job:
 
     @property
     def trigger(self) -> str:
-        """The word that calls what was learnt; "" when there is none."""
+        """The trigger word; "" when there is none."""
         return str(self.record.about.get("trigger") or "")
 
     @property
@@ -60,31 +60,31 @@ class Job:
 
     @property
     def is_open(self) -> bool:
-        """True until it has ended."""
+        """True until the run has ended."""
         return self.state not in ENDED
 
     @property
     def base(self) -> dict[str, Any]:
-        """The model that was loaded when it was asked for: "title" and "identity"; empty when none was."""
+        """The model that was loaded when the run was started: "title" and "identity". Empty when there was none."""
         base = self.record.about.get("base")
         return base if isinstance(base, dict) else {}
 
     @property
     def kept_step(self) -> int | None:
-        """The step of the newest state that training left, None when there is none to go on from."""
+        """The step of the newest saved state; None when there is no state to resume from."""
         states = self.record.folder / "state"
         steps = [int(path.stem) for path in states.glob("*.safetensors") if path.stem.isdecimal()]
         return max(steps, default=None)
 
     @property
     def resumable(self) -> bool:
-        """True when it ended early and left a state to go on from."""
+        """True when the run ended early and left a state to resume from."""
         early = self.state in ("interrupted", "stopped", "failed")
         return early and not self.record.newer and not self.elsewhere and self.kept_step is not None
 
     @property
     def actions(self) -> list[str]:
-        """Those of `ACTIONS` that make sense now."""
+        """The `ACTIONS` that are possible now."""
         if self.record.newer or self.elsewhere:
             return []
         if not self.is_open:
@@ -96,7 +96,7 @@ class Job:
         return ["stop", "pause", "save", "sample"] if self.state in ("running", "preparing") else ["stop", "pause"]
 
     def summary(self) -> dict[str, Any]:
-        """What a list shows of it, as JSON holds it."""
+        """The facts for a list of runs, as plain data for JSON."""
         record = self.record
         times = {key: record.about.get(key) for key in ("created", "started", "ended")}
         return plain(
@@ -118,7 +118,7 @@ class Job:
         )
 
     def _asked(self) -> str:
-        """ "stop" or "pause" while the run has yet to heed it, else ""."""
+        """ "stop" or "pause" when it was asked for and the run has not reacted yet, else ""."""
         if not self.is_open or self.state == "queued":
             return ""
         if self.control.stopping:
@@ -127,7 +127,7 @@ class Job:
 
 
 def new_job(job_id: str, config: JobConfig, base: ModelInfo | None, runs: Path) -> Job:
-    """A job with its record below the folder `runs`. Raises `AtelierError` when that cannot be written."""
+    """A run with a new record below the folder `runs`. Raises `AtelierError` when the record cannot be written."""
     files = {
         "request.json": json.dumps(job_to_dict(config)),
         "settings.toml": training_toml(config),
@@ -140,15 +140,15 @@ def new_job(job_id: str, config: JobConfig, base: ModelInfo | None, runs: Path) 
 
 
 def found_job(folder: Path) -> Job | None:
-    """The run recorded in `folder`, None when that is no record."""
+    """The run recorded in `folder`; None when the folder is no record."""
     if not (folder / "job.json").is_file() and not (folder / "request.json").is_file():
         return None
     return Job(folder.name, Record.open(folder))
 
 
 def interruption(job: Job, what: str) -> str:
-    """The sentence for a run that ended without a word: `what` happened, and what can be done."""
+    """A sentence for a run that was cut off: what happened (`what`), and what can be done."""
     step = job.kept_step
     if step is None:
-        return f"{what} before anything was kept of this run. Press Train again."
-    return f"{what} while this was training; press Resume to go on from step {step}."
+        return f"{what} before a state of this run was saved. Press Train again."
+    return f"{what} during this run. Press Resume to go on from step {step}."

@@ -1,4 +1,4 @@
-"""A lock on a record folder that the system drops when its process ends, however it ends."""
+"""A lock on a record folder. The system releases it when the process ends, even after a crash."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from pathlib import Path
 
 
 class FolderLock:
-    """Held by the process that trains in a folder, so that a second WebUI over the same runs leaves it alone."""
+    """Held by the process that trains in a folder, so that a second WebUI with the same runs does not touch it."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / ".lock"
         self._file: int | None = None
 
     def acquire(self) -> bool:
-        """False when another process, or another lock of this one, holds it. A disk without locks grants every one."""
+        """Takes the lock. False when another process, or another lock of this process, holds it.
+
+        On a disk without locks it always succeeds.
+        """
         try:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError:
@@ -30,7 +33,7 @@ class FolderLock:
         return True
 
     def release(self) -> None:
-        """Lets others in. Does nothing when it is not held."""
+        """Releases the lock. Does nothing when it is not held."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

@@ -1,4 +1,4 @@
-"""The loss of a run as a curve: smoothed, thinned for the page, and rewound when a run goes on from an earlier step."""
+"""The loss curve of a run: smoothed, thinned for the page, and cut back when the run goes on from an earlier step."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SHOWN = 600
-"""Points of a curve that is sent whole; more than a screen can tell apart."""
+"""Most points of a curve that is sent as a whole: more than a screen can show apart."""
 
 Row = list[Any]
-"""[step, loss or None, {rate name: rate}], as it is on the disk."""
+"""[step, loss or None, {name: learning rate}], as in the file."""
 
 
 class LossCurve:
-    """The losses by step, ascending.
+    """The losses of a run in order of steps, with a smoothed loss.
 
-    The smoothed loss is a mean that forgets: over everything at first, then over the last eighth of the run, between
-    10 and 100 steps. A single step's loss says little, as each draws another noise level.
+    The smoothed loss is a moving average: over all steps at first, then over about the last eighth of the run, between
+    10 and 100 steps. The loss of a single step says little, since each step has another noise level.
     """
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, float | None, float | None]] = []
-        """(step, loss, smoothed loss); a loss that was not a number is None."""
+        """(step, loss, smoothed loss); a loss that was NaN is None."""
         self.rates: dict[str, float] = {}
         """The newest learning rates."""
         self.rewound = 0
-        """How often the curve was cut back."""
+        """How often the curve was cut back to an earlier step."""
 
     def add(self, step: int, loss: float | None, rates: Mapping[str, float]) -> Row:
-        """Adds the loss of `step`; what was known of that step and later ones is dropped. Gives the row to keep."""
+        """Adds the loss of `step` and drops this step's old loss and all later ones. Returns the row for the file."""
         named = {str(name): float(rate) for name, rate in rates.items() if rate is not None}
         if self.rows and step <= self.rows[-1][0]:
             self.rewound += 1
@@ -41,7 +41,7 @@ class LossCurve:
         return [step, value, self.rates]
 
     def read(self, rows: Sequence[Any]) -> None:
-        """Adds rows from the disk; what is not a row is left out."""
+        """Adds rows from the disk. Damaged rows are ignored."""
         for row in rows:
             try:
                 step, loss, rates = row
@@ -50,7 +50,7 @@ class LossCurve:
                 continue
 
     def since(self, cursor: str) -> dict[str, Any]:
-        """What is new after `cursor`: rows, the next cursor, and whether to begin anew ("reset")."""
+        """News after `cursor`: rows, the next cursor, and "reset" when they replace all earlier rows."""
         rewound, _, count = cursor.partition(":")
         known = int(count) if count.isascii() and count.isdigit() and len(count) < 12 else 0
         reset = not known or rewound != str(self.rewound) or known > len(self.rows)
@@ -69,7 +69,7 @@ class LossCurve:
 def thinned(
     rows: Sequence[tuple[int, float | None, float | None]], shown: int = SHOWN
 ) -> list[tuple[int, float | None, float | None]]:
-    """At most `shown` rows that draw the same curve: of each stretch its last step, mean loss, last smoothed loss."""
+    """At most `shown` rows of the same curve: for each stretch its last step, mean loss and last smoothed loss."""
     if len(rows) <= shown:
         return list(rows)
     found = []

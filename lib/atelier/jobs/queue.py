@@ -1,7 +1,7 @@
-"""The queue of runs and the one worker thread that trains them, inside the host's process.
+"""The queue of runs and the one worker thread that trains them, inside the WebUI's process.
 
-What a run is and how it stands is in its record folder; queue.json beside them has the order. So the queue survives
-the host's end: what was queued goes on, what was running is "interrupted" and can be resumed.
+Each run has a record folder; queue.json beside them has the order. So the queue survives a restart: queued runs are
+trained, and a run that was training is "interrupted" and can be resumed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 Train = Callable[[JobConfig, Host, Record, Control], object]
 LOOK_AGAIN = 0.5
-"""Seconds between two looks at whether the host has the model that a run was asked for."""
+"""Seconds between two checks whether the WebUI has loaded the model that a run waits for."""
 
 
 class Jobs:
-    """The runs of one host. `train` does the work; without one it is the trainer."""
+    """The runs of one host. `train` does the training; by default it is `training.run.train`."""
 
     def __init__(self, host: Host, train: Train | None = None) -> None:
         self.host = host
@@ -43,16 +43,16 @@ class Jobs:
         self._changed = threading.Condition(threading.RLock())
         self._jobs: dict[str, Job] = {}
         self._order: list[str] = []
-        """Ids of what is queued, next first."""
+        """Ids of queued runs, the next one first."""
         self._worker: threading.Thread | None = None
         self._running: Job | None = None
         self._closing = False
         self.page_key = secrets.token_urlsafe(18)
-        """Lies in the pages of this process: what is pressed there brings it along."""
+        """A key in the pages of this process. Every pressed button sends it; see `ui.own_page`."""
         self.for_page: dict[str, Any] = {}
-        """What the page keeps for as long as there is the queue, by name."""
+        """Objects of the page, by name, that live as long as the queue."""
         self._interrupt: Job | None = None
-        """The run that the host's end stops, not the person."""
+        """The run that is stopped because the WebUI ends, not by the person."""
         with self._changed:
             self._load()
             if self._order:
@@ -69,11 +69,11 @@ class Jobs:
         base = self.host.loaded_model()
         with self._changed:
             if self._closing:
-                raise AtelierError("The WebUI is ending; nothing new is started.")
+                raise AtelierError("The WebUI is shutting down, so no new run can be started.")
             free = self.free_name(name)
             if free != name:
                 raise AtelierError(
-                    f"There is a {name} already, and nothing saved is overwritten. Use another name, such as {free}."
+                    f"There is a {name} already, and saved files are not overwritten. Use another name, such as {free}."
                 )
             job = new_job(self._new_id(name), config, base, self.host.folders.runs)
             self._jobs[job.id] = job
@@ -81,7 +81,7 @@ class Jobs:
         return job
 
     def free_name(self, name: str) -> str:
-        """`name`, or NAME-2 … : the first that neither a saved file nor a run in the queue has."""
+        """`name`, or NAME-2 …: the first name that neither a saved file nor a queued run has."""
         with self._changed:
             taken = [job.name for job in self._jobs.values() if job.is_open and not job.record.newer]
             return free_name(self.host.folders.lora, name, taken)
@@ -93,7 +93,7 @@ class Jobs:
             return list(self._jobs.values())
 
     def get(self, job_id: str) -> Job:
-        """The run of that id. Raises `AtelierError` when there is none."""
+        """The run with this id. Raises `AtelierError` when there is none."""
         with self._changed:
             self._check_worker()
             if job_id not in self._jobs:
@@ -102,36 +102,36 @@ class Jobs:
 
     @property
     def running(self) -> Job | None:
-        """The run that the worker is at, None when it is idle."""
+        """The run that is training; None when the worker is idle."""
         with self._changed:
             self._check_worker()
             return self._running
 
     @property
     def queued(self) -> list[str]:
-        """Ids of the runs that wait for their turn, next first."""
+        """Ids of the runs that wait, the next one first."""
         with self._changed:
             return list(self._order)
 
     def stop(self, job_id: str) -> None:
-        """Ends a run after the step it is in, or takes it out of the queue. Does nothing to one that has ended."""
+        """Ends a run after its current step, or removes it from the queue. Does nothing to a run that has ended."""
         with self._changed:
             job = self._ours(job_id)
             if job.state == "queued" and job is not self._running:
                 self._dequeue(job)
-                job.record.status("stopped", "Taken out of the queue.")
+                job.record.status("stopped", "Removed from the queue.")
             elif job.is_open:
                 job.control.stop()
             self._changed.notify_all()
 
     def pause(self, job_id: str) -> None:
-        """Has a run free the device and wait. Raises `AtelierError` when it is not running."""
+        """Asks a run to free the device and wait. Raises `AtelierError` when it is not running."""
         self._going(job_id).control.pause()
 
     def resume(self, job_id: str) -> None:
-        """Goes on with a paused run, or queues one again that was interrupted, stopped or failed.
+        """Resumes a paused run, or queues a run again that was interrupted, stopped or failed.
 
-        Raises `AtelierError` when it has nothing to go on from, or another run has taken its name since.
+        Raises `AtelierError` when it left no state, or when another run has taken its name since.
         """
         with self._changed:
             job = self._ours(job_id)
@@ -139,28 +139,28 @@ class Jobs:
                 job.control.resume()
                 return
             if not job.resumable:
-                raise AtelierError(f"{job.name} cannot be resumed: it is done, or left no state to go on from.")
+                raise AtelierError(f"{job.name} cannot be resumed: it is done, or it ended before a state was saved.")
             self._check_still_free(job)
             _ = job.config
             job.control = Control()
-            job.record.status("queued", f"Waits to go on from step {job.kept_step}.")
+            job.record.status("queued", f"Waiting to go on from step {job.kept_step}.")
             self._enqueue(job)
 
     def save_now(self, job_id: str) -> None:
-        """Has a run write its LoRA as it stands. Raises `AtelierError` when it is not running."""
+        """Asks a run to save its LoRA as it is now. Raises `AtelierError` when it is not running."""
         self._going(job_id, "save").control.save_now()
 
     def sample_now(self, job_id: str) -> None:
-        """Has a run draw its sample pictures. Raises `AtelierError` when it is not running."""
+        """Asks a run to draw its sample pictures. Raises `AtelierError` when it is not running."""
         self._going(job_id, "sample").control.sample_now()
 
     def wait(self, job: Job, timeout: float | None = None) -> bool:
-        """Waits until the run has ended and the worker is done with it. False when `timeout` seconds passed first."""
+        """Waits until the run has ended and the worker has left it. False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not job.is_open and self._running is not job, timeout)
 
     def close(self, timeout: float | None = None) -> None:
-        """Takes no more runs and ends the running one after its step, to be resumed: the host is ending."""
+        """Takes no more runs, and ends the running one after its step to be resumed: for the end of the WebUI."""
         with self._changed:
             self._closing = True
             worker, running = self._worker, self._running
@@ -174,7 +174,7 @@ class Jobs:
     # -- the worker ------------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        """Starts the worker if none is alive. Called with the lock held."""
+        """Starts the worker if it is not running. Called with the lock held."""
         self._changed.notify_all()
         if self._closing or (self._worker is not None and self._worker.is_alive()):
             return
@@ -182,7 +182,7 @@ class Jobs:
         self._worker.start()
 
     def _check_worker(self) -> None:
-        """Notices a worker that was killed: its run is told so, and the queue goes on. Called with the lock held."""
+        """Notices a killed worker: its run is interrupted, and the queue goes on. Called with the lock held."""
         if self._worker is None or self._worker.is_alive():
             return
         self._worker = None
@@ -206,16 +206,16 @@ class Jobs:
                     self._changed.notify_all()
 
     def _picture_folders(self) -> list[str]:
-        """Folders of pictures that a run still needs, or would if it went on."""
+        """Folders of pictures that open or resumable runs need."""
         found: list[str] = []
         for job in self.jobs():
             if job.is_open or job.resumable:
-                with contextlib.suppress(AtelierError):  # a damaged record names none
+                with contextlib.suppress(AtelierError):  # a damaged record names no folders
                     found += [subset.image_dir for subset in job.config.datasets.subsets if subset.image_dir]
         return found
 
     def _next(self) -> Job | None:
-        """Waits for a run and takes it out of the queue; None when the host ends."""
+        """Waits for the next run of the queue; None when the WebUI ends."""
         with self._changed:
             while not self._order and not self._closing:
                 self._changed.wait()
@@ -226,7 +226,7 @@ class Jobs:
             return job
 
     def _claim(self, job: Job, locked: bool) -> bool:
-        """False when another process over the same folder has the run, or had it; it leaves the queue then."""
+        """False, and out of this queue, when another process with the same folder trains or has trained the run."""
         with self._changed:
             on_disk = Record.open(job.record.folder).state
             job.elsewhere = not locked or on_disk not in ("queued", job.state)
@@ -236,7 +236,7 @@ class Jobs:
             return False
 
     def _run(self, job: Job) -> None:
-        """Trains, and sees to it that the record says how that ended."""
+        """Trains a run, and writes to its record how it ended."""
         record = job.record
         try:
             config = job.config
@@ -249,7 +249,7 @@ class Jobs:
         except AtelierError as error:
             record.log_exception(error)
             record.status("failed", str(error))
-        except Exception as error:  # it belongs to this run; the next one goes on
+        except Exception as error:  # a fault of this run must not end the worker: the next run shall start
             record.log_exception(error)
             log.exception("the training of %s failed", job.name)
             record.status("failed", f"{_in_words(error)} The details are in {record.folder / 'log.txt'}.")
@@ -260,20 +260,20 @@ class Jobs:
         record.keep_progress()
 
     def _wait_for_base(self, job: Job) -> bool:
-        """Waits at the head of the queue until the host has the model that the run was asked for.
+        """Waits until the WebUI has loaded the model that the run was started for.
 
-        False when it is stopped first; when the host ends, it stays in the queue.
+        False when the run is stopped first. When the WebUI ends, the run stays in the queue.
         """
         wanted = job.base.get("identity")
         while not job.control.stopping:
             info = self.host.loaded_model()
             if wanted is None or (info is not None and info.identity == wanted):
                 return True
-            job.record.status("queued", f"This is for the model {job.base.get('title')}: load it, and training begins.")
+            job.record.status("queued", f"Waiting for the model {job.base.get('title')}. Load it, and training starts.")
             job.control.wait_for_request(LOOK_AGAIN)
         if self._interrupt is not job:
             self._dequeue(job)
-            job.record.status("stopped", "Taken out of the queue.")
+            job.record.status("stopped", "Removed from the queue.")
         return False
 
     def _ended_without_a_word(self, job: Job) -> None:
@@ -286,7 +286,7 @@ class Jobs:
 
     def _killed(self, job: Job) -> None:
         if job.is_open:
-            job.record.status("interrupted", interruption(job, "The thread that trains was ended from outside"))
+            job.record.status("interrupted", interruption(job, "The training thread was killed"))
 
     def _rest_of_the_ended(self) -> None:
         for job in self._jobs.values():
@@ -310,7 +310,7 @@ class Jobs:
     def _keep_order(self) -> None:
         try:
             write_json(self.host.folders.runs / "queue.json", {"version": 1, "order": self._order})
-        except OSError as error:  # the records are enough to go on from, in the order of their numbers
+        except OSError as error:  # without queue.json, queued runs are found by their records, in order of age
             log.warning("the order of the queue could not be written: %s", error)
 
     def _load(self) -> None:
@@ -344,13 +344,13 @@ class Jobs:
     def _ours(self, job_id: str) -> Job:
         job = self.get(job_id)
         if job.elsewhere:
-            raise AtelierError(f"{job.name} is trained by another WebUI that uses the same folder; use its page.")
+            raise AtelierError(f"{job.name} is being trained by another WebUI with the same folder. Use its page.")
         if job.record.newer:
-            raise AtelierError(f"{job.name} was recorded by a newer version of Atelier: update it to go on with it.")
+            raise AtelierError(f"{job.name} was recorded by a newer version of Atelier. Update Atelier to resume it.")
         return job
 
     def _going(self, job_id: str, action: str = "pause") -> Job:
-        """The run, if `action` makes sense for it now. Raises `AtelierError`."""
+        """The run, when `action` is possible now. Raises `AtelierError` when it is not."""
         job = self._ours(job_id)
         if action not in job.actions:
             why = "it is not running" if job.state in ("queued", "paused") or not job.is_open else f"it is {job.state}"
@@ -363,17 +363,17 @@ class Jobs:
         others = [other for other in self._jobs.values() if other.is_open and other.name.lower() == job.name.lower()]
         if others or (final.exists() and mine.get("name") != job.name):
             raise AtelierError(
-                f"{job.name} cannot be resumed: another run has that name by now, and nothing saved is overwritten."
+                f"{job.name} cannot be resumed: another run has this name now, and saved files are not overwritten."
             )
 
 
 _CURRENT: dict[str, Jobs] = {}
 _CURRENT_LOCK = threading.Lock()
-"""The one piece of global state: a WebUI that reloads its page runs our script again, and must find its runs."""
+"""Guards `_CURRENT`, our only global state: a WebUI that reloads its page runs our script again and needs its runs."""
 
 
 def current(host: Host, train: Train | None = None) -> Jobs:
-    """The runs of this process's host: the same object however often the page is built."""
+    """The runs of this process's host: the same object, however often the page is built."""
     with _CURRENT_LOCK:
         if host.name not in _CURRENT:
             _CURRENT[host.name] = jobs = Jobs(host, train)
@@ -383,7 +383,7 @@ def current(host: Host, train: Train | None = None) -> Jobs:
 
 
 def _trainer(config: JobConfig, host: Host, record: Record, control: Control) -> object:
-    """The trainer, imported when the first run begins: a host starts without waiting for it."""
+    """The trainer, imported when the first run starts, so that the WebUI's start does not wait for it."""
     from atelier.training.run import train
 
     return train(config, host, record, control)

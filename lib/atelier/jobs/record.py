@@ -1,13 +1,13 @@
-"""The record of one run: a folder with what was asked, what happened, and what came of it.
+"""The record of one run: a folder with its settings, its progress and its results.
 
-job.json       what it is, how it stands, and how far it is
-request.json   what was asked, as the queue reads it back
-settings.toml  dataset.toml    the same, as kohya's scripts would read it
-events.jsonl   one event a line, numbered
-losses.jsonl   [step, loss, {rate name: rate}] a line
+job.json       name, state and progress
+request.json   the job, as the queue reads it back
+settings.toml  dataset.toml    the job again, for kohya's scripts
+events.jsonl   one numbered event per line
+losses.jsonl   [step, loss, {name: learning rate}] per line
 samples/       STEP-INDEX.png
 log.txt        tracebacks
-state/         what the trainer needs to go on
+state/         what the trainer needs to resume
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ VERSION = 1
 STATES = ("queued", "preparing", "running", "paused", "waiting", "done", "stopped", "failed", "interrupted")
 ENDED = ("done", "stopped", "failed", "interrupted")
 HEAD_SECONDS = 2.0
-"""How often, at most, progress alone rewrites job.json."""
+"""Least seconds between two times that progress alone rewrites job.json."""
 EVENTS_SENT = 500
-"""The most events in one answer to the page."""
+"""Most events in one answer to the page."""
 LARGEST_STEP = 2**53
-"""Numbers of a damaged record that are no steps count as none."""
+"""A larger step comes from a damaged record and is ignored."""
 LASTING = ("sample", "saved", "validation", "plan")
-"""Kinds of events that are sent however long ago they were."""
+"""Kinds of events that are always sent, however old they are."""
 
 
 class Record:
-    """Writing to it never raises once it exists: a full disk costs lines of the record, never the training.
+    """The record of one run. Writing never raises once it exists: a full disk loses lines of it, never the training.
 
-    Safe from any thread. What is on the disk is read when it is first asked for.
+    Safe from any thread. Files are read when they are first needed.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any] | None = None) -> None:
@@ -50,9 +50,9 @@ class Record:
         self.state = "queued"
         self.state_message = ""
         self.newer = False
-        """True for a record of a newer version: it is shown, never written."""
+        """True for a record of a newer version of Atelier: it is shown, never written."""
         self.about: dict[str, Any] = dict(about or {})
-        """What does not change: name, trigger, base; and the times "created", "started", "ended" as seconds."""
+        """Facts of the run: name, trigger, base, and the times "created", "started", "ended" in seconds."""
         self._lock = threading.RLock()
         self._progress: dict[str, Any] = {}
         self._events: list[dict[str, Any]] = []
@@ -82,7 +82,7 @@ class Record:
 
     @classmethod
     def open(cls, folder: Path) -> Record:
-        """A record from an earlier time. What is damaged in it is left out."""
+        """Opens an existing record. Damaged parts are ignored."""
         record = cls(folder)
         head = read_json(folder / "job.json", {})
         if not isinstance(head, dict):
@@ -98,7 +98,7 @@ class Record:
     # -- what the trainer writes -----------------------------------------------------------------------------------
 
     def status(self, state: str, message: str = "") -> None:
-        """One of `STATES`, with a sentence for the person."""
+        """Sets the state, one of `STATES`, with a sentence for the person."""
         if self.newer:
             return
         with self._lock:
@@ -114,7 +114,7 @@ class Record:
             self.event("status", state=state, message=message)
 
     def event(self, kind: str, **data: Any) -> dict[str, Any]:
-        """Appends an event and gives it with its number. Numbers count up, whatever the clock does."""
+        """Appends an event and returns it with its number. Numbers always count up, whatever the clock does."""
         with self._lock:
             self._need_rows()
             number = self._events[-1]["id"] + 1 if self._events else 1
@@ -124,13 +124,13 @@ class Record:
             return event
 
     def message(self, text: str, level: str = "info") -> dict[str, Any]:
-        """A sentence for the person: "info", "warning" or "error"."""
+        """Appends a sentence for the person. `level`: "info", "warning" or "error"."""
         return self.event("message", text=text, level=level)
 
     def progress(
         self, step: int, total: int, epoch: int, epochs: int, seconds_per_step: float, eta: float, memory: int
     ) -> None:
-        """Where the run is: seconds, bytes. Only the newest is kept, and the peak of memory."""
+        """Notes the progress (times in seconds, memory in bytes). Only the newest is kept, and the peak of memory."""
         with self._lock:
             peak = max(memory, self._progress.get("peak_memory") or 0)
             self._progress = {
@@ -141,13 +141,13 @@ class Record:
                 self._write_head()
 
     def losses(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
-        """Adds (step, loss, learning rates) rows. A step that was there before replaces it and what came after."""
+        """Adds rows of (step, loss, learning rates). A step that exists already replaces its row and all later ones."""
         with self._lock:
             self._need_rows()
             self._append(self._loss_file, [self._curve.add(step, loss, rates) for step, loss, rates in rows])
 
     def validation(self, step: int, loss: float) -> None:
-        """Notes the loss on pictures that are kept out of training."""
+        """Notes the validation loss at a step."""
         self.event("validation", step=step, loss=loss)
 
     def sample(self, step: int, index: int, prompt: str, image: Image.Image) -> None:
@@ -159,16 +159,16 @@ class Record:
             (self.folder / "samples").mkdir(exist_ok=True)
             write_bytes(self.folder / "samples" / name, content.getvalue())
         except (OSError, ValueError) as error:
-            self.message(f"A sample picture could not be kept: {error}.", "warning")
+            self.message(f"A sample picture could not be written: {error}.", "warning")
             return
         self.event("sample", step=step, index=index, prompt=prompt, file=name)
 
     def saved(self, path: Path, step: int, epoch: int, kind: str) -> None:
-        """Notes a file that the run wrote: at the end of an epoch, "step", "asked" or "final"."""
+        """Notes a file that the run wrote. `kind`: "epoch", "step", "asked" or "final"."""
         self.event("saved", path=str(path), name=path.stem, step=step, epoch=epoch, save=kind)
 
     def saved_files(self) -> list[tuple[Path, int, int, str]]:
-        """What `saved` was told so far, also before a restart: path, step, epoch, kind. What is damaged is left out."""
+        """All (path, step, epoch, kind) noted by `saved`, also before a restart. Damaged entries are ignored."""
         with self._lock:
             self._need_rows()
             found = [event for event in self._events if event["kind"] == "saved"]
@@ -195,7 +195,7 @@ class Record:
     # -- what the page reads ---------------------------------------------------------------------------------------
 
     def view(self, after_event: int = 0, cursor: str = "") -> dict[str, Any]:
-        """How the run stands, events after number `after_event`, and losses after the `cursor` of an earlier view.
+        """The run's state, its events after number `after_event`, and its losses after the `cursor` of the last view.
 
         The first view (0, "") has all pictures and files but only the newest messages.
         """
@@ -218,28 +218,28 @@ class Record:
             }
 
     def newest(self, kind: str) -> dict[str, Any] | None:
-        """The last event of that kind."""
+        """The newest event of a kind; None when there is none."""
         with self._lock:
             self._need_rows()
             return next((dict(event) for event in reversed(self._events) if event["kind"] == kind), None)
 
     @property
     def step(self) -> int:
-        """Finished steps, as far as is known."""
+        """Finished steps; 0 when they are not known."""
         return self._number("step")
 
     @property
     def total(self) -> int:
-        """Steps that the run is to take; 0 while that is not known."""
+        """Steps of the whole run; 0 while they are not known."""
         return self._number("total")
 
     def keep_progress(self) -> None:
-        """Writes into job.json how far the run is."""
+        """Writes the progress to job.json."""
         with self._lock:
             self._write_head()
 
     def rest(self) -> None:
-        """Forgets what can be read back from the disk; for a run that has ended and is not looked at."""
+        """Frees memory of what can be read back from the disk; for a run that has ended and is not shown."""
         with self._lock:
             if self._event_file.complete and self._loss_file.complete:
                 self._events, self._curve, self._read = [], LossCurve(), False
@@ -284,12 +284,12 @@ class Record:
             self._note_loss(error)
 
     def _note_loss(self, error: OSError) -> None:
-        """Tells the person once that the record is not written; training goes on."""
+        """Tells the person, only once, that the record cannot be written."""
         if self._lost:
             return
         self._lost = True
         reason = error.strerror or str(error)
-        self.message(f"The record in {self.folder} cannot be written ({reason}); training goes on.", "warning")
+        self.message(f"The record in {self.folder} cannot be written ({reason}). Training goes on.", "warning")
 
     def _number(self, key: str) -> int:
         value = self._progress.get(key)

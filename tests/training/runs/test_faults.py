@@ -153,7 +153,7 @@ def test_latents_that_cannot_be_kept_are_told(originals: Path, straight: Run, tm
     host.folders.cache.rmdir()
     host.folders.cache.write_text("a file in the way", encoding="utf-8")
     done = run(tiny_job(originals, **SETTINGS, cache_latents_to_disk=True), tmp_path, host=host)
-    assert done.record.told("kept in memory only")
+    assert done.record.told("They stay in memory only")
     assert_same(done.tensors, straight.tensors)
 
 
