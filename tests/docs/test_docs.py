@@ -17,7 +17,7 @@ from tests.docs.pages import Files, Page, broken_links
 
 def test_links_lead_somewhere(root: Path, texts: list[Page]) -> None:
     assert sum(len(each.links) for each in texts) > 80
-    assert sum(link.endswith(".png") for each in texts for link in each.links) >= 5
+    assert sum(link.endswith(".png") for each in texts for link in each.links) >= 10
     wrong = [sentence for each in texts for sentence in broken_links(root, each)]
     assert not wrong, "\n".join(wrong)
 
