@@ -122,6 +122,13 @@ def run_with_a1111(environment: dict[str, str]) -> int:
     return subprocess.call([str(python), "-m", "atelier.cli", "test", *tests], env=environment)
 
 
+def python_for_report() -> Path:
+    """The WebUI's own Python where this lies among its extensions, else ours, else this one: nothing is installed."""
+    webui = [HERE.parents[1] / name for name in ("venv", ".venv")] if HERE.parent.name == "extensions" else []
+    there = (python_of(environment) for environment in (*webui, ENVIRONMENT))
+    return next((python for python in there if python.exists()), Path(sys.executable))
+
+
 def main() -> int:
     """Hands over to `atelier.cli` inside the environment. Gives the exit status."""
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
@@ -131,7 +138,7 @@ def main() -> int:
     testing = arguments[:1] == ["test"]
     requirements = HERE / "requirements" / ("test.txt" if testing else "run.txt")
     try:
-        python = make_environment(requirements)
+        python = python_for_report() if arguments[:1] == ["report"] else make_environment(requirements)
     except (subprocess.CalledProcessError, OSError) as error:
         print(f"The environment could not be made: {error}\nThe pip output above says why.", file=sys.stderr)
         return 1

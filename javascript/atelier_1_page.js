@@ -143,6 +143,12 @@ window.atelier = window.atelier || {};
     };
     window.atelierTryIt = atelier.tryIt;
 
+    // Links to the text for a bug report, which Gradio puts on the page, are led to where the WebUI is served.
+    document.addEventListener("click", (event) => {
+        const link = event.composedPath().find((one) => one.matches && one.matches("a.atelier-report"));
+        if (link) link.href = atelier.address("/report");
+    }, true);
+
     // The summary of the pictures ends with the memory that the run needs. Predicting it can take some seconds, so the
     // line is filled in when the answer is there.
     const ASK_AGAIN = 2000;

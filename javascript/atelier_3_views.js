@@ -80,6 +80,10 @@
     views.sentence = (job, progress, saves, error, back) => element("div", { className: "atelier-sentences" },
         element("p", { className: `atelier-sentence${job.state === "failed" ? " atelier-bad" : ""}`, text: sentence(job, progress, saves) }),
         error ? element("p", { className: "atelier-problem", role: "alert", text: error }) : null,
+        job.state === "failed" ? element("a", {
+            className: "atelier-link atelier-report", href: atelier.address("/report"), target: "_blank", rel: "noopener",
+            text: "Text for a bug report", title: "Versions, card and the last errors, without names, folders and prompts",
+        }) : null,
         back ? element("button", { className: "atelier-link", type: "button", text: `Back to ${back.name}, which is training`, onclick: back.go }) : null);
 
     views.bar = (job, progress) => {

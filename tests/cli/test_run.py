@@ -58,6 +58,27 @@ def test_both_parts_decide(
     assert [command[0] for command in started] == ["test", "a1111"]
 
 
+def test_a_report_installs_nothing_and_asks_the_webui_around_it(
+    starter: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checkout = tmp_path / "extensions" / "atelier"
+    monkeypatch.setattr(starter, "HERE", checkout)
+    monkeypatch.setattr(starter, "ENVIRONMENT", checkout / ".venv")
+    monkeypatch.setattr(starter, "make_environment", lambda *_: pytest.fail("nothing is installed"))
+    monkeypatch.setattr(sys, "argv", ["run.py", "report", "--out", "x"])
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execve", lambda program, command, environment: started.append(command))
+    monkeypatch.setattr(subprocess, "call", lambda command, env: started.append(command))
+    monkeypatch.setattr(starter, "python_of", lambda environment: environment / "python")
+    for there in (None, checkout / ".venv", tmp_path / "venv"):
+        if there is not None:
+            there.mkdir(parents=True)
+            (there / "python").touch()
+        starter.main()
+        python = str(there / "python") if there else sys.executable
+        assert started.pop() == [python, "-m", "atelier.cli", "report", "--out", "x"]
+
+
 @pytest.fixture
 def pip_calls(starter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What pip is told to install, instead of installing it."""

@@ -229,6 +229,24 @@ def test_a_refusal_shows_the_sentence(page: Any, site: Site) -> None:
     finished(site.jobs, job)
 
 
+def test_a_failed_run_has_a_text_for_a_bug_report(page: Any, site: Site) -> None:
+    """The link leads to where the WebUI is served, also one that was on the page before the script was."""
+    job = site.jobs.submit(job_named("cat"))
+    site.train.until("running")
+    assert page.locator("a.atelier-report").count() == 0
+    site.jobs.stop(job.id)
+    finished(site.jobs, job)
+    job.record.status("failed", "It failed.")
+    wanted = f"{site.path}/atelier/v1/report"
+    assert page.locator("a.atelier-report").get_attribute("href") == wanted
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<a class=\"atelier-report\" id=own>Text</a>')")
+    page.evaluate("document.addEventListener('click', (event) => event.preventDefault())")
+    page.locator("#own").click()
+    assert page.locator("#own").get_attribute("href") == wanted
+    told = page.evaluate("address => fetch(address).then((answer) => answer.text())", wanted)
+    assert told.startswith("Report of Atelier") and "It failed." in told
+
+
 def test_a_server_that_ends_is_told(page: Any, site: Site) -> None:
     site.jobs.submit(job_named("cat"))
     state(page, "Training")

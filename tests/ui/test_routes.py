@@ -22,7 +22,7 @@ from atelier.hosts.shared.login import Login
 from atelier.jobs.queue import Jobs
 from atelier.ui.server.routes import register
 from atelier.ui.server.security import Access, Refused
-from tests.support.jobs_fakes import PATIENCE, FakeHost, Steered, finished, keep_state, model
+from tests.support.jobs_fakes import PATIENCE, FakeHost, Steered, finished, job_named, keep_state, model
 
 V1 = "/atelier/v1"
 
@@ -187,6 +187,26 @@ def test_settings_are_listed(site: Site) -> None:
     assert rank["help"]
 
 
+def test_the_report_is_text_without_names(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(site.host), "name", "a1111")
+    monkeypatch.setattr("sys.argv", ["launch.py", "--medvram", "--ckpt", "/home/jane/x.ckpt"])
+    site.host.model = model("jane the great", refusal="Turn off fp8 weights for jane the great.")
+    job = site.jobs.submit(job_named("whiskers"))
+    site.finish()
+    job.record.message(f"whiskers is not in {site.pictures}: see log.", "error")
+    answer = site.get("/report")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert (answer.headers["cache-control"], answer.headers["x-content-type-options"]) == ("no-store", "nosniff")
+    for told in (
+        "  AUTOMATIC1111 1\n", "flags: --medvram --ckpt …\n", "model: sd1, epsilon, float32 on cpu\n",
+        "refused: Turn off fp8 weights for <model>.", "error: <name> is not in <path>: see log.", "All runs: 1 done.",
+    ):  # fmt: skip
+        assert told in answer.text, answer.text
+    assert "whiskers" not in answer.text and "jane" not in answer.text and str(site.pictures) not in answer.text
+    site.host.loaded_model = lambda: {}["gone"]  # type: ignore[assignment]
+    assert "model: not known (KeyError" in site.get("/report").text
+
+
 def test_the_page_below_still_answers(site: Site) -> None:
     assert site.client.get("/").text == "the page"
     assert site.client.get("/anything/else").text == "the page"
@@ -199,7 +219,7 @@ def test_routes_are_documented(site: Site) -> None:
     assert start["tags"] == ["Atelier"]
     assert "application/toml" in start["requestBody"]["content"]
     ours = [route for path, methods in schema["paths"].items() if path.startswith(V1) for route in methods.values()]
-    assert len(ours) == 9
+    assert len(ours) == 10
     assert all(route["description"] and route["summary"] for route in ours)
 
 
@@ -262,7 +282,7 @@ def test_the_guard_is_asked_on_every_route(tmp_path: Path) -> None:
             assert site.client.request(method, path).status_code == 401, path
             assert site.client.request(method, path, headers={"authorization": "yes"}).status_code != 401
             checked += 1
-    assert checked == 9
+    assert checked == 10
 
 
 LOCAL_NAMES = ["localhost:7860", "LOCALHOST", "127.0.0.1:7860", "127.1.2.3", "[::1]:7860", "192.168.0.5", "a.localhost"]

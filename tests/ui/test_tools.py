@@ -110,6 +110,7 @@ def test_the_buttons_say_what_they_did_and_the_lists_have_it(host: ToolsHost, jo
         build_tab(jobs, host)
     by_id = {block.elem_id: block for block in page.blocks.values() if getattr(block, "elem_id", None)}
     assert by_id["atelier_tools"].open is False
+    assert 'class="atelier-report" href="atelier/v1/report"' in by_id["atelier_bug_report"].value
     held = {block: getattr(block, "value", None) for block in page.blocks.values()}
     held[by_id["atelier_merge_lora"]] = "cat.safetensors"
     held[by_id["atelier_merge_base"]] = "base.safetensors"

@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "write the pair of TOML files that kohya's sd-scripts would run",
     "lora": "check, convert, resize, merge and extract LoRA files",
     "bench": "measure our step against the bare UNet loop",
+    "report": "versions, WebUI, card and last errors for a report of a fault, without anything private",
     "build-demo-base": "train the demo base anew, from rendered pictures",
 }
 

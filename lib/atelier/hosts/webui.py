@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,3 +34,11 @@ class WebUI:
         module, _, name = self.adapter.partition(":")
         host: Host = getattr(importlib.import_module(module), name)()
         return host
+
+
+def by_name() -> dict[str, WebUI]:
+    """The WebUIs by the names of their folders, which are those of their hosts. Imports no package from elsewhere."""
+    hosts = importlib.import_module(__package__)
+    folders = sorted(info.name for info in pkgutil.iter_modules(hosts.__path__) if info.ispkg)
+    found = {name: getattr(importlib.import_module(f"{__package__}.{name}"), "WEBUI", None) for name in folders}
+    return {name: webui for name, webui in found.items() if webui is not None}

@@ -6,8 +6,8 @@ import logging
 from functools import cache
 
 from atelier import __version__
-from atelier.adapters.usable import WEBUIS
 from atelier.hosts.contract import Host
+from atelier.hosts.webui import by_name
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ def title_of(host: Host) -> str:
     except Exception as error:  # noqa: BLE001 - the WebUI's own code, which may need git
         log.debug("the version of %s is not known: %s", host.name, error)
         version = ""
-    return f"{WEBUIS.get(host.name, host.name)} {version}".rstrip()
+    webui = by_name().get(host.name)
+    return f"{webui.title if webui else host.name} {version}".rstrip()
 
 
 @cache

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from atelier.adapters.usable import kind_remark
@@ -21,6 +21,7 @@ from atelier.jobs.files import plain
 from atelier.jobs.job import ACTIONS, Job
 from atelier.jobs.queue import Jobs
 from atelier.ui.server.memory_line import MemoryLine
+from atelier.ui.server.report_of import report_of
 from atelier.ui.server.routes_start import check_model, job_from_body
 from atelier.ui.server.security import Access, Refused, check_host, check_origin, check_sample_name, read_body
 
@@ -70,6 +71,7 @@ class _Routes:
             ("GET", "/settings", self.settings, {"summary": "Every setting"}),
             ("GET", "/memory", self.memory, {"summary": "The memory that the run on the page needs"}),
             ("GET", "/model", self.model, {"summary": "The model that a run would train on"}),
+            ("GET", "/report", self.report, {"summary": "Text for a bug report", "responses": PLAIN_TEXT}),
         ]
 
     async def list_runs(self, request: Request, limit: int = 50) -> Response:
@@ -190,6 +192,15 @@ class _Routes:
         """
         return await self._answer(request, lambda: {"sentences": MemoryLine.of(self._jobs, self._host).newest})
 
+    async def report(self, request: Request) -> Response:
+        """Plain text for a bug report: versions, WebUI, card, last errors, without names, folders and prompts."""
+
+        def work() -> Response:
+            text = report_of(self._host)
+            return PlainTextResponse(text, headers={**NO_STORE, "X-Content-Type-Options": "nosniff"})
+
+        return await self._answer(request, work)
+
     # -- shared ----------------------------------------------------------------------------------------------------
 
     def _check(self, request: Request, changes: bool) -> None:
@@ -239,6 +250,7 @@ def _refusal(refused: Refused) -> Response:
 
 
 PICTURE: dict[int, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture."}}
+PLAIN_TEXT: dict[int, dict[str, Any]] = {200: {"content": {"text/plain": {}}, "description": "The text."}}
 START_BODY = {
     "requestBody": {
         "required": True,

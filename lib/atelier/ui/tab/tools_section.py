@@ -13,6 +13,11 @@ from atelier.ui.tab.tools import extract, lists, merge
 
 SHOW_NEW_FILES = "() => { if (window.atelier) { atelier.refreshLoras(); atelier.refreshCheckpoints(); } }"
 """Runs in the page when a tool has finished, so that the WebUI's own lists show the new file."""
+BUG_REPORT = (
+    '<p><a class="atelier-report" href="atelier/v1/report" target="_blank" rel="noopener">Text for a bug report</a>: '
+    "versions, card and the last errors, without names, folders and prompts. Read it before you post it.</p>"
+)
+"""The page's script corrects the address where the WebUI is served under a path of its own."""
 
 Data = dict[Any, Any]
 
@@ -38,6 +43,7 @@ def tools_section(host: Host, own_page: OwnPage) -> None:
         extract_button = component(gr.Button, value="Extract", elem_id="atelier_extract")
         refresh = component(gr.Button, value="Refresh these lists", elem_id="atelier_tools_refresh", size="sm")
         report = gr.HTML("", elem_id="atelier_tools_report")
+        gr.HTML(BUG_REPORT, elem_id="atelier_bug_report")
     chosen = [lora, merge_base, tuned, extract_base]
 
     def renewed() -> Data:
