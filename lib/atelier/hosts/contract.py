@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
@@ -130,3 +130,11 @@ class Host(Protocol):
         Takes the host's queue itself: not to be called inside a turn.
         """
         ...
+
+
+Adapter = TypeVar("Adapter", bound=type[Host])
+
+
+def implements_host(adapter: Adapter) -> Adapter:
+    """Changes nothing: written above an adapter, it has mypy hold that to `Host`."""
+    return adapter

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from atelier.hosts.a1111.host import A1111Host
+from atelier.hosts.a1111.placement import Placement
 
 GPU = torch.device("meta")
 """A device that every machine has."""
@@ -37,7 +38,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def host() -> A1111Host:
     """Without the folders of a real WebUI."""
     made = A1111Host.__new__(A1111Host)
-    made._moved = False
+    made._placement = Placement()
     return made
 
 

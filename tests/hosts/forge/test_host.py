@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,9 @@ from atelier.config.errors import AtelierError
 from atelier.hosts import detect
 from atelier.hosts.contract import BaseGone
 from atelier.hosts.forge.host import ForgeHost
-from atelier.hosts.forge.refusals import NOT_YET
 from atelier.hosts.powers import chosen_model
 from atelier.hosts.shared.borrowed import modules_of
+from atelier.hosts.shared.forge_objects.refusals import NOT_YET
 from atelier.models.family import Parts, SizeConditions
 from atelier.models.text.clip_names import canonical
 from tests.support.models_tiny import FAMILY_NAMES
@@ -248,7 +249,7 @@ def on_a_gpu(forge: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ForgeHos
     model = forge.load()
     model.forge_objects.vae.patcher = SimpleNamespace(model=torch.nn.Module())
     host, gpu = ForgeHost(), Gpu()
-    monkeypatch.setattr(host, "_manager", lambda: gpu)
+    monkeypatch.setattr(sys.modules["backend"], "memory_management", gpu)
     return model, host, gpu
 
 

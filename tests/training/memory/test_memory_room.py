@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -150,7 +151,7 @@ def test_the_tab_counts_a_base_that_forge_has_not_loaded_on_the_gpu(
         for p in root.parameters()
     )
     assert bytes_on_device(host) == everything > 0
-    monkeypatch.setattr(host, "device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(sys.modules["backend.memory_management"], "get_torch_device", lambda: torch.device("cuda"))
     assert bytes_on_device(host) == 0
 
 

@@ -2,105 +2,137 @@
 
 from __future__ import annotations
 
-import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
+from PIL import Image
 
-from atelier.config.errors import AtelierError
-from atelier.hosts.contract import ModelInfo
-from atelier.hosts.forge.host import ForgeHost, forget_loras
+from atelier.hosts.contract import Folders, ModelInfo, SampleRequest, implements_host
+from atelier.hosts.reforge import loras
+from atelier.hosts.reforge.memory import ReForgeManagement
+from atelier.hosts.reforge.model import facts_of
+from atelier.hosts.shared import a1111_kind, interrogators
+from atelier.hosts.shared.folders import folders_of
+from atelier.hosts.shared.forge_objects.loras import list_loras_anew
+from atelier.hosts.shared.forge_objects.model import model_info
+from atelier.hosts.shared.forge_objects.placement import ManagedPlacement
+from atelier.hosts.shared.lease import WebUILease
+from atelier.hosts.shared.memory import DeviceMemory
 
-MODEL_TYPES = {"EPS": "epsilon", "V_PREDICTION": "v_prediction"}
-"""reForge's words for what a UNet predicts, in ours."""
+if TYPE_CHECKING:
+    from atelier.hosts.shared.borrowed import Borrowed
 
 
-class ReForgeHost(ForgeHost):
-    """Implements `hosts.contract.Host` inside reForge."""
+@implements_host
+class ReForgeHost:
+    """Implements `hosts.contract.Host` inside reForge, which loads a checkpoint when it is chosen."""
 
     name = "reforge"
 
-    # -- what is loaded -------------------------------------------------------------------------------------------
+    def __init__(self) -> None:
+        self.folders: Folders = folders_of("Stable-diffusion")
+        self._placement = ManagedPlacement(ReForgeManagement())
+        self.memory = DeviceMemory(self._placement.device, self._placement.keep_room)
+
+    @property
+    def version(self) -> str:
+        return a1111_kind.version()
 
     def loaded_model(self) -> ModelInfo | None:
         """The model loaded now, or None. Never loads one. A model that is being taken apart is none any more."""
         try:
-            return super().loaded_model()
+            return model_info(facts_of, self._placement.device)
         except (AttributeError, StopIteration, TypeError):
             return None
 
-    def load_chosen(self) -> None:
-        """Nothing to do: reForge loads a checkpoint when it is chosen."""
+    # -- the loan -------------------------------------------------------------------------------------------------
 
-    def _loaded_as(self, model: Any) -> str:
-        """Tells the weights apart: the file's hash, the VAE put in, and a text encoder put in."""
-        chosen = getattr(sys.modules.get("modules.sd_text_encoder"), "current_text_encoder_option", None)
-        encoder = getattr(chosen, "label", None) if getattr(model, "_separate_te_loaded", False) else None
-        return f"{model.sd_model_hash}:{getattr(model, 'loaded_vae_file', None)}:{encoder}"
+    def lease(self, parts: frozenset[str]) -> WebUILease:
+        """Borrows "unet", "text_encoder", "vae" of the loaded model."""
+        from atelier.hosts.shared.forge_objects.lease import ForgeLease
 
-    def _storage(self, model: Any) -> object:
-        return next(model.forge_objects.unet.model.diffusion_model.parameters()).dtype
+        return ForgeLease(self, parts)
 
-    def _prediction_type(self, model: Any) -> str:
-        if getattr(model, "parameterization", "eps") == "v":
-            return "v_prediction"
-        named = getattr(getattr(model.forge_objects.unet.model, "model_type", None), "name", "EPS")
-        return MODEL_TYPES.get(named, named)
+    def queue(self) -> AbstractContextManager[object]:
+        """The WebUI's FIFO queue. Not re-entrant."""
+        return a1111_kind.queue()
 
-    def _zero_terminal_snr(self, model: Any) -> bool:
-        return bool(getattr(model, "ztsnr", False))
+    def turn(self) -> AbstractContextManager[object]:
+        """The queue."""
+        return self.queue()
 
-    # -- memory ---------------------------------------------------------------------------------------------------
+    def borrow(self, parts: frozenset[str]) -> Borrowed:
+        """Views over the loaded model. Called inside the queue."""
+        # Here and not above: diffusers takes seconds to import, which the WebUI's start must not wait for.
+        from atelier.hosts.shared.forge_objects.weights import borrow
 
-    def _manager(self) -> Any:
-        """reForge's memory management."""
-        from ldm_patched.modules import model_management
-
-        return model_management
-
-    def _load(self, patchers: list[Any]) -> None:
-        self._manager().load_models_gpu(patchers, memory_required=self._room, force_full_load=True)
-
-    def restore_placement(self) -> None:
-        """Frees what training left in the GPU's cache. Called inside the queue."""
-        self._room = self.ROOM
-        if self.device().type != "cpu":
-            self._manager().soft_empty_cache(force=True)
-
-    # -- LoRAs and results ----------------------------------------------------------------------------------------
+        return borrow(parts, facts_of, self._placement.device)
 
     def remove_loras(self) -> None:
-        """Takes out the LoRAs that the last picture left in the weights. Called inside the queue.
+        """Takes out the LoRAs that the last picture left in the weights. Called inside the queue."""
+        loras.remove_loras()
 
-        What a LoRA changed lies in a backup that all patchers of a model share: empty when there is none.
+    # -- where the model is ---------------------------------------------------------------------------------------
+
+    @property
+    def can_offload_denoiser(self) -> bool:
+        """True unless reForge is told to keep all models on the GPU, or has none."""
+        return self._placement.can_offload_denoiser
+
+    def bytes_on_device(self) -> int | None:
+        """Less than the model until the first picture, and when others need the room."""
+        return self._placement.bytes_on_device()
+
+    def make_room(self, size: int) -> None:
+        """Frees the GPU of what reForge loaded for a picture. Called inside the queue."""
+        self._placement.make_room(size)
+
+    def load_to_device(self) -> None:
+        """Has reForge load the whole model on the GPU, with room beside it. Called inside the queue."""
+        self._placement.load_to_device()
+
+    def bring_without_unet(self) -> None:
+        """As `load_to_device`, but the UNet rests in the CPU's memory. Called inside the queue."""
+        self._placement.bring_without_unet()
+
+    def restore_placement(self) -> None:
+        """Lets reForge go back to its own arrangement. Called inside the queue."""
+        self._placement.restore()
+
+    # -- results --------------------------------------------------------------------------------------------------
+
+    def publish_lora(self, path: Path) -> None:
+        """Lists the LoRA, and makes reForge read it anew if it has an older file of that name.
+
+        The hash of the LoRAs decides alone: the next picture makes a patcher of its own.
         """
-        model = self._model()
-        objects = model.forge_objects_original
-        dirty = [patcher for patcher in (objects.unet, objects.clip.patcher) if patcher.backup]
-        if not dirty:
-            return
-        forget_loras(model)
-        with torch.inference_mode():
-            for patcher in dirty:
-                patcher.unpatch_model(patcher.model.device)
-
-    def _expect_other_loras(self, model: Any) -> None:
-        """The hash of the LoRAs decides alone: the next picture makes a patcher of its own."""
-
-    def _no_scripts(self) -> Any:
-        from modules.scripts import ScriptRunner
-
-        return ScriptRunner()
+        list_loras_anew()
 
     def publish_checkpoint(self, path: Path, load: bool) -> None:
         """Lists the checkpoint; if asked, chooses it, which loads it in the queue."""
         from modules import sd_models, shared
 
         sd_models.list_models()
-        if not load:
-            return
-        info = sd_models.get_closet_checkpoint_match(path.name)
-        if info is None:
-            raise AtelierError(f"reForge does not find {path.name} in {path.parent}, so it cannot load it.")
-        shared.opts.set("sd_model_checkpoint", info.title)
+        if load:
+            shared.opts.set("sd_model_checkpoint", a1111_kind.listed_checkpoint(path, "reForge").title)
+
+    def sample(self, request: SampleRequest) -> Image.Image | None:
+        """Draws through reForge's own txt2img, in its queue."""
+        from modules.scripts import ScriptRunner
+
+        return a1111_kind.draw(request, scripts=ScriptRunner())
+
+    # -- what the page offers -------------------------------------------------------------------------------------
+
+    def usual_request(self) -> SampleRequest:
+        """What the person draws with on the txt2img page."""
+        return a1111_kind.request_of_page()
+
+    def captioners(self) -> tuple[str, ...]:
+        """The WebUI's interrogators."""
+        return interrogators.captioners()
+
+    def caption(self, picture: Image.Image, captioner: str) -> str:
+        """What an interrogator sees, in the queue. Raises `AtelierError`."""
+        return a1111_kind.caption(picture, captioner)

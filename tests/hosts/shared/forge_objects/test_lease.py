@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from atelier.hosts.contract import ModelInfo
-from atelier.hosts.forge.lease import ForgeLease
+from atelier.hosts.shared.forge_objects.lease import ForgeLease
 
 
 class Queue:

@@ -1,4 +1,4 @@
-"""The loan of a base that its host moves between processor and GPU: nothing of it is held while the host may do so."""
+"""The loan of a base that its host moves between CPU and GPU: nothing of it is held while the host may do so."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from atelier.hosts.shared.lease import WebUILease, is_awaited, is_taken
 
 
 class ForgeLease(WebUILease):
-    """A lease whose views rest while somebody else has the queue. On a processor nothing moves, and they stay.
+    """A lease whose views rest while somebody else has the queue. On a CPU nothing moves, and they stay.
 
     Held, a view keeps memory on the GPU that Forge means to free. To fill all views again takes tens of milliseconds
-    of the processor, too much for every step: they rest when somebody waits at the end of a turn, or has come since.
+    of the CPU's time, too much for every step: they rest when somebody waits at the end of a turn, or has come since.
     """
 
     @contextmanager

@@ -12,8 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atelier.models.assets import released_config
+from atelier.hosts.shared.borrowed import Borrowed
+from atelier.hosts.shared.forge_objects.model import Facts, current
+from atelier.hosts.shared.forge_objects.refusals import family_of
+from atelier.hosts.shared.ldm_unet import unet_overrides
+from atelier.models.assets import load_tokenizers, released_config
 from atelier.models.family import Family
+from atelier.models.registry import family_named
 from atelier.models.text.clip_names import PREFIX, canonical
 from atelier.models.unet.ldm_names import TEXT_PARTS, UNET_PREFIX, VAE_PREFIX
 from atelier.models.views.from_ldm import Weights, weights_from_ldm
@@ -23,6 +28,29 @@ ENCODERS = {"sd1": ("clip_l",), "sd2": ("clip_h",), "sdxl": ("clip_l", "clip_g")
 
 PROJECTION = "text_projection.weight"
 WRAPPED = "token_embedding.wrapped."
+
+
+def borrow(parts: frozenset[str], facts_of: Callable[[Any], Facts], device: Callable[[], torch.device]) -> Borrowed:
+    """Views over the loaded model's "unet", "text_encoder", "vae", for the device that the WebUI computes on.
+
+    Called inside the queue.
+    """
+    model = current()
+    family = family_named(str(family_of(model)))
+    facts = facts_of(model)
+    copies = Copies(device)
+
+    def read() -> Weights:
+        return read_weights(family, current().forge_objects_original, parts, copies.usable)
+
+    return Borrowed(
+        family,
+        read,
+        lambda: all_tensors(current().forge_objects_original, family.name),
+        load_tokenizers(family.name),
+        facts.prediction_type,
+        facts.zero_terminal_snr,
+    )
 
 
 def image_modules(objects: Any) -> list[tuple[str, nn.Module]]:
@@ -73,7 +101,8 @@ def read_weights(
     def read(name: str) -> Tensor:
         return found[name] if name.startswith(UNET_PREFIX) else usable(name, found[name])
 
-    weights = weights_from_ldm(family, shapes, read, parts - {"text_encoder"}, overrides(objects))
+    overrides = unet_overrides(objects.unet.model.diffusion_model)
+    weights = weights_from_ldm(family, shapes, read, parts - {"text_encoder"}, overrides)
     if "text_encoder" in parts:
         for index, (part, tensors) in enumerate(zip(TEXT_PARTS, encoders, strict=False)):
             config = encoder_config(family.name, index, tensors)
@@ -119,20 +148,11 @@ def encoder_config(family: str, index: int, tensors: dict[str, Tensor]) -> dict[
     return config
 
 
-def overrides(objects: Any) -> dict[str, dict[str, Any]]:
-    """What the shapes do not tell: the number of attention heads, where the UNet says it."""
-    unet = objects.unet.model.diffusion_model
-    heads, width = getattr(unet, "num_heads", -1), getattr(unet, "num_head_channels", -1)
-    if isinstance(heads, int) and heads > 0 and width in (-1, None):
-        return {"unet": {"attention_head_dim": heads}}
-    return {}
-
-
 class Copies:
     """Copies of the small parts that the training device cannot compute with as the host keeps them.
 
-    Forge keeps text encoders in fp16 also on a processor, which cannot compute so, and may leave them or the VAE on
-    the processor while the UNet is on the GPU. What the device can use is passed on as it is.
+    Forge keeps text encoders in fp16 also on a CPU, which cannot compute so, and may leave them or the VAE in its
+    memory while the UNet is on the GPU. What the device can use is passed on as it is.
     """
 
     def __init__(self, device: Callable[[], torch.device]) -> None:
