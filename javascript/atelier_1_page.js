@@ -79,7 +79,9 @@ window.atelier = window.atelier || {};
             return;
         }
         for (const root of roots()) {
-            const buttons = [...root.querySelectorAll('button[role="tab"], #tabs .tab-nav button, #tabs > div > button')];
+            const buttons = [
+                ...root.querySelectorAll('button[role="tab"], #tabs .tab-nav button, #tabs > div > button'),
+            ];
             const wanted = buttons.find((button) => /^(txt2img|text)$/i.test(button.textContent.trim()));
             if (wanted) {
                 wanted.click();
@@ -91,7 +93,8 @@ window.atelier = window.atelier || {};
     // Presses a tab's refresh button, and waits until its list of LoRAs is another one.
     const pressAndWait = (button) => new Promise((resolve) => {
         const tab = button.id.split("_")[0];
-        const list = () => atelier.find(`#${tab}lora_extra_page .extra-network-cards`) || atelier.find(`#${tab}_lora_cards`);
+        const list = () => atelier.find(`#${tab}lora_extra_page .extra-network-cards`)
+            || atelier.find(`#${tab}_lora_cards`);
         const [before, until] = [list(), Date.now() + PATIENCE];
         button.dispatchEvent(new Event("click", { bubbles: true }));
         const look = () => (list() !== before || Date.now() > until ? resolve() : setTimeout(look, 100));
@@ -102,7 +105,8 @@ window.atelier = window.atelier || {};
         const there = (ids) => ids.map((id) => atelier.find(`#${id}`)).filter(Boolean);
         const internal = there(["txt2img_lora_extra_refresh_internal", "img2img_lora_extra_refresh_internal"]);
         const shown = there([
-            "txt2img_lora_extra_refresh", "img2img_lora_extra_refresh", "txt2img_extra_refresh", "img2img_extra_refresh",
+            "txt2img_lora_extra_refresh", "img2img_lora_extra_refresh",
+            "txt2img_extra_refresh", "img2img_extra_refresh",
             "control_extra_refresh", "video_extra_refresh",
         ]);
         for (const button of internal.length ? internal : shown) await pressAndWait(button);
@@ -123,8 +127,8 @@ window.atelier = window.atelier || {};
 
     // The same for the host's list of checkpoints.
     atelier.refreshCheckpoints = () => {
-        const button = ["refresh_sd_model_checkpoint", "forge_refresh_checkpoint", "settings_sd_model_checkpoint_refresh"]
-            .map((id) => atelier.find(`#${id}`)).find(Boolean);
+        const ids = ["refresh_sd_model_checkpoint", "forge_refresh_checkpoint", "settings_sd_model_checkpoint_refresh"];
+        const button = ids.map((id) => atelier.find(`#${id}`)).find(Boolean);
         if (button) button.click();
     };
 

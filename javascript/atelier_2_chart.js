@@ -18,7 +18,9 @@
         const power = 10 ** Math.floor(Math.log10(rough));
         const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
         const found = [];
-        for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-9; value += step) found.push(value);
+        for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-9; value += step) {
+            found.push(value);
+        }
         return found;
     };
 
@@ -35,49 +37,64 @@
     const label = (value) => {
         if (value === 0) return "0";
         const size = Math.abs(value);
-        return size < 1e-3 || size >= 1e4 ? value.toExponential(1).replace(".0e", "e") : String(Number(value.toPrecision(3)));
+        return size < 1e-3 || size >= 1e4
+            ? value.toExponential(1).replace(".0e", "e") : String(Number(value.toPrecision(3)));
     };
     atelier.number = label;
 
     const line = (points, name) => shape("polyline", {
-        points: points.filter((point) => point[1] !== null).map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" "), class: name,
+        points: points.filter((point) => point[1] !== null)
+            .map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" "),
+        class: name,
     });
 
     // rows: [step, loss, smoothed]; validation: [step, loss]; total: the run's steps; width in pixels.
     // `onHover` is given the row under the pointer and the validation loss at or before it, or null. Gives an <svg>.
     atelier.chart = (rows, validation, total, width, onHover) => {
-        const svg = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, class: "atelier-chart", role: "img" });
+        const svg = shape("svg", {
+            viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, class: "atelier-chart", role: "img",
+        });
         const losses = rows.map((row) => row[1]).filter(isNumber);
         const last = Math.max(total || 0, rows.length ? rows[rows.length - 1][0] : 0, 1);
         const means = rows.map((row) => row[2]).filter(isNumber);
         const checks = validation.map((row) => row[1]).filter(isNumber);
         svg.setAttribute("aria-label", means.length
-            ? `Loss by step. The average went from ${label(means[0])} to ${label(means[means.length - 1])}.` : "Loss by step");
+            ? `Loss by step. The average went from ${label(means[0])} to ${label(means[means.length - 1])}.`
+            : "Loss by step");
         const [low, high] = losses.length ? range(losses, means.slice(-1).concat(checks)) : [0, 1];
         const right = width - RIGHT, bottom = HEIGHT - BOTTOM;
         const x = (step) => LEFT + (step / last) * (right - LEFT);
-        const y = (loss) => (isNumber(loss) ? TOP + (1 - Math.min(1, Math.max(0, (loss - low) / (high - low)))) * (bottom - TOP) : null);
+        const y = (loss) => (isNumber(loss)
+            ? TOP + (1 - Math.min(1, Math.max(0, (loss - low) / (high - low)))) * (bottom - TOP) : null);
         for (const level of losses.length ? ticks(low, high, 4) : []) {
             svg.append(shape("line", { x1: LEFT, x2: right, y1: y(level), y2: y(level), class: "atelier-grid" }));
-            svg.append(shape("text", { x: LEFT - 8, y: y(level) + 4, class: "atelier-axis", "text-anchor": "end" }, label(level)));
+            svg.append(shape("text",
+                { x: LEFT - 8, y: y(level) + 4, class: "atelier-axis", "text-anchor": "end" }, label(level)));
         }
         for (const step of ticks(0, last, Math.max(2, Math.min(6, Math.floor(width / 110)))).filter(Number.isInteger)) {
             const anchor = x(step) > right - 20 ? "end" : "middle";
-            svg.append(shape("text", { x: x(step), y: HEIGHT - 8, class: "atelier-axis", "text-anchor": anchor }, step === 0 ? "step 0" : String(step)));
+            svg.append(shape("text",
+                { x: x(step), y: HEIGHT - 8, class: "atelier-axis", "text-anchor": anchor },
+                step === 0 ? "step 0" : String(step)));
         }
         svg.append(shape("line", { x1: LEFT, x2: right, y1: bottom, y2: bottom, class: "atelier-grid" }));
         if (!losses.length) {
-            svg.append(shape("text", { x: (LEFT + right) / 2, y: HEIGHT / 2, class: "atelier-axis", "text-anchor": "middle" },
+            svg.append(shape("text",
+                { x: (LEFT + right) / 2, y: HEIGHT / 2, class: "atelier-axis", "text-anchor": "middle" },
                 "The curve starts with the first step."));
             return svg;
         }
         svg.append(line(rows.map((row) => [x(row[0]), y(row[1])]), "atelier-raw"));
         svg.append(line(rows.map((row) => [x(row[0]), y(row[2])]), "atelier-mean"));
         const newest = rows[rows.length - 1];
-        if (isNumber(newest[2])) svg.append(shape("circle", { cx: x(newest[0]), cy: y(newest[2]), r: 3.5, class: "atelier-dot" }));
+        if (isNumber(newest[2])) {
+            svg.append(shape("circle", { cx: x(newest[0]), cy: y(newest[2]), r: 3.5, class: "atelier-dot" }));
+        }
         svg.append(line(validation.map((row) => [x(row[0]), y(row[1])]), "atelier-validation"));
         for (const row of validation) {
-            if (isNumber(row[1])) svg.append(shape("circle", { cx: x(row[0]), cy: y(row[1]), r: 3, class: "atelier-validation-dot" }));
+            if (isNumber(row[1])) {
+                svg.append(shape("circle", { cx: x(row[0]), cy: y(row[1]), r: 3, class: "atelier-validation-dot" }));
+            }
         }
         hover(svg, rows, validation, { x, y, bottom, width, last, right }, onHover);
         return svg;

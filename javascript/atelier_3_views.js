@@ -20,7 +20,8 @@
         if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
         return `${Math.floor(whole / 3600)} h ${Math.round((whole % 3600) / 60)} min`;
     };
-    const bytes = (count) => (count >= 2 ** 30 ? `${(count / 2 ** 30).toFixed(1)} GB` : `${Math.round(count / 2 ** 20)} MB`);
+    const bytes = (count) => (count >= 2 ** 30
+        ? `${(count / 2 ** 30).toFixed(1)} GB` : `${Math.round(count / 2 ** 20)} MB`);
     const speed = (seconds) => {
         if (!seconds) return "–";
         return seconds < 0.1 ? `${(1 / seconds).toFixed(0)} steps per second` : `${number(seconds)} s per step`;
@@ -30,14 +31,18 @@
         month: "short", day: "numeric", hour: "2-digit", minute: "2-digit",
     }) : "");
 
-    const chip = (job, id) => element("span", { className: `atelier-chip atelier-is-${job.state}`, id, text: STATES[job.state] || job.state });
+    const chip = (job, id) => element("span", {
+        className: `atelier-chip atelier-is-${job.state}`, id, text: STATES[job.state] || job.state,
+    });
 
     // The state of a run in one sentence, for somebody who trains for the first time.
     const sentence = (job, progress, saves) => {
         if (job.newer) return "This run was recorded by a newer version of Atelier. Update Atelier to resume it.";
         if (job.asked === "stop") return "Stopping after this step. What was learned is kept.";
         if (job.asked === "pause") return "Pausing after this step.";
-        if (job.state === "done" && saves.length) return `Done. Try it puts <lora:${saves[saves.length - 1].name}:1> into your prompt.`;
+        if (job.state === "done" && saves.length) {
+            return `Done. Try it puts <lora:${saves[saves.length - 1].name}:1> into your prompt.`;
+        }
         if (job.message) return job.message;
         if (job.state === "queued") return "Starts when the runs before it have ended.";
         if (job.state !== "running" || !progress.total) return "";
@@ -67,35 +72,48 @@
         const newest = saves[saves.length - 1];
         const order = ["resume", "save", "sample", "pause", "stop"];
         return element("div", { className: "atelier-title" },
-            element("h3", {}, element("span", { className: "atelier-name", text: job.name }), chip(job, "atelier_state")),
+            element("h3", {},
+                element("span", { className: "atelier-name", text: job.name }), chip(job, "atelier_state")),
             element("div", { className: "atelier-buttons" },
                 newest && element("button", {
                     className: "atelier-button atelier-primary", type: "button", id: "atelier_try_it", text: "Try it",
-                    title: `Puts <lora:${newest.name}:1>${job.trigger ? ` and ${job.trigger}` : ""} into the prompt and goes there`,
+                    title: `Puts <lora:${newest.name}:1>${job.trigger ? ` and ${job.trigger}` : ""} into the prompt`
+                        + " and goes there",
                     onclick: () => tryIt(newest),
                 }),
                 ...order.filter((action) => job.actions.includes(action)).map((action) => button(action, job, press))));
     };
 
     views.sentence = (job, progress, saves, error, back) => element("div", { className: "atelier-sentences" },
-        element("p", { className: `atelier-sentence${job.state === "failed" ? " atelier-bad" : ""}`, text: sentence(job, progress, saves) }),
+        element("p", {
+            className: `atelier-sentence${job.state === "failed" ? " atelier-bad" : ""}`,
+            text: sentence(job, progress, saves),
+        }),
         error ? element("p", { className: "atelier-problem", role: "alert", text: error }) : null,
         job.state === "failed" ? element("a", {
-            className: "atelier-link atelier-report", href: atelier.address("/report"), target: "_blank", rel: "noopener",
-            text: "Text for a bug report", title: "Versions, card and the last errors, without names, folders and prompts",
+            className: "atelier-link atelier-report",
+            href: atelier.address("/report"), target: "_blank", rel: "noopener",
+            text: "Text for a bug report",
+            title: "Versions, card and the last errors, without names, folders and prompts",
         }) : null,
-        back ? element("button", { className: "atelier-link", type: "button", text: `Back to ${back.name}, which is training`, onclick: back.go }) : null);
+        back ? element("button", {
+            className: "atelier-link", type: "button",
+            text: `Back to ${back.name}, which is training`, onclick: back.go,
+        }) : null);
 
     views.bar = (job, progress) => {
         const part = progress.total ? Math.min(1, progress.step / progress.total) : 0;
         const busy = job.state === "preparing" && !progress.total;
         const bar = element("div", {
             className: `atelier-bar${busy ? " atelier-busy" : ""}`, role: "progressbar",
-            "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(part * 100), "aria-label": "Steps done",
+            "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(part * 100),
+            "aria-label": "Steps done",
         }, element("div", {}));
         bar.firstChild.style.width = busy ? "30%" : `${part * 100}%`;
         return element("div", { className: "atelier-progress" }, bar,
-            element("span", { className: "atelier-percent", text: progress.total ? `${Math.floor(part * 100)} %` : "" }));
+            element("span", {
+                className: "atelier-percent", text: progress.total ? `${Math.floor(part * 100)} %` : "",
+            }));
     };
 
     const rates = (found) => {
@@ -109,20 +127,23 @@
         const end = going ? `done at ${clock(new Date(Date.now() + progress.eta * 1000))}` : "";
         const rows = [
             ["Step", progress.total ? `${progress.step} of ${progress.total}` : "–", ""],
-            ["Epoch", progress.epochs ? `${progress.epoch} of ${progress.epochs}` : "–", "One epoch is one pass through all pictures"],
+            ["Epoch", progress.epochs ? `${progress.epoch} of ${progress.epochs}` : "–",
+                "One epoch is one pass through all pictures"],
             ["Time left", going ? views.duration(progress.eta) : "–", end],
             ["Speed", speed(progress.seconds_per_step), "Time for one step, without waits while you generate pictures"],
-            ["Memory", progress.memory ? bytes(progress.memory) : "–", progress.peak_memory ? `Peak so far: ${bytes(progress.peak_memory)}` : ""],
+            ["Memory", progress.memory ? bytes(progress.memory) : "–",
+                progress.peak_memory ? `Peak so far: ${bytes(progress.peak_memory)}` : ""],
             ["Learning rate", rates(learningRates), "How much each step changes the weights"],
         ];
         const told = views.isOpen(job) ? rows : rows.filter((row) => row[0] !== "Time left");
-        return element("dl", { className: "atelier-facts" }, ...told.map(([name, value, help]) => element("div", { title: help },
-            element("dt", { text: name }), element("dd", { text: value }), end && help === end ? element("small", { text: end }) : null)));
+        return element("dl", { className: "atelier-facts" }, ...told.map(([name, value, help]) => element("div",
+            { title: help }, element("dt", { text: name }), element("dd", { text: value }),
+            end && help === end ? element("small", { text: end }) : null)));
     };
 
     views.curve = (losses, validation, progress, width) => {
-        const hint = "Thin line: the loss of each step, noisy by nature. Thick line: its average. It falls at first, then levels off. "
-            + "Judge the result by the samples.";
+        const hint = "Thin line: the loss of each step, noisy by nature. Thick line: its average. It falls at first, "
+            + "then levels off. Judge the result by the samples.";
         const note = element("p", { className: "atelier-hint", text: hint });
         const key = (name, text) => element("span", { className: `atelier-key ${name}`, text });
         const chart = atelier.chart(losses, validation, progress.total, width, (row, check) => {
@@ -133,7 +154,8 @@
             note.textContent = said.join(", ");
         });
         return element("section", { className: "atelier-curve" },
-            element("h4", {}, element("span", { text: "Loss" }), key("atelier-key-raw", "each step"), key("atelier-key-mean", "average"),
+            element("h4", {}, element("span", { text: "Loss" }),
+                key("atelier-key-raw", "each step"), key("atelier-key-mean", "average"),
                 validation.length ? key("atelier-key-validation", "validation") : null),
             chart, note);
     };
@@ -152,19 +174,29 @@
                     element("figcaption", { text: views.when(picture) })))));
         });
         return element("section", { className: "atelier-samples" }, element("h4", { text: "Samples" }),
-            ...(strips.length ? strips : [element("p", { className: "atelier-hint", text: "Sample pictures appear here, drawn with the LoRA so far, always from the same noise." })]));
+            ...(strips.length ? strips : [element("p", {
+                className: "atelier-hint",
+                text: "Sample pictures appear here, drawn with the LoRA so far, always from the same noise.",
+            })]));
     };
     views.when = (picture) => (picture.step === 0 ? "before training" : `step ${picture.step}`);
 
     views.news = (saves, messages, tryIt) => {
         const files = saves.slice().reverse().map((save) => element("li", {},
-            element("code", { text: save.name }), element("span", { className: "atelier-hint", text: `step ${save.step}` }),
-            element("button", { className: "atelier-link", type: "button", text: "Try it", onclick: () => tryIt(save) })));
-        const told = messages.slice().reverse().map((event) => element("li", { className: `atelier-${event.level || "info"}` },
+            element("code", { text: save.name }),
+            element("span", { className: "atelier-hint", text: `step ${save.step}` }),
+            element("button", {
+                className: "atelier-link", type: "button", text: "Try it", onclick: () => tryIt(save),
+            })));
+        const told = messages.slice().reverse().map((event) => element("li",
+            { className: `atelier-${event.level || "info"}` },
             element("time", { text: clock(new Date(event.time * 1000)) }), element("span", { text: event.text })));
-        const list = (title, name, items) => (items.length ? element("section", { className: name }, element("h4", { text: title }),
+        const list = (title, name, items) => (items.length ? element("section", { className: name },
+            element("h4", { text: title }),
             element("ul", {}, ...items.slice(0, 5)),
-            items.length > 5 ? element("details", {}, element("summary", { text: many(items.length - 5, "earlier one") }), element("ul", {}, ...items.slice(5))) : null) : null);
+            items.length > 5 ? element("details", {},
+                element("summary", { text: many(items.length - 5, "earlier one") }),
+                element("ul", {}, ...items.slice(5))) : null) : null);
         return element("div", { className: "atelier-columns" },
             list("Saved", "atelier-saves", files), list("What happened", "atelier-messages", told));
     };
@@ -172,22 +204,33 @@
     // `onOpen` is told when the list is opened or closed by hand.
     views.runs = (jobs, queued, shown, open, onOpen, choose, press) => {
         const place = (job) => (queued.includes(job.id) ? queued.indexOf(job.id) : Infinity);
-        const rows = jobs.slice().reverse().sort((a, b) => views.isGoing(b) - views.isGoing(a) || place(a) - place(b) || 0);
-        const told = (job) => [job.total ? `step ${job.step} of ${job.total}` : "", day(job.created)].filter(Boolean).join(", ");
+        const rows = jobs.slice().reverse()
+            .sort((a, b) => views.isGoing(b) - views.isGoing(a) || place(a) - place(b) || 0);
+        const told = (job) => [job.total ? `step ${job.step} of ${job.total}` : "", day(job.created)]
+            .filter(Boolean).join(", ");
         return element("details", { className: "atelier-runs", open },
-            element("summary", { onclick: (event) => onOpen(!event.currentTarget.parentElement.open), text: queued.length ? `Queue and earlier runs (${queued.length} waiting)` : `All runs (${jobs.length})` }),
+            element("summary", {
+                onclick: (event) => onOpen(!event.currentTarget.parentElement.open),
+                text: queued.length ? `Queue and earlier runs (${queued.length} waiting)` : `All runs (${jobs.length})`,
+            }),
             element("ul", {}, ...rows.map((job) => element("li", { className: job.id === shown ? "atelier-shown" : "" },
-                element("button", { className: "atelier-link", type: "button", text: job.name, onclick: () => choose(job.id) }),
+                element("button", {
+                    className: "atelier-link", type: "button", text: job.name, onclick: () => choose(job.id),
+                }),
                 chip(job), element("span", { className: "atelier-hint", text: told(job) }),
                 job.id !== shown && (job.state === "queued" || job.resumable)
-                    ? element("div", { className: "atelier-buttons" }, ...["resume", "stop"].filter((action) => job.actions.includes(action)).map((action) => {
-                        const made = button(action, job, press);
-                        made.removeAttribute("id");
-                        return made;
-                    })) : null))));
+                    ? element("div", { className: "atelier-buttons" },
+                        ...["resume", "stop"].filter((action) => job.actions.includes(action)).map((action) => {
+                            const made = button(action, job, press);
+                            made.removeAttribute("id");
+                            return made;
+                        })) : null))));
     };
 
     views.nothing = (error) => element("div", { className: "atelier-nothing" },
         element("p", { className: "atelier-big", text: error ? "" : "Nothing is training yet." }),
-        element("p", { text: error || "Choose pictures and a trigger word, then press Train. The loss curve, sample pictures and the finished LoRA appear here." }));
+        element("p", {
+            text: error || "Choose pictures and a trigger word, then press Train. The loss curve, sample pictures and "
+                + "the finished LoRA appear here.",
+        }));
 })(window.atelier);

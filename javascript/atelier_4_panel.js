@@ -7,7 +7,8 @@
 
     // What is known of the run that is shown.
     const newRun = (id) => ({
-        id, news: null, seen: 0, cursor: "", losses: [], validation: [], pictures: [], saves: [], messages: [], first: true,
+        id, news: null, seen: 0, cursor: "", losses: [], validation: [], pictures: [], saves: [], messages: [],
+        first: true,
     });
 
     const pathOf = (id) => `/jobs/${encodeURIComponent(id)}`;
@@ -19,7 +20,8 @@
         let [saved, checkpoint] = [false, false];
         for (const event of news.events) {
             if (event.kind === "sample") {
-                const src = atelier.address(`${pathOf(run.id)}/samples/${encodeURIComponent(event.file)}?v=${event.id}`);
+                const file = encodeURIComponent(event.file);
+                const src = atelier.address(`${pathOf(run.id)}/samples/${file}?v=${event.id}`);
                 run.pictures = run.pictures.filter((one) => one.step !== event.step || one.index !== event.index);
                 run.pictures.push({ ...event, src });
             } else if (event.kind === "saved") {
@@ -38,7 +40,7 @@
         run.first = false;
     };
 
-    // The run to show: the one that was chosen, else the one that is going, else the next in the queue, else the newest.
+    // The run to show: the one that was chosen, or the one that is going, or the next in the queue, or the newest.
     const wanted = () => {
         const found = page.jobs.find((job) => job.id === page.chosen) || page.jobs.find(views.isGoing)
             || page.jobs.find((job) => job.id === page.queued[0]) || page.jobs[page.jobs.length - 1];
@@ -54,7 +56,8 @@
             if (!page.run || page.run.id !== id) page.run = id ? newRun(id) : null;
             const run = page.run;
             if (run) {
-                const news = await ask(`${pathOf(id)}/events?since=${run.seen}&losses=${encodeURIComponent(run.cursor)}`);
+                const cursor = encodeURIComponent(run.cursor);
+                const news = await ask(`${pathOf(id)}/events?since=${run.seen}&losses=${cursor}`);
                 if (page.run === run) take(run, news);
             }
             if (page.lost) page.error = "";
@@ -106,7 +109,10 @@
             image.alt = pictures[at].prompt;
             words.textContent = `${views.when(pictures[at])}: “${pictures[at].prompt}”`;
         };
-        const step = (text, name, by) => element("button", { className: "atelier-button", type: "button", text, title: name, "aria-label": name, onclick: () => show(at + by) });
+        const step = (text, name, by) => element("button", {
+            className: "atelier-button", type: "button", text, title: name, "aria-label": name,
+            onclick: () => show(at + by),
+        });
         const dialog = element("dialog", {
             className: "atelier-large", onclose: () => dialog.remove(),
             onclick: (event) => { if (event.target === dialog) dialog.close(); },
@@ -114,8 +120,11 @@
                 if (event.key === "ArrowLeft") show(at - 1);
                 if (event.key === "ArrowRight") show(at + 1);
             },
-        }, image, element("div", { className: "atelier-large-foot" }, step("←", "Earlier picture", -1), words, step("→", "Later picture", 1),
-            element("button", { className: "atelier-button", type: "button", text: "Close", onclick: () => dialog.close() })));
+        }, image, element("div", { className: "atelier-large-foot" },
+            step("←", "Earlier picture", -1), words, step("→", "Later picture", 1),
+            element("button", {
+                className: "atelier-button", type: "button", text: "Close", onclick: () => dialog.close(),
+            })));
         atelier.find("#atelier_panel").append(dialog);
         show(at);
         dialog.showModal();
@@ -144,7 +153,8 @@
         const end = (strip) => strip.scrollLeft + strip.clientWidth >= strip.scrollWidth - 8;
         const places = strips().map((strip) => (end(strip) ? undefined : strip.scrollLeft));
         const before = parent.querySelector(".atelier-samples");
-        place(parent, "samples", [run.id, run.pictures.map((picture) => picture.id)], () => views.samples(run.pictures, openLarge));
+        place(parent, "samples", [run.id, run.pictures.map((picture) => picture.id)],
+            () => views.samples(run.pictures, openLarge));
         if (parent.querySelector(".atelier-samples") === before) return;
         strips().forEach((strip, index) => {
             const go = () => { strip.scrollLeft = places[index] === undefined ? strip.scrollWidth : places[index]; };
@@ -161,21 +171,28 @@
         place(panel, "card", run ? "card" : null, () => element("div", { className: "atelier-card-run" }));
         if (run) drawRun(panel.querySelector(".atelier-card-run"), run);
         if (page.runsOpen === null && page.queued.length) page.runsOpen = true;
-        const list = page.jobs.map((job) => [job.id, job.state, job.resumable, job.actions.length, views.isGoing(job) ? 0 : job.step]);
-        place(panel, "runs", page.jobs.length > 1 ? [list, page.queued, page.run && page.run.id] : null,
-            () => views.runs(page.jobs, page.queued, page.run && page.run.id, page.runsOpen === true, (open) => { page.runsOpen = open; }, choose, press));
+        const list = page.jobs.map(
+            (job) => [job.id, job.state, job.resumable, job.actions.length, views.isGoing(job) ? 0 : job.step]);
+        const onOpen = (open) => { page.runsOpen = open; };
+        const shown = page.run && page.run.id;
+        place(panel, "runs", page.jobs.length > 1 ? [list, page.queued, shown] : null,
+            () => views.runs(page.jobs, page.queued, shown, page.runsOpen === true, onOpen, choose, press));
     };
 
     const drawRun = (card, run) => {
         const job = run.news, progress = job.progress || {};
         const going = page.jobs.find((one) => views.isGoing(one) && one.id !== run.id);
         const back = going ? { name: going.name, go: () => choose(null) } : null;
-        place(card, "title", [run.id, job.state, job.actions, run.saves.length], () => views.title(job, run.saves, press, tryIt));
-        place(card, "sentence", [run.id, job.state, job.message, job.asked, run.saves.length, page.error, back && back.name, views.duration(progress.eta)],
+        place(card, "title", [run.id, job.state, job.actions, run.saves.length],
+            () => views.title(job, run.saves, press, tryIt));
+        const said = [job.state, job.message, job.asked, run.saves.length, views.duration(progress.eta)];
+        place(card, "sentence", [run.id, page.error, back && back.name, ...said],
             () => views.sentence(job, progress, run.saves, page.error, back));
         const begun = views.isGoing(job) || progress.total > 0 || run.pictures.length > 0;
-        place(card, "bar", begun ? [job.state === "preparing", progress.step, progress.total] : null, () => views.bar(job, progress));
-        place(card, "facts", begun ? [run.id, job.state, progress, job.rates] : null, () => views.facts(job, progress, job.rates));
+        place(card, "bar", begun ? [job.state === "preparing", progress.step, progress.total] : null,
+            () => views.bar(job, progress));
+        place(card, "facts", begun ? [run.id, job.state, progress, job.rates] : null,
+            () => views.facts(job, progress, job.rates));
         place(card, "main", begun ? run.id : null, () => element("div", { className: "atelier-columns" },
             element("div", { className: "atelier-left" }), element("div", { className: "atelier-right" })));
         const left = card.querySelector(".atelier-left");
@@ -185,7 +202,8 @@
                 () => views.curve(run.losses, run.validation, progress, width));
             placeSamples(card.querySelector(".atelier-right"), run);
         }
-        place(card, "news", [run.id, run.saves.length, run.messages.length], () => views.news(run.saves, run.messages, tryIt));
+        place(card, "news", [run.id, run.saves.length, run.messages.length],
+            () => views.news(run.saves, run.messages, tryIt));
     };
 
     // -- time ------------------------------------------------------------------------------------------------------

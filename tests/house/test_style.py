@@ -1,19 +1,17 @@
-"""The code is clean under ruff and mypy, files stay short, and nothing committed names a machine."""
+"""The code is clean under ruff and mypy, files and lines stay short, and nothing committed names a machine."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from atelier.cli import lint_command
+
 LIMIT = 400
-
-
-def run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", *command], cwd=root, capture_output=True, text=True, timeout=600)
+COLUMNS = 120
 
 
 def tracked(root: Path, *patterns: str) -> list[Path]:
@@ -23,17 +21,19 @@ def tracked(root: Path, *patterns: str) -> list[Path]:
     return [root / line for line in listing if line and (root / line).exists()]
 
 
-def test_ruff() -> None:
-    pytest.importorskip("ruff")
-    root = Path(__file__).resolve().parents[2]
-    done = run(root, "ruff", "check", ".")
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("words", lint_command.CHECKS, ids=" ".join)
+def test_lint_format_and_types(words: tuple[str, ...]) -> None:
+    done = lint_command.check(words)
+    assert done.returncode == 0, done.stdout
 
 
-def test_types(root: Path) -> None:
-    pytest.importorskip("mypy")
-    done = run(root, "mypy")
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_a_tool_that_is_missing_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(lint_command, "CHECKS", (("no_such_tool",), ("this",)))
+    assert lint_command.run([]) == 1
+    told = capsys.readouterr().out
+    assert "No module named no_such_tool" in told and "this: The Zen of Python" in told
+    monkeypatch.setattr(lint_command, "CHECKS", (("this",),))
+    assert lint_command.run([]) == 0
 
 
 def test_files_are_short(root: Path) -> None:
@@ -43,6 +43,17 @@ def test_files_are_short(root: Path) -> None:
         if (count := len(path.read_text(encoding="utf-8").splitlines())) > LIMIT
     }
     assert not long
+
+
+def test_lines_are_short(root: Path) -> None:
+    """ruff holds those of Python files."""
+    long = [
+        f"{path.relative_to(root)}:{number}: {len(line)}"
+        for path in tracked(root, "*.js", "*.css")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > COLUMNS
+    ]
+    assert not long, "\n".join(long)
 
 
 def test_no_path_of_one_machine(root: Path) -> None:

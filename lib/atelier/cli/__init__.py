@@ -13,6 +13,7 @@ from atelier.config.errors import AtelierError
 COMMANDS = {
     "serve": "start the embedded WebUI with the training tab (the default)",
     "test": "run every test; --webui URL --webui-dir DIR tests against a running WebUI too",
+    "lint": "check rules, format and types of the code, in seconds",
     "demo": "train the demo subject on the demo base and draw before and after",
     "train": "train from a TOML file, without a browser",
     "import": "tell what a kohya TOML, GUI preset or LoRA file asks for, key by key",

@@ -54,7 +54,9 @@ function atelierRun(callbacks) {
 // Gradio builds the page bit by bit: it is there when the last elements of txt2img are. Other tabs, and what is
 // folded in, come to the page when they are first opened.
 function atelierPageIsThere() {
-    const wanted = ['#txt2img_prompt textarea', '#txt2img_generate', '#txt2img_lora_cards', '#txt2img_lora_extra_refresh'];
+    const wanted = [
+        '#txt2img_prompt textarea', '#txt2img_generate', '#txt2img_lora_cards', '#txt2img_lora_extra_refresh',
+    ];
     return wanted.every((selector) => gradioApp().querySelector(selector));
 }
 
