@@ -2,6 +2,8 @@
 
     python run.py                      start the embedded WebUI on 127.0.0.1:7860
     python run.py test                 run every test, then a part of them with AUTOMATIC1111's libraries
+    python run.py test --quick         run the tests that take seconds
+    python run.py lint                 check rules, format and types of the code
     python run.py demo --out DIR       train the demo subject, draw before and after
     python run.py train CONFIG.toml    train without a browser
     python run.py --help               all commands
@@ -41,6 +43,8 @@ A1111_TESTS = (
 )
 TORCH = "torch==2.13.0"
 """Installed first and by itself, so that a build for this machine's accelerator, once put there, is kept."""
+LINT_ENVIRONMENT = HERE / ".venv-lint"
+"""For `lint` where the tests' environment is not made: it needs no torch, and is there in seconds."""
 
 
 def python_of(environment: Path) -> Path:
@@ -79,31 +83,48 @@ def has_pip(python: Path) -> bool:
     return python.exists() and subprocess.call([str(python), "-c", "import pip"], stderr=subprocess.DEVNULL) == 0
 
 
-def make_environment(requirements: Path, environment: Path = ENVIRONMENT) -> Path:
+def is_made(requirements: Path, environment: Path = ENVIRONMENT) -> bool:
+    """Whether the environment holds what a requirements file pins today."""
+    stamp = environment / f"{requirements.stem}.stamp"
+    return (
+        python_of(environment).exists()
+        and stamp.exists()
+        and stamp.read_text(encoding="utf-8") == stamp_for(requirements)
+    )
+
+
+def make_environment(requirements: Path, environment: Path = ENVIRONMENT, first: tuple[str, ...] = (TORCH,)) -> Path:
     """Creates or completes the environment for a requirements file and gives its interpreter.
 
-    Raises subprocess.CalledProcessError when pip fails; the next start tries again.
+    `first` is installed before the others. Raises subprocess.CalledProcessError when pip fails; the next start tries
+    again.
     """
     python = python_of(environment)
-    stamp = environment / f"{requirements.stem}.stamp"
-    wanted = stamp_for(requirements)
-
-    def ready() -> bool:
-        return python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted
-
-    if ready():
+    if is_made(requirements, environment):
         return python
     with one_at_a_time(environment.with_name(f"{environment.name}.lock")):
-        if ready():
+        if is_made(requirements, environment):
             return python
         print(f"Making the environment in {environment} (once, a few minutes) …", flush=True)
         if not has_pip(python):
             venv.create(environment, with_pip=True, clear=environment.exists(), symlinks=os.name != "nt")
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, TORCH], check=True)
-        subprocess.run([*pip, TORCH, "-r", str(requirements)], check=True)
-        stamp.write_text(wanted, encoding="utf-8")
+        for package in first:
+            subprocess.run([*pip, package], check=True)
+        subprocess.run([*pip, *first, "-r", str(requirements)], check=True)
+        stamp = environment / f"{requirements.stem}.stamp"
+        stamp.write_text(stamp_for(requirements), encoding="utf-8")
     return python
+
+
+def environment_for(command: str) -> Path:
+    """Makes the environment that a command needs, and gives its interpreter. Raises as `make_environment` does."""
+    folder = HERE / "requirements"
+    if command == "report":
+        return python_for_report()
+    if command == "lint" and not is_made(folder / "test.txt"):
+        return make_environment(folder / "lint.txt", LINT_ENVIRONMENT, first=())
+    return make_environment(folder / ("test.txt" if command in ("test", "lint", "mutate") else "run.txt"))
 
 
 def run_with_a1111(environment: dict[str, str]) -> int:
@@ -135,10 +156,8 @@ def main() -> int:
         print(f"Atelier needs Python 3.10 to 3.13; this is {sys.version.split()[0]}.", file=sys.stderr)
         return 2
     arguments = sys.argv[1:]
-    testing = arguments[:1] == ["test"]
-    requirements = HERE / "requirements" / ("test.txt" if testing else "run.txt")
     try:
-        python = python_for_report() if arguments[:1] == ["report"] else make_environment(requirements)
+        python = environment_for(arguments[0] if arguments else "")
     except (subprocess.CalledProcessError, OSError) as error:
         print(f"The environment could not be made: {error}\nThe pip output above says why.", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""run.py: which tests run with AUTOMATIC1111's libraries, and where they cannot."""
+"""run.py: the environment of each command, which tests run, and which with AUTOMATIC1111's libraries."""
 
 from __future__ import annotations
 
@@ -79,6 +79,41 @@ def test_a_report_installs_nothing_and_asks_the_webui_around_it(
         assert started.pop() == [python, "-m", "atelier.cli", "report", "--out", "x"]
 
 
+def test_quick_tests_run_in_the_main_environment_alone(starter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execve", lambda program, command, environment: started.append(command))
+    monkeypatch.setattr(subprocess, "call", lambda command, env: started.append(command))
+    monkeypatch.setattr(starter, "run_with_a1111", lambda *_: pytest.fail("only the main environment"))
+    monkeypatch.setattr(starter, "make_environment", lambda requirements, *_: Path(requirements.stem))
+    monkeypatch.setattr(sys, "argv", ["run.py", "test", "--quick"])
+    starter.main()
+    assert started == [["test", "-m", "atelier.cli", "test", "--quick"]]
+
+
+@pytest.mark.parametrize(("command", "made", "wanted"), [
+    ("", False, "run.txt"), ("train", True, "run.txt"), ("test", True, "test.txt"), ("lint", True, "test.txt"),
+    ("lint", False, "lint.txt"),
+])  # fmt: skip
+def test_each_command_has_its_environment(
+    command: str, made: bool, wanted: str, starter: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(requirements: Path, environment: Path = starter.ENVIRONMENT, first: tuple[str, ...] = ("torch",)) -> Path:
+        small = wanted == "lint.txt"
+        assert (environment == starter.LINT_ENVIRONMENT) == small and bool(first) != small
+        return requirements
+
+    monkeypatch.setattr(starter, "is_made", lambda requirements: made)
+    monkeypatch.setattr(starter, "make_environment", make)
+    assert starter.environment_for(command).name == wanted
+
+
+def test_lint_has_the_tools_of_the_tests(root: Path) -> None:
+    of_tests = (root / "requirements" / "test.txt").read_text(encoding="utf-8").splitlines()
+    first, *pins = (root / "requirements" / "lint.txt").read_text(encoding="utf-8").splitlines()
+    assert first.startswith("#") and {"ruff", "mypy"} <= {pin.split("==")[0] for pin in pins}
+    assert set(pins) <= set(of_tests)
+
+
 @pytest.fixture
 def pip_calls(starter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What pip is told to install, instead of installing it."""
@@ -150,3 +185,13 @@ def test_the_whole_runs_in_processes_and_one_file_does_not() -> None:
     assert words(["tests/cli/test_run.py", "tests/house/test_style.py"])[0] == "-n"
     for given in (["tests/cli/test_run.py"], ["-n", "1"], ["--webui=http://127.0.0.1:7860"]):
         assert "--dist" not in words(given)
+
+
+def test_quick_leaves_out_what_is_slow() -> None:
+    from atelier.cli.test_command import QUICK, words
+
+    quick = words(["--quick", "-x"])
+    assert "--quick" not in quick and quick[-3:] == ["-x", "-m", QUICK]
+    assert all(f"not {mark}" in QUICK for mark in ("slow", "browser", "webui"))
+    assert words(["tests/cli/test_run.py", "--quick"]) == ["tests/cli/test_run.py", "-m", QUICK]
+    assert QUICK not in words(["-x"])

@@ -12,7 +12,7 @@ from atelier.config.errors import AtelierError
 
 COMMANDS = {
     "serve": "start the embedded WebUI with the training tab (the default)",
-    "test": "run every test; --webui URL --webui-dir DIR tests against a running WebUI too",
+    "test": "run every test; --quick: those that take seconds; --webui URL --webui-dir DIR: in a running WebUI too",
     "lint": "check rules, format and types of the code, in seconds",
     "demo": "train the demo subject on the demo base and draw before and after",
     "train": "train from a TOML file, without a browser",

@@ -1,4 +1,7 @@
-"""`run.py test`: every test, through pytest, in as many processes as there are processor cores, four at most."""
+"""`run.py test`: every test, through pytest, in as many processes as there are CPU cores, four at most.
+
+`run.py test --quick` leaves out those that are slow, drive a browser, or need a running WebUI.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 MOST_PROCESSES = 4
 """Each holds torch and a small model: a few gigabytes with the largest tests."""
+QUICK = "not slow and not browser and not webui"
+"""The marks of `--quick`; pyproject.toml says what each means."""
 
 
 def run(arguments: list[str]) -> int:
-    """Hands the arguments to pytest: --webui, --webui-dir and pytest's own. Gives pytest's exit status."""
+    """Hands the arguments to pytest: --quick, --webui, --webui-dir and pytest's own. Gives pytest's exit status."""
     import pytest
 
     return int(pytest.main(["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), *words(arguments)]))
@@ -23,6 +28,8 @@ def words(arguments: list[str]) -> list[str]:
     A file's tests stay in one process, as they share fixtures. One file, a running WebUI or a number of processes
     given with -n is left to pytest as it stands.
     """
+    if "--quick" in arguments:
+        arguments = [*(word for word in arguments if word != "--quick"), "-m", QUICK]
     paths = [word for word in arguments if not word.startswith("-") and (ROOT / word.split("::")[0]).exists()]
     if not paths:
         arguments = [str(ROOT / "tests"), *arguments]
