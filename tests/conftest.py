@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--webui-start", default=None, help="command that starts such a WebUI; flags such as --port are added to it"
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_objects_to_collect() -> None:
+    """Every run collects garbage. What was imported so far, a million objects, is left out of that search."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

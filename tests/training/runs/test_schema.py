@@ -6,6 +6,7 @@ named in `ELSEWHERE`.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from pathlib import Path
@@ -59,6 +60,7 @@ class Bench:
         if key not in self.runs:
             with pytest.MonkeyPatch.context() as patch:
                 self.runs[key] = self._run(patch, settings)
+            gc.freeze()  # the models of the runs that are kept need not be searched for garbage at every later run
         return self.runs[key]
 
     def _run(self, patch: pytest.MonkeyPatch, settings: dict[str, Any]) -> Seen:
