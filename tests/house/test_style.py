@@ -57,7 +57,8 @@ def test_lines_are_short(root: Path) -> None:
 
 
 def test_no_path_of_one_machine(root: Path) -> None:
-    home = re.compile(r"/(root|home/[a-z]+|work|Users/[A-Za-z]+)/[\w.]")
+    """Jane is nobody: tests of reports write of her folders."""
+    home = re.compile(r"/(root|home/(?!jane)[a-z]+|work|Users/[A-Za-z]+)/[\w.]")
     wrong = [
         f"{path.relative_to(root)}:{number}: {line.strip()}"
         for path in tracked(root, "*.py", "*.js", "*.md", "*.toml", "*.txt", "*.json", "*.css", ".ci/run")
