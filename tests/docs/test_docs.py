@@ -116,10 +116,8 @@ def test_the_workflow_calls_what_is_there(root: Path) -> None:
     runs = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
     assert runs["tests"] == [".ci/run"]
     assert (root / ".ci" / "run").is_file()
-    assert {"ruff check .", "ruff format --check .", "mypy"} <= set(runs["lint"])
+    assert runs["lint"] == ["python run.py lint"]
     assert runs["windows"] == ["python run.py test --quick"]
-    pins = (root / "requirements" / "test.txt").read_text(encoding="utf-8")
-    assert len(re.findall(r"^(?:ruff|mypy)==[0-9.]+", pins, re.MULTILINE)) == 2
 
 
 @pytest.mark.parametrize("name", ["bug", "idea"])
