@@ -48,6 +48,8 @@ from atelier.training.progress.step_schedule import StepSchedule, Throttle
 from atelier.training.randomness import derived_seed
 from atelier.training.session import Ending, Session
 
+DEVICES = ("cuda", "cpu", "mps", "xpu")
+"""Where a run may compute, by torch's names; ROCm has CUDA's. DirectML has no autocast, and no memory to be viewed."""
 PARTS = frozenset(("unet", "text_encoder", "vae"))
 
 
@@ -178,6 +180,12 @@ def loaded_base(host: Host) -> ModelInfo:
         raise AtelierError("No model is loaded. Choose a checkpoint at the top of the page, then press Train again.")
     if info.refusal:
         raise AtelierError(info.refusal)
+    kind = info.device.partition(":")[0]
+    if kind not in DEVICES:
+        raise AtelierError(
+            f"The WebUI computes on {info.device}, which cannot be trained on yet: that needs a GPU of NVIDIA or AMD (with "
+            "PyTorch for CUDA or ROCm), an Apple or Intel GPU, or the CPU."
+        )
     if info.family is None:
         raise AtelierError(f"{info.title} is of a family that cannot be trained yet; choose one of SD 1, 2 or XL.")
     return info

@@ -20,6 +20,7 @@ from atelier.data.batch import Batch
 from atelier.hosts.contract import BaseGone, Lease
 from atelier.training.context import RunContext
 from atelier.training.device.micro_batches import split_batch
+from atelier.training.device.spill import kept_within
 from atelier.training.outputs.outputs import EMA
 from atelier.training.progress.run_snapshot import run_snapshot
 from atelier.training.progress.state import State, pack
@@ -143,6 +144,9 @@ class Session:
         waited = self.take_step()
         seconds = time.monotonic() - started - waited
         learner = self.learner
+        spilt = self.workplace.spill.step_done(seconds)
+        if spilt is not None:
+            self.context.record.message(spilt, "warning")
         due = learner.monitor.step_done(self.step, self.loss, learner.stepper.rates(), seconds)
         return (not due or self._read_losses()) and self._after_step()
 
@@ -163,6 +167,7 @@ class Session:
                 with ExitStack() as turn:
                     with self.watch.part("host turn"):
                         turn.enter_context(workplace.lease.turn())
+                    turn.enter_context(kept_within(learner.device))
                     waited += time.monotonic() - asked
                     # A fused backward pass changes weights from its first moment on.
                     self._updating = stepper.fused

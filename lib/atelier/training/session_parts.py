@@ -16,7 +16,9 @@ from atelier.models.family import Parts
 from atelier.training.batch_losses import BatchLosses
 from atelier.training.context import RunContext
 from atelier.training.device.plan import Plan, make_plan
+from atelier.training.device.precision import remark
 from atelier.training.device.processes import borrowed_accelerator
+from atelier.training.device.spill import SpillWatch
 from atelier.training.memory.for_run import plan_memory
 from atelier.training.objective.validation import Validator
 from atelier.training.optim.rates import scale_rates
@@ -26,7 +28,7 @@ from atelier.training.outputs.outputs import Outputs
 from atelier.training.pictures.host_previews import previews_for
 from atelier.training.pictures.previews import Previews
 from atelier.training.progress.last_good import LastGoodWeights
-from atelier.training.progress.monitor import Monitor
+from atelier.training.progress.monitor import OVERFLOWS, Monitor
 from atelier.training.progress.run_snapshot import differences
 from atelier.training.progress.state import State, unpack
 from atelier.training.progress.stopwatch import Stopwatch
@@ -62,6 +64,7 @@ class Workplace:
     validator: Validator | None
     last_good: LastGoodWeights
     batches: Prefetcher
+    spill: SpillWatch
 
 
 def set_up(
@@ -83,6 +86,9 @@ def set_up(
     if context.savings.streamed:
         offload_denoiser(lease)
     plan = make_plan(settings, parts, context.savings)
+    told = remark(settings.mixed_precision, plan.precision)
+    if told is not None and state is None:
+        context.record.message(told, "warning")
     accelerator = stack.enter_context(borrowed_accelerator(device, plan.precision))
     # Asked once: when the session ends, the accelerator's global state is another's again.
     is_main, alone = accelerator.is_main_process, accelerator.num_processes == 1
@@ -92,7 +98,7 @@ def set_up(
         network = build_trainable(context, parts)
         network.to(device=device, dtype=torch.bfloat16 if settings.full_bf16 else None).train()
         stack.enter_context(network.attached())
-        plan.apply(parts, device)
+        stack.enter_context(plan.applied(parts, device))
         with plan.on_device(device, parts.vae, *parts.text_encoders):
             pass  # from here on they are where the plan says
     stepper = Stepper(context, network, plan, accelerator)
@@ -104,7 +110,9 @@ def set_up(
     scale_rates(stepper.optimizer, stepper.scheduler, context.rate_scale / held)
     step = context.first_step if state is None else state.step
     losses = BatchLosses.create(context, parts, plan, network, accelerator, watch)
-    monitor = Monitor(context.record, context.step_schedule, device)
+    # Steps that overflow are skipped by the scaler, which lowers its scale: some are usual, many in a row are not.
+    patience = 0 if accelerator.scaler is None else OVERFLOWS
+    monitor = Monitor(context.record, context.step_schedule, device, patience)
     # A second copy of a whole model would be too much: its last good weights are those of the last state.
     last_good = LastGoodWeights([] if context.whole_model else stepper.stepped, step)
     outputs = outputs_for(context, network, plan.precision)
@@ -121,7 +129,7 @@ def set_up(
     batches = stack.enter_context(context.prefetcher(step, accelerator.process_index, accelerator.num_processes))
     return (
         Learner(network, stepper, monitor, outputs, accelerator, device, is_main, alone),
-        Workplace(lease, parts, plan, losses, previews, validator, last_good, batches),
+        Workplace(lease, parts, plan, losses, previews, validator, last_good, batches, SpillWatch(device)),
     )
 
 

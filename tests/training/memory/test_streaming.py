@@ -50,7 +50,7 @@ def trained(parts: Parts, checkpointing: bool = True) -> Iterator[nn.Module]:
     generator = torch.Generator().manual_seed(1)
     for parameter in network.parameters():
         parameter.data.normal_(0, 0.05, generator=generator)
-    Plan("no", gradient_checkpointing=checkpointing).apply(parts, parts.device)
+    Plan("no", gradient_checkpointing=checkpointing).checkpoint(parts)
     with network.attached():
         yield network
 

@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -114,7 +115,7 @@ def lycoris_layers(
     options = {key: value for key, value in options.items() if key in accepted}
     layers: list[tuple[Target, Any]] = []
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators as well
         for target, dim, alpha in chosen:
             extra = _for_input(target) if kind == "ia3" and config.arguments.get("preset") == "ia3" else {}
             try:
@@ -145,7 +146,8 @@ def _try(layers: Sequence[tuple[Target, LycorisLayer]], kind: str) -> None:
         seen.add(shape)
         trained = layer.training
         try:
-            layer.eval().replace(torch.zeros(1, *shape[1:], dtype=weight.dtype, device=weight.device))
+            with _as_in_training(weight):
+                layer.eval().replace(torch.zeros(1, *shape[1:], dtype=weight.dtype, device=weight.device))
         except (RuntimeError, TypeError, ValueError) as error:
             raise AtelierError(
                 f"The installed lycoris-lora cannot compute the kind {kind} for {target.name} ({error}). "
@@ -153,6 +155,18 @@ def _try(layers: Sequence[tuple[Target, LycorisLayer]], kind: str) -> None:
             ) from error
         finally:
             layer.train(trained)
+
+
+def _as_in_training(weight: Tensor) -> AbstractContextManager[object]:
+    """Autocast, as training over a base in half precision has it: adapters are float32 there.
+
+    On a CPU it is bf16, since torch before 2.2 multiplies no fp16 there.
+    """
+    half = weight.dtype in (torch.float16, torch.bfloat16)
+    kind = weight.device.type
+    if not half or kind not in ("cpu", "cuda", "xpu"):
+        return nullcontext()
+    return torch.autocast(kind, dtype=torch.bfloat16 if kind == "cpu" else weight.dtype)
 
 
 def _module_class(kind: str) -> Any:

@@ -58,9 +58,9 @@ class EmbeddedLease(AbstractContextManager[Parts]):
         with self._host.queue:
             if self in self._host.leases:
                 self._host.leases.remove(self)
+            self.let_go()  # what still has the views, as a paused run's network, keeps no memory of the base
             self._views = None
             self._lent = []
-            self._source = None
             if self._rests:
                 self._bring_back()
 

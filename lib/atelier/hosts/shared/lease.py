@@ -169,7 +169,7 @@ class WebUILease(AbstractContextManager["Parts"]):
 def in_turn(queue: AbstractContextManager[object]) -> Iterator[None]:
     """Holds a WebUI's queue, and afterwards lets those go first who came while it was held.
 
-    Releasing such a lock only wakes who waits; taken again at once, it would be ours again before they are on_device.
+    Releasing such a lock only wakes who waits; taken again at once, it would be ours again before they are awake.
     """
     with queue:
         yield

@@ -19,16 +19,21 @@ class DeviceMemory:
         device = self._device()
         if device.type == "cuda":
             unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-            return torch.cuda.mem_get_info(device)[0] + unused
+            return torch.cuda.mem_get_info(index_of(device))[0] + unused
         return _processor().available
 
     def total(self) -> int:
         device = self._device()
-        return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else _processor().total
+        return torch.cuda.mem_get_info(index_of(device))[1] if device.type == "cuda" else _processor().total
 
     def ask(self, size: int) -> None:
         if self._make_room is not None:
             self._make_room(size)
+
+
+def index_of(device: torch.device) -> int:
+    """The number of a CUDA device: A1111's is "cuda" alone, which torch before 2.3 takes no memory information of."""
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def _processor() -> Any:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
+from atelier.models.autocast import own_precision
 from atelier.models.family import Parts, PromptEmbeds, SizeConditions
 from atelier.models.out_of_memory import is_out_of_memory
 from atelier.models.sampling.samplers import SAMPLERS, scheduler_for
@@ -99,7 +100,8 @@ def _decode(vae: nn.Module, latents: Tensor) -> Tensor:
     """Pixels [B, 3, H, W] in float32; in overlapping tiles when the memory is not enough for the whole."""
     latents = latents.to(weight_dtype(vae))
     try:
-        return vae.decode(latents, return_dict=False)[0].float()
+        with own_precision(latents.device):
+            return vae.decode(latents, return_dict=False)[0].float()
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -107,7 +109,8 @@ def _decode(vae: nn.Module, latents: Tensor) -> Tensor:
     tiled: Any = copy.copy(vae)  # the same weights; the option is set on the copy
     tiled.enable_tiling()
     tiled.tile_sample_min_size, tiled.tile_latent_min_size = TILE, TILE // 8
-    return tiled.decode(latents, return_dict=False)[0].float()
+    with own_precision(latents.device):
+        return tiled.decode(latents, return_dict=False)[0].float()
 
 
 def _encode_pair(parts: Parts, prompt: str, negative: str, clip_skip: int | None, cfg_scale: float) -> PromptEmbeds:

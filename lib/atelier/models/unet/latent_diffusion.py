@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from atelier.models.assets import load_tokenizers
+from atelier.models.autocast import own_precision
 from atelier.models.checkpoints.stated import stated_config
 from atelier.models.family import AdaptableBlocks, Flow, Parts, PromptEmbeds, SizeConditions, TensorSource
 from atelier.models.text.clip_names import canonical
@@ -42,7 +42,7 @@ class LatentDiffusion:
     def posterior(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """See `models.family.Family.posterior`."""
         parameter = next(vae.parameters())
-        with torch.autocast(parameter.device.type, enabled=False):
+        with own_precision(parameter.device):
             found = encode(vae, pixels.to(parameter.device, parameter.dtype))
         return found.mean.float(), found.std.float()
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from types import FunctionType, ModuleType
+from typing import Any
+
 import torch
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import nn
+from torch.nn import functional
 
 from atelier.config.packages import release
+
+TORCHS = torch._C._nn.scaled_dot_product_attention
+"""torch's own fused attention."""
 
 
 def flash_is_sound(device: torch.device, version: str = torch.__version__) -> bool:
@@ -17,11 +25,41 @@ def flash_is_sound(device: torch.device, version: str = torch.__version__) -> bo
     return device.type != "cpu" or release(version) >= (2, 3)
 
 
-def use_sound_attention(module: nn.Module, version: str = torch.__version__) -> None:
-    """Gives a diffusers module plain attention, in matrix products, where the fused one is not sound."""
-    parameter = next(module.parameters(), None)
-    if parameter is None or not hasattr(module, "set_attn_processor") or flash_is_sound(parameter.device, version):
-        return
-    from diffusers.models.attention_processor import AttnProcessor
+def is_replaced() -> bool:
+    """True where a WebUI has put an attention of its own in place of torch's for the whole process.
 
-    module.set_attn_processor(AttnProcessor())
+    SageAttention and others have no backward pass: queries, keys and values would learn nothing, in silence.
+    """
+    return functional.scaled_dot_product_attention is not TORCHS
+
+
+def use_sound_attention(module: nn.Module, version: str = torch.__version__) -> None:
+    """Gives a diffusers module plain attention, in matrix products, where the fused one is not sound.
+
+    Where torch's own has been replaced it gets that one back, for itself alone.
+    """
+    parameter = next(module.parameters(), None)
+    if parameter is None or not hasattr(module, "set_attn_processor"):
+        return
+    if not flash_is_sound(parameter.device, version):
+        module.set_attn_processor(AttnProcessor())
+    elif is_replaced():
+        module.set_attn_processor(torchs_processor())
+
+
+def torchs_processor() -> AttnProcessor2_0:
+    """diffusers' own fused processor, but bound to torch's attention whatever the process has under that name."""
+    call: Any = AttnProcessor2_0.__call__
+    names = {**call.__globals__, "F": _Functional("functional with torch's attention")}
+    bound = FunctionType(call.__code__, names, call.__name__, call.__defaults__, call.__closure__)
+    bound.__kwdefaults__ = call.__kwdefaults__
+    return type("TorchAttention", (AttnProcessor2_0,), {"__call__": bound})()
+
+
+class _Functional(ModuleType):
+    """torch.nn.functional with torch's own attention."""
+
+    scaled_dot_product_attention = staticmethod(TORCHS)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(functional, name)

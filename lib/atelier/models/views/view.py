@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from atelier.config.errors import AtelierError, shortened
 from atelier.models.family import Parts
 from atelier.models.text.clip_names import names_of_module
-from atelier.models.views.attention import use_sound_attention
+from atelier.models.views.attention import is_replaced, use_sound_attention
 
 
 def alias(tensor: Tensor) -> Tensor:
@@ -51,6 +52,9 @@ def build_empty(module_class: type[nn.Module], config: Any) -> nn.Module:
             return module_class.from_config(known)
         if isinstance(config, Mapping):
             config = module_class.config_class(**config)  # type: ignore[operator]
+        if is_replaced():
+            config = copy.deepcopy(config)
+            config._attn_implementation = "eager"  # in matrix products
         return module_class(config)
 
 

@@ -40,13 +40,26 @@ class Plan:
         """What matrix products run in, None for float32."""
         return autocast_dtype(self.precision)
 
-    def apply(self, parts: Parts, device: torch.device) -> None:
+    @contextmanager
+    def applied(self, parts: Parts, device: torch.device) -> Iterator[None]:
         """Sets the borrowed modules up. They are views of our own: the host's modules are not touched.
 
-        Called inside a turn, in which a UNet that is streamed to `device` rests.
+        Entered inside a turn, in which a denoiser that is streamed to `device` is in the CPU's memory. What streaming
+        has on the device is gone at the end.
         """
+        streamed = None
         if self.streamed:
-            Streamed(parts.denoiser, parts.family.units(parts.denoiser), device, self.fp8).begin()
+            streamed = Streamed(parts.denoiser, parts.family.units(parts.denoiser), device, self.fp8)
+            streamed.begin()
+        try:
+            self.checkpoint(parts)
+            yield
+        finally:
+            if streamed is not None:
+                streamed.end()
+
+    def checkpoint(self, parts: Parts) -> None:
+        """Turns gradient checkpointing on, if the plan has it."""
         if not self.gradient_checkpointing:
             return
         # Checkpointing is only active in training mode; Stable Diffusion's UNet and text encoders have no dropout.
@@ -74,7 +87,9 @@ class Plan:
 def make_plan(settings: Settings, parts: Parts, savings: MemorySavings) -> Plan:
     """The plan for a session on these parts. Raises `AtelierError` when the device cannot do what was asked."""
     base = next(parts.denoiser.parameters()).dtype
-    precision = choose(settings.mixed_precision, parts.device, numbers_of(parts.denoiser.parameters()), base)
+    precision = choose(
+        settings.mixed_precision, parts.device, numbers_of(parts.denoiser.parameters()), base, bool(settings.full_bf16)
+    )
     return Plan(
         precision,
         settings.gradient_checkpointing or savings.gradient_checkpointing or savings.streamed,

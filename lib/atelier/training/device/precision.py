@@ -15,15 +15,28 @@ LARGE = 100_000_000
 `python run.py bench` measures both, docs/performance.md has the figures.
 """
 
+AMPERE = (8, 0)
+"""The compute capability from which NVIDIA's cards multiply bf16."""
+
 PAYS = 0.75
 """A processor computes in bf16 when its time is at most this share of float32's."""
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """True when the device multiplies bf16 in hardware."""
+    """True when the device multiplies bf16 in hardware.
+
+    torch counts what it emulates since 2.2: an RTX 20 would have bf16, at a fraction of the speed of fp16.
+    """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        if torch.version.hip is not None:
+            return torch.cuda.is_bf16_supported()
+        return torch.cuda.get_device_capability(device) >= AMPERE
     return device.type == "cpu" and bf16_time() <= PAYS
+
+
+def _halves_badly(device: torch.device) -> bool:
+    """True for the GTX 16 cards, which have no tensor cores and are known for NaN in fp16."""
+    return "GTX 16" in torch.cuda.get_device_name(device)
 
 
 @lru_cache(maxsize=1)
@@ -50,25 +63,53 @@ def _product_seconds(dtype: torch.dtype) -> float:
     return min(tries)
 
 
-def choose(asked: str, device: torch.device, unet_parameters: int, base: torch.dtype | None = None) -> str:
+def choose(
+    asked: str,
+    device: torch.device,
+    unet_parameters: int,
+    base: torch.dtype | None = None,
+    full_bf16: bool = False,
+) -> str:
     """ "no", "fp16" or "bf16" for kohya's mixed_precision, or for "auto" the best that the device has.
 
     On a GPU a borrowed `base` in fp16 is computed in fp16, with scaled losses, as the host draws with it: in bf16,
-    autocast would make a copy of every weight and keep it for the backward pass.
+    autocast would make a copy of every weight and keep it for the backward pass. Weights that are bf16 themselves
+    (`full_bf16`) have gradients in bf16, which a loss scaler does not take. "no" over an fp16 base would compute in
+    fp16 without scaled losses, where gradients vanish: there it is bf16 or fp16, see `remark`.
 
-    Raises `AtelierError` when the device cannot do what was asked.
+    Raises `AtelierError` when the device, or full_bf16, cannot do what was asked.
     """
+    if full_bf16 and asked == "fp16":
+        raise AtelierError(
+            "Mixed precision (mixed_precision) is fp16, but with All in bf16 (full_bf16) everything is bf16: choose "
+            "bf16 or auto, or turn All in bf16 off."
+        )
+    on_gpu = device.type == "cuda"
     if asked == "auto":
         if device.type == "cpu":
             return "bf16" if unet_parameters >= LARGE and computes_bf16(device) else "no"
-        if device.type == "cuda" and base is torch.float16:
+        if full_bf16:
+            return "bf16"
+        if on_gpu and base is torch.float16:
             return "fp16"
         if computes_bf16(device):
             return "bf16"
-        return "fp16" if device.type == "cuda" else "no"
+        return "fp16" if on_gpu and not _halves_badly(device) else "no"
+    if asked == "no" and on_gpu and base is torch.float16 and not full_bf16:
+        return "bf16" if computes_bf16(device) else "fp16"
     if asked == "fp16" and device.type == "cpu":
-        raise AtelierError("mixed_precision is fp16, which a processor cannot train in; choose bf16 or no.")
+        raise AtelierError("mixed_precision is fp16, which a CPU cannot train in; choose bf16 or no.")
     return asked
+
+
+def remark(asked: str, chosen: str) -> str | None:
+    """What to tell where another precision was taken than the one that was asked for."""
+    if asked in ("auto", chosen):
+        return None
+    return (
+        f"Mixed precision is {chosen} instead of {asked}: the base is in fp16, and without mixed precision gradients "
+        "would be too small for fp16 to hold. To train without it, load the base in float32."
+    )
 
 
 def autocast_dtype(precision: str) -> torch.dtype | None:

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from atelier.training.device.staging import Staging, room_for
+
 FP8 = getattr(torch, "float8_e4m3fn", None)
 """None where torch has no such type."""
 
@@ -41,6 +43,7 @@ class Streamed:
         self._blocks = list(units)
         self._device = device
         self._fetch = fetch or self._copied
+        self._staging: Staging | None = None
         self._side: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._fp8 = fp8
         self._units: list[_Unit] = []
@@ -65,6 +68,12 @@ class Streamed:
                 owner._parameters[name] = _frozen(self._fetch(weight.detach()))
         for each in self._units:
             each.begin(self._fp8)
+        if self._side is None:
+            return
+        if self._fp8:
+            torch.cuda.synchronize(self._device)  # what lies on the device now is read by the side stream from here on
+        else:
+            self._staging = Staging(self._device, max((each.room for each in self._units), default=0))
 
     def end(self) -> None:
         """The denoiser's own weights are back, where they were."""
@@ -72,7 +81,7 @@ class Streamed:
             unit.end()
         for owner, name, weight in self._others:
             owner._parameters[name] = weight
-        self._units, self._others, self._ahead = [], [], None
+        self._units, self._others, self._ahead, self._staging = [], [], None, None
 
     def take(self, index: int) -> list[nn.Parameter]:
         """Copies of a unit's weights on the device. The one that comes next is then under way."""
@@ -85,8 +94,14 @@ class Streamed:
                     copy.record_stream(torch.cuda.current_stream(self._device))
         else:
             del ahead  # what was fetched in vain is let go first
-            found = self._units[index].copies(self._fetch)
+            found = self._copies(index)
         return found
+
+    def _copies(self, index: int) -> list[nn.Parameter]:
+        unit = self._units[index]
+        if self._staging is None:
+            return unit.copies(self._fetch)
+        return [_frozen(copy) for copy in self._staging.copies(unit.tensors)]
 
     def fetch_after(self, index: int) -> None:
         """Begins to fetch the unit that follows `index`: the one before it in a backward pass."""
@@ -98,11 +113,11 @@ class Streamed:
         if following is None:
             return
         if self._side is None:
-            self._ahead = (following, self._units[following].copies(self._fetch), None)
+            self._ahead = (following, self._copies(following), None)
             return
-        self._side.wait_stream(torch.cuda.current_stream(self._device))
+        # The side stream waits for nothing: it copies into memory of its own, whose earlier use `record_stream` notes.
         with torch.cuda.stream(self._side):
-            copies = self._units[following].copies(self._fetch)
+            copies = self._copies(following)
             self._ahead = (following, copies, self._side.record_event())
 
     def _notice(self, index: int) -> None:
@@ -139,6 +154,15 @@ class _Unit:
         self._small = None
         self._rest()
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The weights where they are kept."""
+        return [weight.detach() for _, _, weight in self._weights]
+
+    @property
+    def room(self) -> int:
+        return room_for(self.tensors)
+
     def copies(self, fetch: Callable[[Tensor], Tensor]) -> list[nn.Parameter]:
         if self._small is None:
             return [_frozen(fetch(weight.detach())) for _, _, weight in self._weights]
@@ -151,10 +175,12 @@ class _Unit:
             owner._parameters[name] = copy
         del copies
         try:
-            self._stream.fetch_after(self._index)
-            return type(self._module).forward(self._module, *arguments, **more)
+            out = type(self._module).forward(self._module, *arguments, **more)
         finally:
             self._rest()
+        # Only now: the device has this block to compute while the next one comes.
+        self._stream.fetch_after(self._index)
+        return out
 
     def _rest(self) -> None:
         for owner, name, weight in self._weights:

@@ -21,6 +21,7 @@ from atelier.models.views.view import build_empty
 from atelier.training.context import RunContext, trains_denoiser, trains_text
 from atelier.training.device.precision import choose
 from atelier.training.device.processes import process_count
+from atelier.training.device.spill import reserve
 from atelier.training.memory.cache import remembering
 from atelier.training.memory.plan import MemoryPlan, can_rest, can_stream, in_hand, largest_cut, make_memory_plan, needs
 from atelier.training.memory.request import (
@@ -113,7 +114,9 @@ def largest(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 def _plan_on(host: Host, lease: Lease, parts: Parts, request: Request, may_change_optimizer: bool) -> MemoryPlan:
     """The plan against what is free, after the host was asked to make room if that is too little."""
     predicted = remembering(host.folders.cache)
-    wanted = needs(predicted(request), bytes_on(parts.device, parts.parameters()), in_hand(request))
+    wanted = needs(
+        predicted(request), bytes_on(parts.device, parts.parameters()), in_hand(request), reserve(request.device)
+    )
     if wanted > host.memory.free():
         host.memory.ask(wanted)
         with lease.turn():  # some hosts make room when the next turn begins
@@ -150,7 +153,13 @@ def _request(
     settings = job.settings
     # A whole model is trained on a copy in another precision.
     base = None if settings.train_whole_model else getattr(torch, dtype, None)
-    precision = choose(settings.mixed_precision, device, _count(json.dumps(configs["unet"], sort_keys=True)), base)
+    precision = choose(
+        settings.mixed_precision,
+        device,
+        _count(json.dumps(configs["unet"], sort_keys=True)),
+        base,
+        bool(settings.full_bf16),
+    )
     return request_for(
         settings, family, configs, largest(sizes), _batch(job), precision, len(sizes),
         trains_denoiser=trains_denoiser(settings), trains_text=trains_text(settings),

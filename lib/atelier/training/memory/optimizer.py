@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -17,6 +18,8 @@ _SHAPE = (512, 32)
 """Large enough that a count of steps or a row of means does not weigh, and of a LoRA's proportions."""
 _EIGHT_BIT = {"adamw8bit": 2, "pagedadamw8bit": 2, "lion8bit": 1, "pagedlion8bit": 1, "sgdnesterov8bit": 1}
 """One byte a moment; quantised only on a GPU, so it cannot be measured without one."""
+SMALL_STATE = 4096
+"""bitsandbytes keeps the state of tensors with fewer numbers in float32."""
 _SCALES = 4 / 256
 """bitsandbytes keeps a float32 scale for every 256 values of each moment."""
 _WHEN_UNKNOWN = 8.0
@@ -44,6 +47,16 @@ def state_bytes(name: str, arguments: str, dtype: str = "float32") -> float:
         log.info("the optimiser %s could not be measured: %s", name, error)
         return _WHEN_UNKNOWN
     return _bytes(optimizer.state) / weight.numel()
+
+
+def optimizer_bytes(parameters: Sequence[nn.Parameter], name: str, arguments: str, dtype: str = "float32") -> int:
+    """Bytes of state for all of `parameters`; as `state_bytes`, but 8-bit optimisers keep small tensors in float32."""
+    each = state_bytes(name, arguments, dtype)
+    moments = _EIGHT_BIT.get(name.lower())
+    if moments is None:
+        return int(sum(parameter.numel() for parameter in parameters) * each)
+    counts = [parameter.numel() for parameter in parameters]
+    return int(sum(count * (4 * moments if count < SMALL_STATE else each) for count in counts))
 
 
 def _bytes(value: object) -> int:

@@ -7,7 +7,11 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import torch
+
 from atelier.training.device.savings import MemorySavings
+from atelier.training.device.spill import reserve
+from atelier.training.memory.optimizer import SMALL_STATE
 from atelier.training.memory.prediction import Prediction, predict
 from atelier.training.memory.request import Request
 
@@ -44,7 +48,7 @@ class MemoryPlan:
 
     def needs(self, there: int | None) -> int:
         """Bytes that have to be free where `there` bytes of the base lie on the device."""
-        return needs(self.prediction, there, in_hand(self.request))
+        return needs(self.prediction, there, in_hand(self.request), reserve(self.request.device))
 
     def sentences(self) -> list[str]:
         """For the person: what is needed and what is free, what was turned on, and a warning if it is not enough."""
@@ -100,7 +104,7 @@ def make_memory_plan(
     notes: dict[str, str] = {}
 
     def fits(request: Request, prediction: Prediction) -> bool:
-        return needs(prediction, there, in_hand(request)) <= free
+        return needs(prediction, there, in_hand(request), reserve(request.device)) <= free
 
     for kind in _KINDS:
         for option, note in _options(request, kind, eight_bit):
@@ -120,13 +124,13 @@ def make_memory_plan(
     return MemoryPlan(asked, request, prediction, free, tuple(notes.values()), there)
 
 
-def needs(prediction: Prediction, there: int | None = None, share: float = IN_HAND) -> int:
+def needs(prediction: Prediction, there: int | None = None, share: float = IN_HAND, reserved: int = 0) -> int:
     """Bytes that have to be free before the run, of whose base `there` bytes lie on the device; None for all of it.
 
-    `share` of what is needed beside the base is kept in hand.
+    `share` of what is needed beside the base is kept in hand, and `reserved` bytes.
     """
     there = prediction.borrowed if there is None else there
-    return max(0, int(prediction.peak - there + share * max(0, prediction.peak - prediction.base)))
+    return max(0, int(prediction.peak - there + share * max(0, prediction.peak - prediction.base)) + reserved)
 
 
 def in_hand(request: Request) -> float:
@@ -136,11 +140,17 @@ def in_hand(request: Request) -> float:
 
 @functools.cache
 def eight_bit_works() -> bool:
-    """True when bitsandbytes is there and can be used: it may be of another CUDA than torch's."""
+    """True when a step of bitsandbytes succeeds on the GPU.
+
+    Importing it says nothing: without a library for torch's CUDA it raises at its first kernel alone (since 0.43).
+    """
     try:
         import bitsandbytes
 
-        return hasattr(bitsandbytes.optim, "AdamW8bit")
+        weight = torch.nn.Parameter(torch.ones(SMALL_STATE, device="cuda"))
+        weight.grad = torch.ones_like(weight)
+        bitsandbytes.optim.AdamW8bit([weight], lr=1e-3).step()
+        return bool(torch.isfinite(weight).all())
     except Exception as error:  # noqa: BLE001 - it loads libraries of its own, which may raise anything
         log.info("there are no 8-bit optimisers: %s", error)
         return False
@@ -195,7 +205,8 @@ def _options(request: Request, kind: str, eight_bit: bool | None) -> Iterator[tu
             micro_batches = min(2 * micro_batches, most)
             note = f"A batch is computed in {micro_batches} parts, one after the other, whose gradients are added up."
             yield replace(request, micro_batches=micro_batches), note
-    if kind == "8bit" and request.device != "cpu":
+    # An adapter would save next to nothing, and bitsandbytes waits for the device after each of its tensors.
+    if kind == "8bit" and request.device != "cpu" and request.whole_model:
         name = EIGHT_BIT.get(request.optimizer.lower())
         if name is not None and (eight_bit_works() if eight_bit is None else eight_bit):
             note = f"The optimiser is {name}, the 8-bit form of the one that was asked for."

@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.network import build
-from atelier.models.checkpoints.size import bytes_of, numbers_of
+from atelier.models.checkpoints.size import bytes_of
 from atelier.models.family import Parts, PromptEmbeds, SizeConditions
 from atelier.models.registry import family_named
 from atelier.models.unet.ldm_names import TEXT_PARTS
@@ -36,7 +36,7 @@ from atelier.models.views.view import build_empty
 from atelier.training.device.plan import Plan
 from atelier.training.device.streaming import Streamed
 from atelier.training.inputs.prompt_embeds import LIMIT as TEXT_LIMIT
-from atelier.training.memory.optimizer import state_bytes
+from atelier.training.memory.optimizer import optimizer_bytes, state_bytes
 from atelier.training.memory.request import Request
 from atelier.training.memory.tracking import LiveBytes, norms_as_on_gpu
 from atelier.training.objective.discrete import DiscreteDiffusion
@@ -87,31 +87,30 @@ def predict(request: Request) -> Prediction:
 
     May raise whatever the libraries raise for a model or network that they cannot run on fake tensors.
     """
-    state = _optimizer_state(request)  # measured with real numbers: many optimisers read them
+    kind = _optimizer_kind(request)
+    state_bytes(*kind)  # measured with real numbers, and remembered: many optimisers read them
     live = LiveBytes()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(live)
-        return _Step(request, live, stack, state).run()
+        return _Step(request, live, stack).run()
 
 
-def _optimizer_state(request: Request) -> float:
-    """Bytes of the optimiser's state for each trained number."""
+def _optimizer_kind(request: Request) -> tuple[str, str, str]:
+    """The optimiser, its arguments, and the precision of its state."""
     settings: dict[str, Any] = json.loads(request.settings)
     # A whole model's optimiser steps weights that are lifted to float32 for it, and keeps its moments so.
     kind = "bfloat16" if settings.get("full_bf16") and not request.whole_model else "float32"
-    return state_bytes(request.optimizer, json.dumps(settings["optimizer_args"]), kind)
+    return request.optimizer, json.dumps(settings["optimizer_args"]), kind
 
 
 class _Step:
     """One prediction at work, inside the modes that `predict` entered."""
 
-    def __init__(self, request: Request, live: LiveBytes, stack: ExitStack, state: float) -> None:
-        """`state`: bytes of the optimiser for each trained number."""
+    def __init__(self, request: Request, live: LiveBytes, stack: ExitStack) -> None:
         self.request = request
-        self._state = state
         self.live = live
         self.stack = stack
         self.settings: dict[str, Any] = json.loads(request.settings)
@@ -131,11 +130,11 @@ class _Step:
         trained = bytes_of(parameters)
         if request.whole_model:
             base -= trained
-        optimizer = int(numbers_of(parameters) * self._state)
+        optimizer = optimizer_bytes(parameters, *_optimizer_kind(request))
         weights = live.now
         fused = request.fused
         gradients = max(p.numel() * p.element_size() for p in parameters) if fused else trained
-        Plan("no", request.gradient_checkpointing).apply(parts, torch.device("cpu"))
+        Plan("no", request.gradient_checkpointing).checkpoint(parts)
         held = base  # by the host, before it keeps its UNet elsewhere
         if request.streamed:
             rest = bytes_of(parts.denoiser.parameters()) - (trained if request.whole_model else 0)

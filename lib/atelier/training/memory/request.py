@@ -20,6 +20,7 @@ from atelier.models.family import Parts
 from atelier.models.unet.ldm_names import TEXT_PARTS
 from atelier.models.views.from_ldm import TEXT_CLASSES, clip_keys, configs_of
 from atelier.training.device.precision import autocast_dtype
+from atelier.training.device.processes import process_count
 from atelier.training.device.streaming import FP8
 
 
@@ -54,6 +55,10 @@ class Request:
     """The UNet's blocks come to the device as they compute."""
     fp8: bool = False
     """The blocks may be kept on the device as float8 instead, if they have to be streamed."""
+    scaled: bool = False
+    """fp16's gradients are scaled, and looked at all together before a step."""
+    shared: bool = False
+    """Several processes add up their gradients."""
     divisible: bool = True
     """False where the noise depends on a batch as a whole."""
     captions: int = 1
@@ -70,7 +75,7 @@ class Request:
     def fused(self) -> bool:
         """True when each weight's step is taken inside the backward pass, as soon as it has its gradient."""
         asked = bool(json.loads(self.settings).get("fused_backward_pass"))
-        return asked and self.micro_batches == 1 and not self.accumulates
+        return asked and self.micro_batches == 1 and not (self.accumulates or self.scaled or self.shared)
 
 
 MOST_CAPTIONS = 1 << 12
@@ -112,6 +117,8 @@ def request_for(
         whole_model=whole,
         autocast=None if dtype is None else name_of(dtype),
         gradient_checkpointing=bool(settings.gradient_checkpointing),
+        scaled=precision == "fp16",
+        shared=process_count() > 1,
         accumulates=settings.gradient_accumulation_steps > 1,
         optimizer=settings.optimizer_type,
         divisible=not settings.adaptive_noise_scale,

@@ -81,7 +81,6 @@ class Stepper:
     def finish(self, step: int) -> None:
         """Clips over all weights, steps the optimiser (unless that is done) and the schedule; gradients go."""
         settings = self._settings
-        skipped = False
         if not self.fused:
             sum_gradients(self._accelerator, self.parameters)
             if self._flat is not None:
@@ -93,10 +92,9 @@ class Stepper:
                 self._updater.step()
             else:
                 self._prepared.step()
-                skipped = self._prepared.step_was_skipped
         self._forget_gradients()  # those of a whole model are in the way of saving it
-        if not skipped:
-            self.scheduler.step()
+        # Also after a step that overflowed: steps are counted, and the schedule ends with the last of them.
+        self.scheduler.step()
         if settings.scale_weight_norms:
             self._network.apply_max_norm(settings.scale_weight_norms)
         if self.average is not None:

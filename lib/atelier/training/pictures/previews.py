@@ -12,6 +12,7 @@ from torch import nn
 from atelier.config.errors import AtelierError
 from atelier.config.sample_prompts import SamplePrompt
 from atelier.hosts.contract import BaseGone, Lease
+from atelier.models.autocast import own_precision
 from atelier.models.family import Parts
 from atelier.models.sampling.sample import sample
 from atelier.training.device.plan import Plan
@@ -75,13 +76,11 @@ class OwnSampler:
         """The picture, None when the person asked for an end: then it ends within one sampling step."""
         trained = self._network.training
         self._network.eval()
-        device = self._parts.device
+        device, dtype = self._parts.device, self._plan.dtype
         try:
             with (
                 LongTurn(self._lease) as turn,
-                torch.autocast(
-                    device.type, dtype=self._plan.dtype or torch.bfloat16, enabled=self._plan.dtype is not None
-                ),
+                own_precision(device) if dtype is None else torch.autocast(device.type, dtype=dtype),
             ):
                 pictures = sample(
                     self._parts,

@@ -24,6 +24,8 @@ class Sink(Protocol):
     ) -> None: ...
 
 
+OVERFLOWS = 10
+"""NaN or infinite losses in a row that a scaler of fp16 gradients may need to find its scale."""
 STEPS = 10
 """The most steps whose losses wait to be read."""
 SECONDS = 2.0
@@ -38,8 +40,11 @@ class Monitor:
     Where steps are long they are read by the clock, so that a person sees how the run goes.
     """
 
-    def __init__(self, sink: Sink, step_schedule: StepSchedule, device: torch.device) -> None:
+    def __init__(self, sink: Sink, step_schedule: StepSchedule, device: torch.device, patience: int = 0) -> None:
+        """`patience`: how many losses in a row may be NaN or infinite before that counts as divergence."""
         self._sink = sink
+        self._patience = patience
+        self._overflows = 0
         self._step_schedule = step_schedule
         self._total = step_schedule.total_steps
         self._device = device
@@ -56,7 +61,7 @@ class Monitor:
         return late or len(self._pending) >= STEPS or step >= self._total
 
     def read(self) -> bool:
-        """Reads what is pending and hands it on. False when a loss was not finite."""
+        """Reads what is pending and hands it on. False when more losses in a row were not finite than is borne."""
         self._read_at = time.monotonic()
         if not self._pending:
             return True
@@ -70,7 +75,14 @@ class Monitor:
         epoch = min(epochs, self._step_schedule.finished_epochs(step - 1) + 1)
         left = max(0, self._total - step) * speed
         self._sink.progress(step, self._total, epoch, epochs, speed, left, memory_used(self._device))
-        return all(math.isfinite(value) for value in values)
+        return self._bears(values)
+
+    def _bears(self, losses: Sequence[float]) -> bool:
+        for loss in losses:
+            self._overflows = 0 if math.isfinite(loss) else self._overflows + 1
+            if self._overflows > self._patience:
+                return False
+        return True
 
     @property
     def seconds_per_step(self) -> float:
@@ -84,9 +96,9 @@ def longest_wait(device: torch.device) -> float:
 
 
 def memory_used(device: torch.device) -> int:
-    """Bytes in use: of the device's allocator, or of this process when the processor trains."""
+    """Bytes in use: what torch has of the device, as a task manager shows it; of this process on a CPU."""
     if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
+        return torch.cuda.memory_reserved(device)
     try:
         import psutil
     except ImportError:
