@@ -249,3 +249,31 @@ def test_rate_lists_are_filled_cut_and_thresholded() -> None:
     assert block_rates({}, "sd1") is None
     with pytest.raises(AtelierError, match="up_lr_weight is 'wave'"):
         block_rates({"up_lr_weight": "wave"}, "sd1")
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["dora", "dora on inputs", "loha", "lokr", "oft"])
+def test_every_kind_learns_over_a_base_in_half_precision(kind: str, half: torch.dtype) -> None:
+    parts = sd1_parts()
+    parts.denoiser.to(half)
+    network = build_kind(parts, kind)
+    disturb(network)
+    layer = next(layer for name, layer in network.layers.items() if name.endswith("attn1_to_q"))
+    base = network.targets[next(name for name in network.layers if name.endswith("attn1_to_q"))].module
+    with network.attached(), torch.autocast("cpu", dtype=torch.bfloat16):
+        base(torch.randn(2, 3, base.in_features)).float().square().sum().backward()
+    gradients = [parameter.grad for parameter in layer.parameters() if parameter.requires_grad]
+    assert gradients and all(gradient is not None and float(gradient.abs().max()) > 0 for gradient in gradients)
+
+
+def test_the_generators_of_gpus_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lycoris")
+    seeded: list[int] = []
+    parts = sd1_parts()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    before = torch.get_rng_state()
+    first = build(parts, config_of("loha"), 5)
+    again = build(parts, config_of("loha"), 5)
+    assert seeded == [] and torch.equal(torch.get_rng_state(), before)
+    for name, tensor in first.state_tensors().items():
+        assert torch.equal(tensor, again.state_tensors()[name])

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from torch.nn import functional
 
-from atelier.models.views.attention import flash_is_sound, use_sound_attention
+from atelier.models.views.attention import TORCHS, flash_is_sound, use_sound_attention
+from atelier.models.views.view import view_of
+from tests.support.models_tiny import tiny_parts
 
 
 def unet() -> UNet2DConditionModel:
@@ -36,3 +42,37 @@ def test_an_old_torch_gets_plain_attention_that_computes_the_same() -> None:
     latents, states = torch.randn(2, 4, 8, 8), torch.randn(2, 7, 8)
     outputs = [each(latents, torch.tensor([5, 900]), states).sample for each in (plain, other)]
     torch.testing.assert_close(*outputs)
+
+
+def test_an_attention_without_a_backward_pass_in_torchs_place_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SD.Next puts SageAttention there for the whole process: a quarter of the layers would learn nothing."""
+    calls = []
+
+    def sage(query: torch.Tensor, *more: Any, **named: Any) -> torch.Tensor:
+        calls.append(query.shape)
+        with torch.no_grad():
+            return TORCHS(query, *more, **named)
+
+    parts = tiny_parts("sd1")
+    states, latents = torch.randn(1, 77, parts.denoiser.config["cross_attention_dim"]), torch.randn(1, 4, 16, 16)
+    ids = torch.arange(77)[None] % 40
+    expected = [view_of(parts.denoiser)(latents, 5, states).sample, view_of(parts.text_encoders[0])(ids)[0]]
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", sage)
+    denoiser, encoder = view_of(parts.denoiser), view_of(parts.text_encoders[0])
+    for module in (denoiser, encoder):
+        module.requires_grad_(True)
+    found = [denoiser(latents, 5, states).sample, encoder(ids)[0]]
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        one.square().sum().backward()
+    queries = [
+        parameter
+        for module in (denoiser, encoder)
+        for name, parameter in module.named_parameters()
+        if name.endswith(("to_q.weight", "to_k.weight", "q_proj.weight", "k_proj.weight"))
+    ]
+    assert len(queries) > 4
+    still = [parameter.shape for parameter in queries if parameter.grad is None or not bool(parameter.grad.any())]
+    assert still == []
+    assert calls == []
+    assert functional.scaled_dot_product_attention is sage, "the process keeps what it has"

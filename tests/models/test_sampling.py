@@ -150,3 +150,18 @@ def test_prediction_type_is_measured_on_the_unet(sd1: Parts) -> None:
 
     assert measured_prediction(Parts(sd1.family, Echo(0.95))) == "epsilon"
     assert measured_prediction(Parts(sd1.family, Echo(0.07))) == "v_prediction"
+
+
+def test_a_vae_decodes_in_its_own_precision_inside_autocast(sd1: Parts) -> None:
+    """Samples are drawn inside autocast: a VAE in float32 must not overflow in half precision there."""
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    expected = decode(sd1, latents)[0]
+    seen: set[torch.dtype] = set()
+    assert sd1.vae is not None
+    handle = sd1.vae.decoder.conv_in.register_forward_hook(lambda module, args, out: seen.add(out.dtype))
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = decode(sd1, latents)[0]
+    finally:
+        handle.remove()
+    assert seen == {torch.float32} and found.tobytes() == expected.tobytes()

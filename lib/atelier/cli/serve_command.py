@@ -20,6 +20,7 @@ def run(arguments: list[str]) -> int:
 
     from fastapi import FastAPI
 
+    from atelier.cli.torch_build import unused_card
     from atelier.hosts.embedded.host import EmbeddedHost
     from atelier.hosts.embedded.server import serve
     from atelier.jobs.queue import current
@@ -34,6 +35,9 @@ def run(arguments: list[str]) -> int:
     def on_app(app: FastAPI) -> None:
         register(app, jobs, host, Access(paths=local))
 
+    told = unused_card()
+    if told is not None:
+        print(told, flush=True)
     print(f"[Atelier] {__version__}, with a WebUI of its own. Loading …", flush=True)
     try:
         tabs = [("Train", "atelier", lambda: build(jobs, host, paths=local))]

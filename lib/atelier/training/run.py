@@ -183,8 +183,8 @@ def loaded_base(host: Host) -> ModelInfo:
     kind = info.device.partition(":")[0]
     if kind not in DEVICES:
         raise AtelierError(
-            f"The WebUI computes on {info.device}, which cannot be trained on yet: that needs a GPU of NVIDIA or AMD (with "
-            "PyTorch for CUDA or ROCm), an Apple or Intel GPU, or the CPU."
+            f"The WebUI computes on {info.device}, which cannot be trained on yet: that needs a GPU of NVIDIA or AMD "
+            "(with PyTorch for CUDA or ROCm), an Apple or Intel GPU, or the CPU."
         )
     if info.family is None:
         raise AtelierError(f"{info.title} is of a family that cannot be trained yet; choose one of SD 1, 2 or XL.")

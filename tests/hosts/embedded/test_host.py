@@ -108,6 +108,15 @@ def test_a_lease_gives_only_what_was_asked_for(host: EmbeddedHost) -> None:
         assert lent.vae is None and lent.text_encoders == [] and lent.tokenizers == []
 
 
+def test_who_keeps_the_views_after_the_loan_keeps_no_memory_of_the_base(host: EmbeddedHost) -> None:
+    """A paused run's network has the layers that it was attached to."""
+    with host.lease(EVERYTHING) as lent:
+        layer = lent.denoiser.mid_block.attentions[0].proj_in
+        assert layer.weight.numel() > 0
+    assert layer.weight.numel() == 0 and sum(p.numel() for module in lent.modules for p in module.parameters()) == 0
+    assert sum(p.numel() for p in host.current.parts.parameters()) > 0  # type: ignore[union-attr]
+
+
 def test_another_checkpoint_ends_turns_and_the_same_one_brings_them_back(host: EmbeddedHost) -> None:
     lease = host.lease(EVERYTHING)
     with lease as lent:

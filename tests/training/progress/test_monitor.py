@@ -81,3 +81,23 @@ def test_weights_that_take_long_to_copy_are_copied_less_often(monkeypatch: pytes
         kept.append(guard.roll_back())
         assert weight.tolist() == [kept[-1]] * 3
     assert kept[:11] == [1] * 10 + [11] and len(set(kept)) == 3 and 25 not in kept
+
+
+@pytest.mark.parametrize(
+    ("patience", "losses", "good"),
+    [
+        (0, "1 nan", False), (2, "nan nan 1", True), (2, "nan nan nan", False), (2, "nan 1 nan inf 1 nan nan", True),
+        (0, "1 2 3", True), (2, "1 -inf nan nan", False),
+    ],
+)  # fmt: skip
+def test_as_many_overflows_in_a_row_are_borne_as_a_scaler_may_need(patience: int, losses: str, good: bool) -> None:
+    """Also where they are read a few at a time."""
+    values = [float(word) for word in losses.split()]
+    for at_once in (len(values), 1):
+        monitor = Monitor(Told(), StepSchedule(100, 100), torch.device("cpu"), patience)
+        read = []
+        for step, value in enumerate(values, 1):
+            monitor.step_done(step, torch.tensor(value), {}, 0.1)
+            if step % at_once == 0:
+                read.append(monitor.read())
+        assert all(read) == good

@@ -1,4 +1,4 @@
-"""Windows' drivers spill a full GPU into the computer's memory instead of failing, and everything takes ten times as long.
+"""Windows' drivers spill a full GPU into the computer's memory instead of failing, and all is slow.
 
 NVIDIA's drivers do so since 536.40 ("CUDA - Sysmem Fallback Policy" in their control panel turns it off, for one
 program or for all). Nothing then says that memory is out. Inside a turn torch is therefore kept to what is really free:
@@ -28,9 +28,9 @@ IN_A_ROW = 3
 KNOWN = 8
 """Steps whose median is known well enough."""
 HELP = (
-    "The GPU's memory is full, and Windows moves some of it into the computer's memory, which is many times slower. Close "
-    'other programs that use the GPU, train with a smaller resolution or rank, or set "CUDA - Sysmem Fallback Policy" to '
-    '"Prefer No Sysmem Fallback" in NVIDIA\'s control panel.'
+    "The GPU's memory is full, and Windows moves some of it into the computer's memory, which is many times slower. "
+    "Close other programs that use the GPU, train with a smaller resolution or rank, or set "
+    '"CUDA - Sysmem Fallback Policy" to "Prefer No Sysmem Fallback" in NVIDIA\'s control panel.'
 )
 
 

@@ -184,3 +184,36 @@ def test_gradients_through_fp8_are_those_of_the_weights_it_stands_for(parts: Par
 
 def streamed_parameters(unit: nn.Module) -> list[nn.Parameter]:
     return [weight for weight in unit.parameters() if not weight.requires_grad]
+
+
+def test_the_next_block_is_fetched_after_the_present_one_was_given_to_the_device() -> None:
+    """Before it, the copy would be in front of what the device has to compute, and nothing overlap."""
+    parts = tiny_parts("sd1")
+    units = units_of(parts.denoiser)
+    log: list[str] = []
+
+    def fetch(weight: torch.Tensor) -> torch.Tensor:
+        log.append("fetch")
+        return weight.clone()
+
+    streamed = Streamed(parts.denoiser, units, DEVICE, fetch=fetch)
+    streamed.begin()
+    handles = [unit.register_forward_hook(lambda module, args, out: log.append("left")) for unit in units]
+    for module in parts.denoiser.modules():
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+            handles.append(module.register_forward_pre_hook(lambda module, args: log.append("compute")))
+    try:
+        for _ in range(2):  # the order is learnt in the first pass
+            log.clear()
+            with torch.no_grad():
+                parts.denoiser(torch.randn(1, 4, 8, 8), 5, torch.randn(1, 77, 64))
+    finally:
+        for handle in handles:
+            handle.remove()
+        streamed.end()
+    inside = "".join({"fetch": "f", "compute": "c", "left": "|"}[word] for word in log).split("|")[1:-1]
+    blocks = [block for block in inside if "f" in block]
+    assert len(blocks) > 3
+    for block in blocks:
+        assert "fc" not in block.strip("c"), "between two computations of a block nothing is fetched"
+        assert block.endswith("f")
