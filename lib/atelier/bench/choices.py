@@ -69,7 +69,7 @@ def measure_choice(name: str, case: Case, pairs: int) -> Choice:
         folder = Path(temporary)
         host = loaded_host(case.shape, folder / "data")
         with begun_session(host, case, pairs, folder) as session:
-            loop, unet = BareLoop(session, case), session.workplace.parts.denoiser
+            loop, unet = BareLoop(session, case.shape.side), session.workplace.parts.denoiser
             assert isinstance(unet, UNet2DConditionModel)
             loop.step()
             plain = [timed(loop.step) for _ in range(pairs)]

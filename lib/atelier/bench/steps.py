@@ -109,7 +109,7 @@ def begun_session(host: Host, case: Case, pairs: int, folder: Path) -> Iterator[
 
 def in_turn(session: Session, case: Case, pairs: int) -> tuple[list[float], list[float]]:
     """Seconds of a step, `pairs` times of ours and of the bare loop, in turn. Only ours pay for the host's turns."""
-    bare = BareLoop(session, case)
+    bare = BareLoop(session, case.shape.side)
 
     def floor_steps(count: int) -> float:
         with session.workplace.lease.turn():
@@ -125,12 +125,13 @@ def in_turn(session: Session, case: Case, pairs: int) -> tuple[list[float], list
 class BareLoop:
     """Forward, mean squared error, backward, the same AdamW as ours, zero_grad, and nothing else."""
 
-    def __init__(self, session: Session, case: Case) -> None:
+    def __init__(self, session: Session, side: int) -> None:
+        """`side`: of a picture, in pixels."""
         self.unet = session.workplace.parts.denoiser
         one_kernel = session.learner.stepper.optimizer.defaults.get("fused")
         self._optimizer = torch.optim.AdamW(session.learner.stepper.parameters, lr=1e-4, fused=one_kernel)
-        side, device = case.shape.side // 8, session.learner.device
-        self._latents = torch.randn(1, 4, side, side, device=device)
+        device = session.learner.device
+        self._latents = torch.randn(1, 4, side // 8, side // 8, device=device)
         self._noise = torch.randn_like(self._latents)
         self._timesteps = torch.tensor([500], device=device)
         with torch.no_grad():
@@ -138,7 +139,7 @@ class BareLoop:
         self._dtype = session.workplace.plan.dtype
         self._added: dict[str, torch.Tensor] | None = None
         if self._text.pooled is not None:
-            numbers = [float(case.shape.side)] * 2 + [0.0, 0.0] + [float(case.shape.side)] * 2
+            numbers = [float(side)] * 2 + [0.0, 0.0] + [float(side)] * 2
             ids = torch.tensor([numbers], device=device)
             self._added = {"text_embeds": self._text.pooled, "time_ids": ids}
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "lora": "check, convert, resize, merge and extract LoRA files",
     "bench": "measure our step against the bare UNet loop",
     "report": "versions, WebUI, card and last errors for a report of a fault, without anything private",
+    "gpu": "prove or refute on a GPU what was predicted: memory, speed, every kind of adapter, in eight minutes",
     "build-demo-base": "train the demo base anew, from rendered pictures",
 }
 

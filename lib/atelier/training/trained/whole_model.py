@@ -135,7 +135,12 @@ def _copied(parts: Parts, dtype: torch.dtype) -> Parts:
     """Parts of their own memory; what is trained in `dtype`, the VAE as it is."""
     return replace(
         parts,
-        denoiser=copy.deepcopy(parts.denoiser).to(dtype),
-        text_encoders=[copy.deepcopy(encoder).to(dtype) for encoder in parts.text_encoders],
+        denoiser=_cast(copy.deepcopy(parts.denoiser), dtype),
+        text_encoders=[_cast(copy.deepcopy(encoder), dtype) for encoder in parts.text_encoders],
         vae=copy.deepcopy(parts.vae),
     )
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """In `dtype`, by torch's own `to`: diffusers' warns of parts to keep in float32, of which there are none."""
+    return nn.Module.to(module, dtype=dtype)

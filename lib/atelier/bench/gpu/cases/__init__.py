@@ -1,0 +1,1 @@
+"""The cases: each file offers a `CASE`, and nothing lists them."""

@@ -1,0 +1,127 @@
+"""Runs of the real trainer on a random base: whole ones, and sessions that a case steps by itself."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from PIL import Image
+
+from atelier.bench.gpu.bases import Base
+from atelier.bench.gpu.machine import Machine
+from atelier.config.job import JobConfig, job_from_settings
+from atelier.config.settings.schema import Settings
+from atelier.hosts.embedded.host import EmbeddedHost
+from atelier.jobs.control import Control
+from atelier.jobs.record import Record
+from atelier.training.device.savings import MemorySavings
+from atelier.training.run import PARTS, Outcome, prepare, train
+from atelier.training.session import Session
+
+PICTURES = 2
+
+
+class Noted(Record):
+    """A record that also keeps in memory what it is told."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        self.messages: list[str] = []
+        self.pictures: list[Image.Image] = []
+        super().__init__(*given, **more)
+
+    def message(self, text: str, level: str = "info") -> Any:
+        self.messages.append(text)
+        return super().message(text, level)
+
+    def sample(self, step: int, index: int, prompt: str, image: Image.Image) -> Any:
+        self.pictures.append(image)
+        return super().sample(step, index, prompt, image)
+
+
+@dataclass
+class Bench:
+    """A base on the machine, and a folder of its own for what is done with it."""
+
+    machine: Machine
+    base: Base
+    host: EmbeddedHost
+    folder: Path
+    runs: int = 0
+
+    def job(self, **changes: Any) -> JobConfig:
+        """A LoRA of rank 16 on the denoiser over two pictures of noise; `changes` are settings."""
+        side = self.base.side_on(self.machine)
+        pictures = self.folder / "pictures"
+        if not pictures.exists():
+            pictures.mkdir(parents=True)
+            for number in range(PICTURES):
+                noise = torch.randint(0, 255, (side, side, 3), generator=torch.Generator().manual_seed(number))
+                Image.fromarray(noise.to(torch.uint8).numpy()).save(pictures / f"{number}.png")
+        asked: dict[str, Any] = {
+            "output_name": "gpu", "trigger": "a zwx thing", "train_data_dir": str(pictures), "resolution": str(side),
+            "min_bucket_reso": side, "max_bucket_reso": side, "bucket_reso_steps": 8, "network_dim": 16,
+            "network_alpha": 16, "network_train_unet_only": True, "max_train_steps": 1000, "seed": 0,
+            "cache_latents_to_disk": False,
+        }  # fmt: skip
+        return job_from_settings(Settings(**{**asked, **changes}))
+
+    def train(
+        self, record: Noted | None = None, on_step: Callable[[int, Control], None] | None = None, **changes: Any
+    ) -> tuple[Outcome, Noted]:
+        """A whole run. `on_step` is called after each step, with what can stop the run."""
+        record = record or self.record()
+        control = Control()
+        if on_step is not None:
+            told = record.losses
+
+            def losses(rows: Any) -> None:
+                told(rows)
+                on_step(rows[-1][0], control)
+
+            record.losses = losses  # type: ignore[method-assign]
+        return train(self.job(**changes), self.host, record, control), record
+
+    def record(self) -> Noted:
+        """Of a new run. On a CPU nothing is planned: what saves memory is noted in its folder, as after a restart."""
+        self.runs += 1
+        record = cast(Noted, Noted.create(self.folder / f"run{self.runs}", {}))
+        if not self.machine.is_gpu:
+            MemorySavings().keep(record.folder)
+        return record
+
+    @contextmanager
+    def session(self, **changes: Any) -> Iterator[Session]:
+        """A run that is about to take its first step; whoever has it takes the steps."""
+        record = self.record()
+        context = prepare(self.job(**changes), self.host, record, Control())
+        session = Session(context, lambda state: None)
+        with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+            session.enter(stack, self.host.lease(PARTS), None)
+            try:
+                yield session
+            finally:
+                session.leave()
+
+
+@contextmanager
+def bench(machine: Machine, base: Base, dtype: torch.dtype) -> Iterator[Bench]:
+    """The base on an empty device; both are empty again afterwards."""
+    machine.free_everything()
+    folder = machine.folder / f"{base.name}-{len(list(machine.folder.iterdir()))}"
+    found = Bench(machine, base, base.on(machine, folder, dtype), folder)
+    try:
+        yield found
+    finally:
+        found.host.current = None
+        shutil.rmtree(folder, ignore_errors=True)
+        machine.free_everything()
+
+
+def half(machine: Machine) -> torch.dtype:
+    """The precision that WebUIs keep a base in: fp16 on a GPU. A CPU cannot train in it."""
+    return torch.float16 if machine.is_gpu else torch.float32
