@@ -11,6 +11,8 @@ from torch import nn
 
 from atelier.hosts.a1111.host import A1111Host
 from atelier.hosts.a1111.placement import Placement
+from atelier.hosts.shared.lease import WebUILease
+from atelier.hosts.shared.resting_lease import RestingLease
 
 GPU = torch.device("meta")
 """A device that every machine has."""
@@ -72,3 +74,9 @@ def test_without_medvram_nothing_is_moved(host: A1111Host, model: SimpleNamespac
     host.load_to_device()
     host.restore_placement()
     assert places(model) == ["cpu", "cpu", "cpu"] and not sys.modules["modules.lowvram"].sent
+
+
+def test_with_medvram_the_views_rest_while_the_webui_may_move_parts(host: A1111Host, model: SimpleNamespace) -> None:
+    assert type(host.lease(frozenset({"unet"}))) is RestingLease
+    model.lowvram = False
+    assert type(host.lease(frozenset({"unet"}))) is WebUILease

@@ -265,6 +265,28 @@ def test_on_a_gpu_the_model_is_asked_for_whole_with_room_beside_it(
     assert gpu.current_loaded_models[0].done == ["unloaded", "loaded whole"]
 
 
+def test_a_model_that_is_there_is_not_brought_again_at_every_turn(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forge prints a line and empties torch's cache each time that it is asked."""
+    model, host, gpu = on_a_gpu(forge, monkeypatch)
+    patchers = [model.forge_objects.unet, model.forge_objects.clip.patcher, model.forge_objects.vae.patcher]
+    for patcher in patchers:
+        patcher.model.to("meta")  # a device that every machine has
+    monkeypatch.setattr(gpu, "get_torch_device", lambda: torch.device("meta"))
+    for _ in range(3):
+        host.load_to_device()
+    assert len(gpu.asked) == 1
+    host.memory.ask(5 * 1024**3)
+    for _ in range(2):
+        host.load_to_device()
+    assert [room for _, room in gpu.asked][1:] == [5 * 1024**3], "more room is asked for once"
+    gpu.current_loaded_models.pop()
+    host.load_to_device()
+    assert len(gpu.asked) == 3, "Forge has let go of a part"
+    model.forge_objects.unet.model.to_empty(device="cpu")
+    host.load_to_device()
+    assert len(gpu.asked) == 4, "a part is in the CPU's memory"
+
+
 def test_the_unet_rests_where_forge_keeps_it_while_it_does_not_draw(
     forge: Any,
     monkeypatch: pytest.MonkeyPatch,

@@ -17,6 +17,7 @@ from atelier.hosts.shared import a1111_kind, interrogators
 from atelier.hosts.shared.folders import folders_of
 from atelier.hosts.shared.lease import WebUILease
 from atelier.hosts.shared.memory import DeviceMemory
+from atelier.hosts.shared.resting_lease import RestingLease
 
 if TYPE_CHECKING:
     from atelier.hosts.shared.borrowed import Borrowed
@@ -47,7 +48,7 @@ class A1111Host:
 
     def lease(self, parts: frozenset[str]) -> WebUILease:
         """Borrows "unet", "text_encoder", "vae" of the loaded model."""
-        return WebUILease(self, parts)
+        return RestingLease(self, parts) if self.can_offload_denoiser else WebUILease(self, parts)
 
     def queue(self) -> AbstractContextManager[object]:
         """The WebUI's FIFO queue. Not re-entrant."""

@@ -53,9 +53,9 @@ class ForgeHost:
 
     def lease(self, parts: frozenset[str]) -> WebUILease:
         """Borrows "unet", "text_encoder", "vae" of the loaded model."""
-        from atelier.hosts.shared.forge_objects.lease import ForgeLease
+        from atelier.hosts.shared.resting_lease import RestingLease
 
-        return ForgeLease(self, parts)
+        return RestingLease(self, parts)
 
     def queue(self) -> AbstractContextManager[object]:
         """The WebUI's FIFO queue. Not re-entrant."""

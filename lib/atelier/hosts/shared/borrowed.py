@@ -38,6 +38,10 @@ class Borrowed:
             for part, module in modules_of(self.parts).items()
         }
 
+    def moved(self) -> bool:
+        """True when the host's tensors are others than the views point at."""
+        return addresses(self._tensors()) != self._addresses
+
     def follow(self) -> bool:
         """Points the views at the host's tensors again if any has moved. True when one had."""
         now = addresses(self._tensors())

@@ -128,6 +128,9 @@ class WebUILease(AbstractContextManager["Parts"]):
             raise AtelierError("The loan of the model has ended.")
         with in_turn(self._host.queue()):
             self._check()
+            if borrowed.moved():
+                # Held through the move, the old memory would lie on the device beside the new.
+                borrowed.rest()
             self._bring()
             self._host.remove_loras()
             borrowed.follow()

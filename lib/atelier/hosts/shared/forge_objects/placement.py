@@ -38,6 +38,8 @@ class ManagedPlacement:
     def __init__(self, management: Management) -> None:
         self._management = management
         self._room = self.ROOM
+        self._brought_with = 0
+        """The room that the model was last brought with."""
 
     def device(self) -> torch.device:
         """The device that the WebUI computes on."""
@@ -62,13 +64,27 @@ class ManagedPlacement:
         return sum(bytes_on(self.device(), root.parameters()) for root in roots)
 
     def load_to_device(self) -> None:
-        """Has the WebUI load the whole model on the GPU, with room beside it."""
+        """Has the WebUI load the whole model on the GPU, with room beside it; nothing where it is there already.
+
+        The WebUIs' own look whether it is there empties torch's cache, whose memory the next step would have to ask
+        the driver for again.
+        """
         if self.device().type == "cpu":
             return
         objects = current().forge_objects
         patchers = [objects.unet, objects.clip.patcher, objects.vae.patcher]
+        if self._room <= self._brought_with and all(self._is_there(patcher) for patcher in patchers):
+            return
         with torch.inference_mode():
             self._management.load_whole(patchers, self._room)
+        self._brought_with = self._room
+
+    def _is_there(self, patcher: Any) -> bool:
+        """True when the WebUI has the patcher's model on its device, from its first weight to its last."""
+        weights = list(patcher.model.parameters())
+        place = self.device().type
+        known = bool(loaded_of(self._management.manager(), patcher))
+        return known and all(weight.device.type == place for weight in (*weights[:1], *weights[-1:]))
 
     @property
     def can_offload_denoiser(self) -> bool:
@@ -97,7 +113,7 @@ class ManagedPlacement:
 
     def restore(self) -> None:
         """Lets the WebUI go back to its own arrangement."""
-        self._room = self.ROOM
+        self._room, self._brought_with = self.ROOM, 0
         if self.device().type != "cpu":
             self._management.start_over()
 

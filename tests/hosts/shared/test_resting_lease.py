@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from atelier.hosts.contract import ModelInfo
-from atelier.hosts.shared.forge_objects.lease import ForgeLease
+from atelier.hosts.shared.resting_lease import RestingLease
 
 
 class Queue:
@@ -37,7 +37,11 @@ class Host:
         self.done: list[str] = []
         parts = SimpleNamespace(device=torch.device(device))
         self.lent = SimpleNamespace(
-            parts=parts, rest=self.rest, follow=lambda: self.done.append("follow"), let_go=lambda: None
+            parts=parts,
+            rest=self.rest,
+            follow=lambda: self.done.append("follow"),
+            let_go=lambda: None,
+            moved=lambda: False,
         )
 
     def rest(self) -> None:
@@ -62,7 +66,7 @@ class Host:
 
 @contextmanager
 def leased(host: Host):  # type: ignore[no-untyped-def]
-    lease = ForgeLease(host, frozenset({"unet"}))
+    lease = RestingLease(host, frozenset({"unet"}))
     with lease:
         yield lease
 
@@ -115,3 +119,16 @@ def test_who_came_between_two_turns_does_too(device: str, expected: list[str]) -
             pass
         other.join()
     assert host.done == expected and seen == expected[:-1]
+
+
+def test_a_base_that_was_moved_is_let_go_of_before_it_is_brought_again() -> None:
+    """Or its old memory would lie on the device beside the new: twice an SDXL on a card of 8 GB."""
+    host = Host("cuda")
+    with leased(host) as lease:
+        with lease.turn():
+            pass
+        host.lent.moved = lambda: True
+        host.load_to_device = lambda: host.done.append("brought")  # type: ignore[method-assign]
+        with lease.turn():
+            pass
+    assert host.done == ["follow", "rest", "brought", "follow"]

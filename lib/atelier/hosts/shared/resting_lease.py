@@ -9,11 +9,12 @@ from atelier.hosts.shared.borrowed import Borrowed
 from atelier.hosts.shared.lease import WebUILease, is_awaited, is_taken
 
 
-class ForgeLease(WebUILease):
+class RestingLease(WebUILease):
     """A lease whose views rest while somebody else has the queue. On a CPU nothing moves, and they stay.
 
-    Held, a view keeps memory on the GPU that Forge means to free. To fill all views again takes tens of milliseconds
-    of the CPU's time, too much for every step: they rest when somebody waits at the end of a turn, or has come since.
+    Held, a view keeps memory on the GPU that the WebUI means to free. To fill all views again takes tens of
+    milliseconds of the CPU's time, too much for every step: they rest when somebody waits at the end of a turn, or has
+    come since.
     """
 
     @contextmanager
