@@ -114,3 +114,8 @@ def test_another_trainers_command_is_left_out_unless_it_is_given(tmp_path: Path)
     assert main(["gpu", "--out", str(tmp_path), "--only", "against"]) == 0
     [row] = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["cases"]
     assert row["verdict"] == "left out" and row["says"] == "no --against"
+
+
+def test_the_docs_name_every_case(root: Path) -> None:
+    text = (root / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if f"| `{name}` |" not in text] == []

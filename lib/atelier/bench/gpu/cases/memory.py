@@ -28,16 +28,23 @@ def run(machine: Machine) -> Found:
     """The peak of allocated bytes of a session from its start to its third step, caching included."""
     cases = CASES if machine.is_gpu else [(SD15, "no", True, 16)]
     rows: list[dict[str, Any]] = []
+    vae: dict[str, dict[str, int]] = {}
     for base in (SDXL, SD15):
         with bench(machine, base, half(machine)) as on:
             for _, precision, checkpointing, rank in [case for case in cases if case[0] is base]:
                 rows.append(_measured(on, precision, checkpointing, rank))
+            vae[base.name] = _encoding(on)
     errors = [abs(row["predicted"] / row["allocated"] - 1) for row in rows if row["allocated"]]
     worst = max(errors, default=0.0)
     return Found(
         worst <= WITHIN if machine.is_gpu else None,
-        f"{len(rows)} cases, predictions within {worst:.0%} of the measured peak, " + ", ".join(map(_short, rows[:4])),
-        {"rows": rows, "worst": worst},
+        f"{len(rows)} cases, predictions within {worst:.0%} of the measured peak, "
+        + ", ".join(map(_short, rows[:4]))
+        + "; "
+        + ", ".join(
+            f"VAE of {name} {row['measured'] / GB:.2f} ({row['predicted'] / GB:.2f})" for name, row in vae.items()
+        ),
+        {"rows": rows, "worst": worst, "vae": vae},
     )
 
 
@@ -56,6 +63,22 @@ def _measured(on: Bench, precision: str, checkpointing: bool, rank: int) -> dict
         "allocated": allocated, "reserved": reserved, "predicted": found.peak, "caching": found.caching,
         "step": found.step,
     }  # fmt: skip
+
+
+def _encoding(on: Bench) -> dict[str, int]:
+    """What encoding one picture takes beside the weights: kernels of half precision may ask for room of their own."""
+    assert on.host.current is not None
+    machine, parts, side = on.machine, on.host.current.parts, on.base.side_on(on.machine)
+    assert parts.vae is not None
+    pixels = torch.zeros(1, 3, side, side, device=machine.device)
+    machine.free_everything()
+    before = machine.allocated()
+    machine.new_peak()
+    with torch.no_grad():
+        parts.family.posterior(parts.vae, pixels)
+    found = _predicted(on, "bf16" if machine.is_gpu else "no", True, {})
+    beside = found.base + found.optimizer + found.kept + found.trained
+    return {"measured": machine.peak()[0] - before, "predicted": max(0, found.caching - beside)}
 
 
 def _predicted(on: Bench, precision: str, checkpointing: bool, settings: dict[str, Any]) -> Prediction:
