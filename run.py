@@ -3,6 +3,7 @@
     python run.py                      start the embedded WebUI on 127.0.0.1:7860
     python run.py test                 run every test, then a part of them with AUTOMATIC1111's libraries
     python run.py test --quick         run the tests that take seconds
+    python run.py mutate               tell which faults in the code no test would notice
     python run.py lint                 check rules, format and types of the code
     python run.py demo --out DIR       train the demo subject, draw before and after
     python run.py train CONFIG.toml    train without a browser
@@ -43,6 +44,8 @@ A1111_TESTS = (
 )
 TORCH = "torch==2.13.0"
 """Installed first and by itself, so that a build for this machine's accelerator, once put there, is kept."""
+MUTATE_ENVIRONMENT = HERE / ".venv-mutate"
+"""For the tool that makes the faults; the tests that shall notice them run in the usual environment."""
 LINT_ENVIRONMENT = HERE / ".venv-lint"
 """For `lint` where the tests' environment is not made: it needs no torch, and is there in seconds."""
 
@@ -158,6 +161,9 @@ def main() -> int:
     arguments = sys.argv[1:]
     try:
         python = environment_for(arguments[0] if arguments else "")
+        if arguments[:1] == ["mutate"]:
+            arguments += ["--python", str(python)]
+            python = make_environment(HERE / "requirements" / "mutate.txt", MUTATE_ENVIRONMENT, first=())
     except (subprocess.CalledProcessError, OSError) as error:
         print(f"The environment could not be made: {error}\nThe pip output above says why.", file=sys.stderr)
         return 1

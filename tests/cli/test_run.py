@@ -107,6 +107,18 @@ def test_each_command_has_its_environment(
     assert starter.environment_for(command).name == wanted
 
 
+def test_faults_are_made_in_one_environment_and_tried_in_another(
+    starter: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execve", lambda program, command, environment: started.append(command))
+    monkeypatch.setattr(subprocess, "call", lambda command, env: started.append(command))
+    monkeypatch.setattr(starter, "make_environment", lambda requirements, *_, **__: Path(requirements.stem))
+    monkeypatch.setattr(sys, "argv", ["run.py", "mutate", "--most", "3"])
+    starter.main()
+    assert started == [["mutate", "-m", "atelier.cli", "mutate", "--most", "3", "--python", "test"]]
+
+
 def test_lint_has_the_tools_of_the_tests(root: Path) -> None:
     of_tests = (root / "requirements" / "test.txt").read_text(encoding="utf-8").splitlines()
     first, *pins = (root / "requirements" / "lint.txt").read_text(encoding="utf-8").splitlines()

@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": "start the embedded WebUI with the training tab (the default)",
     "test": "run every test; --quick: those that take seconds; --webui URL --webui-dir DIR: in a running WebUI too",
     "lint": "check rules, format and types of the code, in seconds",
+    "mutate": "put faults into a copy of the code, and tell which no test notices",
     "demo": "train the demo subject on the demo base and draw before and after",
     "train": "train from a TOML file, without a browser",
     "import": "tell what a kohya TOML, GUI preset or LoRA file asks for, key by key",
