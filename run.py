@@ -40,7 +40,7 @@ A1111_TESTS = (
     "models/test_text.py",
     "models/test_checkpoint.py",
     "training/runs/test_runs.py",
-    "training/runs/test_resume.py::test_stopped_and_resumed",
+    "training/resuming/test_resume.py::test_stopped_and_resumed",
 )
 TORCH = "torch==2.13.0"
 """Installed first and by itself, so that a build for this machine's accelerator, once put there, is kept."""

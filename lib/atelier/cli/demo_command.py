@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from atelier.cli import demo_dreambooth
-from atelier.cli.demo_pictures import (
+from atelier.cli.demo import dreambooth
+from atelier.cli.demo.pictures import (
     ASSETS,
     HELD_OUT,
     PROMPTS,
@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
     out = Path(options.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     if options.dreambooth:
-        return demo_dreambooth.run(out, Path(options.base), options.steps)
+        return dreambooth.run(out, Path(options.base), options.steps)
     report = demo(out, Path(options.base), options.steps)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for key in ("similarity_before", "similarity_after", "prior_accuracy_before", "prior_accuracy_after"):

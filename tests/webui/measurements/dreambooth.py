@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
 from PIL import Image  # noqa: E402
 
-from atelier.cli.demo_pictures import PROMPTS, SEEDS, sheet, subject_pictures  # noqa: E402
+from atelier.cli.demo.pictures import PROMPTS, SEEDS, sheet, subject_pictures  # noqa: E402
 from atelier.demo.measure import mean_similarity, score  # noqa: E402
 from atelier.demo.shapes import Scene  # noqa: E402
 from tests.webui.hosts import WebUI  # noqa: E402

@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
 from PIL import Image  # noqa: E402
 
-from atelier.cli.demo_pictures import SEEDS, sheet, subject_pictures  # noqa: E402
+from atelier.cli.demo.pictures import SEEDS, sheet, subject_pictures  # noqa: E402
 from atelier.config.settings.schema import option  # noqa: E402
 from atelier.demo.measure import mean_similarity, score  # noqa: E402
 from atelier.demo.shapes import Scene  # noqa: E402

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
-from atelier.cli.demo_pictures import SEEDS, sheet, subject_pictures  # noqa: E402
+from atelier.cli.demo.pictures import SEEDS, sheet, subject_pictures  # noqa: E402
 from atelier.demo.measure import mean_similarity  # noqa: E402
 from tests.webui.hosts import WebUI  # noqa: E402
 from tests.webui.measurements.subject import SUBJECT, drawn  # noqa: E402

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from atelier.cli.demo_pictures import (
+from atelier.cli.demo.pictures import (
     ASSETS,
     HELD_OUT,
     KNOWN,

@@ -1,0 +1,1 @@
+"""Runs that go on: from a state, after a kill, after an error, from an earlier version."""
