@@ -97,7 +97,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for content in (b"", b"abc", whole[:100], whole[:-10], b"\xff" * 4000, b"\x10" + b"\0" * 7 + b"[1, 2]          "):
         path.write_bytes(content)
-        with pytest.raises(AtelierError, match="x.safetensors is not a whole"):
+        with pytest.raises(AtelierError, match="x.safetensors is not a complete"):
             read_lora(path)
     with pytest.raises(AtelierError, match="no LoRA file gone"):
         read_lora(tmp_path / "gone.safetensors")

@@ -117,10 +117,10 @@ def test_every_tool_takes_the_whole_file(parts: Parts, good: dict[str, Tensor], 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("a row of alphas", r"alpha has the shape \[3\] in place of one number"),
+        ("a row of alphas", r"alpha has the shape \[3\]; it must be a single number"),
         ("rank 0", r"lora_down.weight has the shape \[0, 32\], which is empty"),
-        ("rows", "in place of a matrix"),
-        ("DoRA of one number", "in place of a row of numbers"),
+        ("rows", "it must be a matrix"),
+        ("DoRA of one number", "it must be a vector"),
         ("half a LoHa", "lacks hada_w1_b"),
         ("half a LoKr", "lacks lokr_w2"),
     ],
@@ -132,5 +132,5 @@ def test_what_is_wrong_is_said(name: str, said: str, good: dict[str, Tensor], tm
 
 def test_values_that_are_no_numbers_have_no_ranks(parts: Parts, good: dict[str, Tensor], tmp_path: Path) -> None:
     file = read_lora(written(tmp_path / "x.safetensors", good, CASES["NaN"]))
-    with pytest.raises(AtelierError, match="no numbers"):
+    with pytest.raises(AtelierError, match="are NaN or infinite"):
         resize(to_kohya(parts, file).tensors, 1)

@@ -220,7 +220,7 @@ def test_ranks_and_alphas_of_blocks() -> None:
     layers = build(sd1_parts(), NetworkConfig(dim=9, arguments=arguments)).layers
     conv = layers["lora_unet_down_blocks_1_resnets_0_conv1"]
     assert (conv.dim, conv.alpha) == (4, 2.0)
-    with pytest.raises(AtelierError, match="block_dims has 3 numbers, this kind of model needs 25"):
+    with pytest.raises(AtelierError, match="block_dims has 3 numbers; this model family needs 25"):
         build(sd1_parts(), NetworkConfig(arguments={"block_dims": "1,2,3"}))
     with torch.device("meta"):
         parts = Parts(family_named("sdxl"), sdxl_unet(), [])

@@ -206,12 +206,12 @@ def test_settings_become_a_configuration() -> None:
     assert only_unet.unet and not only_unet.text_encoders
     with pytest.raises(AtelierError, match="key=value"):
         NetworkConfig.from_settings(settings(network_args=["conv_dim"]))
-    with pytest.raises(AtelierError, match="not a number"):
+    with pytest.raises(AtelierError, match="conv_dim is 'four'; it must be a number"):
         NetworkConfig.from_settings(settings(network_args=["conv_dim=four"]))
 
 
 def test_nothing_to_train_is_said() -> None:
-    with pytest.raises(AtelierError, match="no layer"):
+    with pytest.raises(AtelierError, match="nothing to train"):
         build(sd1_parts(), NetworkConfig(unet=False, text_encoders=False))
 
 

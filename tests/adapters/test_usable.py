@@ -50,8 +50,8 @@ def test_the_present_webui_comes_first_with_what_helps() -> None:
         "files. AUTOMATIC1111 and SD.Next load it."
     )
     assert usable_text(network("algo=lora dora_wd=True"), "sdnext") == (
-        "AUTOMATIC1111, Forge and reForge compute otherwise than it was trained: DoRA on outputs (wd_on_output=False "
-        "in network_args, which every WebUI applies exactly). SD.Next loads it."
+        "AUTOMATIC1111, Forge and reForge do not reproduce DoRA on outputs (wd_on_output=False in More "
+        "arguments (network_args), which every WebUI applies exactly). SD.Next loads it."
     )
     assert "pictures would differ here" in str(here(network("algo=lora dora_wd=True"), "a1111"))
     assert usable_text(network("algo=loha"), "forge") == "LoHa: AUTOMATIC1111, Forge, reForge and SD.Next load it."

@@ -87,7 +87,7 @@ def test_merged_and_extracted_again(host: ToolsHost) -> None:
         (lambda host: merge(host, "cat.safetensors", "base.safetensors", "much", "x"), "The weight is"),
         (lambda host: merge(host, "cat.safetensors", "base.safetensors", "1", "../x"), "cannot contain a folder"),
         (lambda host: extract(host, "base.safetensors", "base.safetensors", "4", "x"), "equal in every layer"),
-        (lambda host: extract(host, "base.safetensors", "others/two.safetensors", "4", "x"), "different kinds"),
+        (lambda host: extract(host, "base.safetensors", "others/two.safetensors", "4", "x"), "different families"),
         (lambda host: extract(host, "base.safetensors", "base.safetensors", "0", "x"), "The rank is"),
     ],
 )

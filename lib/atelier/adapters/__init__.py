@@ -1,1 +1,1 @@
-"""LoRA and its kin, and the kohya file format in and out."""
+"""Adapters: LoRA and related kinds, how they are attached to a model, and their files in kohya's format."""

@@ -1,4 +1,4 @@
-"""What a network of adapters is made of, read from the training settings."""
+"""The configuration of a network of adapters, read from the training settings."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from atelier.config.errors import AtelierError, shortened
+from atelier.config.kohya.network_args import NETWORK_ARGS
 
 DEFAULT_DIM = 4
-"""kohya's rank when network_dim is not given."""
+"""kohya's rank when network_dim is not set."""
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Rank, strength and dropouts of the adapters, and which parts get them.
+    """Rank, strength and dropouts of the adapters, and the layers that get them.
 
-    `alpha` 0 or None means dim. Without `conv_dim` only the transformers are adapted (LyCORIS' kinds then take dim
-    for the convolutions; 0 leaves them out). `dims` holds ranks and
-    alphas of single layers by kohya's name: with it only the layers named there are adapted.
-    `arguments` are the network_args that are left, as text.
+    `alpha` 0 or None means dim. Without `conv_dim` only the transformer blocks are adapted; LyCORIS' kinds then use dim
+    for the convolutions too, and 0 leaves convolutions out. `dims` has ranks and alphas of single layers by kohya's
+    name; with it only these layers are adapted. `arguments` are the remaining network_args, as text.
     """
 
     dim: int = DEFAULT_DIM
@@ -38,7 +38,7 @@ class NetworkConfig:
 
     @classmethod
     def from_settings(cls, settings: Any) -> NetworkConfig:
-        """From the settings under kohya's names; as there, conv_alpha is 1 for a plain LoRA if it is not given.
+        """Reads the settings under kohya's names. As in kohya's scripts, conv_alpha is 1 for a plain LoRA if not set.
 
         Raises `AtelierError` for a network_args entry that cannot be read.
         """
@@ -68,13 +68,13 @@ class NetworkConfig:
         )
 
     def with_dims(self, dims: Mapping[str, tuple[int, float]]) -> NetworkConfig:
-        """The same with the ranks of a file (dim_from_weights)."""
+        """A copy with the ranks of a file (dim_from_weights)."""
         return replace(self, dims=dict(dims))
 
     def overridden(self, override: Mapping[str, str]) -> NetworkConfig:
-        """The same for layers that a preset asks something else for: dim and alpha, or network_args.
+        """A copy with a preset's own dim, alpha or network_args for some layers.
 
-        Raises `AtelierError` for a dim or alpha that is no number.
+        Raises `AtelierError` for a dim or alpha that is not a number.
         """
         arguments = {**self.arguments, **override}
         dim, alpha = arguments.pop("dim", None), arguments.pop("alpha", None)
@@ -95,7 +95,7 @@ def parse_network_args(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = str(pair).partition("=")
         if not equals or not key.strip():
-            raise AtelierError(f"network_args: {pair!r} is not of the form key=value, as in conv_dim=4.")
+            raise AtelierError(f"{NETWORK_ARGS}: {pair!r} must be key=value, such as conv_dim=4.")
         arguments[key.strip()] = value.strip()
     return arguments
 
@@ -106,4 +106,4 @@ def _number(key: str, value: str, kind: Any) -> Any:
     try:
         return kind(value) if kind is float else int(float(value))
     except (ValueError, OverflowError) as error:
-        raise AtelierError(f"network_args: {key} is {shortened(value)!r}, which is not a number.") from error
+        raise AtelierError(f"{NETWORK_ARGS}: {key} is {shortened(value)!r}; it must be a number.") from error

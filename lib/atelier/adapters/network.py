@@ -1,4 +1,4 @@
-"""All adapters of one model: built, attached, trained, saved and loaded as one."""
+"""A network: all adapters of one model, which are built, attached, trained, saved and loaded together."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from atelier.adapters.kind import kind_of
 from atelier.adapters.layers.parameter_groups import parameter_groups
 from atelier.adapters.layers.targets import Target
 from atelier.config.errors import AtelierError
+from atelier.config.settings.schema import labelled
 from atelier.models.family import Parts
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What did not fit when tensors were loaded: names the network lacks values for, and names it does not know."""
+    """The result of loading tensors: names that the file lacks, and names that the network does not know."""
 
     missing: list[str]
     unexpected: list[str]
@@ -28,7 +29,7 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class NormReport:
-    """Norms after `apply_max_norm`, as 0-d tensors so that reading them is the caller's choice."""
+    """Norms after `apply_max_norm`, as 0-d tensors: reading them waits for the GPU, which is the caller's choice."""
 
     scaled: Tensor
     mean: Tensor
@@ -36,10 +37,10 @@ class NormReport:
 
 
 class Network(nn.Module):
-    """The adapters of a model by kohya's names, text encoders first. The base's modules are not part of it."""
+    """The adapters of a model by kohya's names, text encoders first. It does not contain the base's modules."""
 
     def __init__(self, layers: Iterable[tuple[Target, Any]], config: NetworkConfig, family: str) -> None:
-        """`family` is the name of the model's family: it decides how blocks are counted."""
+        """`family` is the name of the model family, which decides how blocks are counted."""
         super().__init__()
         self.config = config
         self.family = family
@@ -54,21 +55,21 @@ class Network(nn.Module):
     # -- taking part in the model ---------------------------------------------------------------------------------
 
     def attach(self) -> None:
-        """Lets every adapter take part in the model's forward passes. Doing it twice changes nothing."""
+        """Adds every adapter to the model's forward pass. A second call changes nothing."""
         if not self._attached:
             for layer in self.layers.values():
                 layer.attach()
             self._attached = True
 
     def detach(self) -> None:
-        """Takes the adapters out; the base's modules are then exactly as they were."""
+        """Removes the adapters. The base's modules are then exactly as they were."""
         for layer in self.layers.values():
             layer.detach()
         self._attached = False
 
     @contextmanager
     def attached(self) -> Iterator[Network]:
-        """Attached inside the `with` block, detached after it on every path."""
+        """Attaches the network inside the `with` block, and detaches it afterwards, even after an error."""
         try:
             self.attach()
             yield self
@@ -77,7 +78,7 @@ class Network(nn.Module):
 
     @property
     def multiplier(self) -> float:
-        """How strongly the adapters count; 0 turns them off. Of the UNet, if parts differ."""
+        """The adapters' strength; 0 turns them off. That of the UNet, if the parts differ."""
         return self._multipliers.get("unet", 1.0)
 
     @multiplier.setter
@@ -85,7 +86,7 @@ class Network(nn.Module):
         self.set_multipliers(value, value)
 
     def set_multipliers(self, unet: float, text_encoders: float) -> None:
-        """A multiplier for the UNet and one for the text encoders."""
+        """Sets the multipliers of the UNet and of the text encoders."""
         self._multipliers = {"unet": unet, "text_encoder": text_encoders}
         for name, layer in self.layers.items():
             layer.set_multiplier(unet if self.targets[name].part == "unet" else text_encoders)
@@ -95,11 +96,11 @@ class Network(nn.Module):
     def parameter_groups(
         self, unet_lr: float, text_encoder_lrs: Sequence[float] | float | None = None
     ) -> list[dict[str, Any]]:
-        """Groups for an optimiser: {"params", "lr", "name"}, text encoders first, as kohya orders them.
+        """Groups for an optimizer: {"params", "lr", "name"}, text encoders first, in kohya's order.
 
-        `text_encoder_lrs`: one rate per text encoder; the last one stands for those not given, None for
-        `unet_lr`. A rate of 0 drops the group, and its weights then want no gradient. network_args may give
-        rates per block (down_lr_weight …) and a ratio for the `up` weights (loraplus_lr_ratio …).
+        `text_encoder_lrs`: a learning rate per text encoder. The last one is used for further encoders; None means
+        `unet_lr`. A learning rate of 0 drops the group, and its weights then get no gradient. network_args may have
+        factors per block (down_lr_weight …) and a ratio for the `up` weights (loraplus_lr_ratio …).
         """
         return parameter_groups(
             self.layers, self.targets, self.config.arguments, self.family, unet_lr, text_encoder_lrs
@@ -107,11 +108,11 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def apply_max_norm(self, limit: float) -> NormReport:
-        """kohya's scale_weight_norms: no layer's (alpha/dim)·up·down keeps a norm above `limit`."""
+        """kohya's scale_weight_norms: scales each layer so that the norm of (alpha/dim)·up·down is at most `limit`."""
         results = [layer.limit_norm(limit) for layer in self.layers.values()]
         results = [result for result in results if result is not None]
         if not results:
-            raise AtelierError("scale_weight_norms has no meaning for this kind of adapter; leave it empty.")
+            raise AtelierError(f"{labelled('scale_weight_norms')} cannot be used with this kind of adapter; empty it.")
         norms = torch.stack([norm for norm, _ in results])
         scaled = torch.stack([was for _, was in results]).sum()
         return NormReport(scaled, norms.mean(), norms.max())
@@ -132,9 +133,9 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> LoadReport:
-        """Takes over values under kohya's names, alphas included.
+        """Loads values under kohya's names, including alphas.
 
-        Raises `AtelierError` when a tensor has another shape than the network's, before anything is changed.
+        Raises `AtelierError` when a tensor has another shape than in the network. Nothing is changed then.
         """
         known: dict[str, Tensor] = {}
         others: set[str] = set()
@@ -144,8 +145,9 @@ class Network(nn.Module):
         for name, tensor in known.items():
             if name in tensors and tuple(tensors[name].shape) != tuple(tensor.shape):
                 raise AtelierError(
-                    f"{name} is {list(tensors[name].shape)} in the file, but {list(tensor.shape)} is trained here: "
-                    "its rank or base is another. Set network_dim (and conv_dim) to the file's, or dim_from_weights."
+                    f"{name} is {list(tensors[name].shape)} in the file, but {list(tensor.shape)} in this run: the "
+                    f"rank or the base model differs. Use the file's rank: set {labelled('network_dim')} and "
+                    f"{labelled('conv_dim')} to it, or switch {labelled('dim_from_weights')} on."
                 )
         for name, tensor in known.items():
             if name in tensors:
@@ -160,33 +162,33 @@ class Network(nn.Module):
         )
 
     def trained_tensors(self) -> dict[str, Tensor]:
-        """The weights themselves (not copies) in full precision, by name: what a resumable state holds."""
+        """The trained weights by name, in full precision, for a state to resume from. They are not copied."""
         return {name: parameter.detach() for name, parameter in self.named_parameters()}
 
     @torch.no_grad()
     def load_trained_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Puts back what `trained_tensors` gave. Raises `AtelierError` when names or shapes differ."""
+        """Restores weights from `trained_tensors`. Raises `AtelierError` when names or shapes differ."""
         own = dict(self.named_parameters())
         if set(own) != set(tensors) or any(own[name].shape != tensors[name].shape for name in own):
             raise AtelierError(
-                "The saved state belongs to a network of another rank or kind; start the run anew, or set the "
-                "network settings to what they were."
+                "The saved state belongs to a network of another rank or kind. Start a new run, or set the network "
+                "settings back to what they were."
             )
         for name, parameter in own.items():
             parameter.copy_(tensors[name])
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError("A network takes part in its model's forward pass; it has none of its own.")
+        raise TypeError("A network has no forward pass of its own: attach it to its model.")
 
 
 def build(parts: Parts, config: NetworkConfig, seed: int = 0) -> Network:
-    """Adapters for every layer that `config` asks for, not attached yet. `seed` decides the initial values.
+    """Builds the adapters for every layer that `config` asks for, not attached yet. `seed` decides the initial values.
 
-    Each layer draws from one generator in the order of the layers; the global generators are not touched.
-    Raises `AtelierError` when no layer is left to adapt, when network_module or network_args ask for something
-    unknown, or when the kind needs a package that is missing.
+    All layers use one generator, in the order of the layers; torch's global generators are not used. Raises
+    `AtelierError` when there is no layer to adapt, when network_module or network_args ask for something unknown, or
+    when a package is missing.
     """
     layers = kind_of(config).layers(parts, config, seed)
     if not layers:
-        raise AtelierError("The network has no layer: neither the UNet nor the text encoder is to be trained.")
+        raise AtelierError("There is nothing to train: both the UNet and the text encoder are switched off.")
     return Network(layers, config, parts.family.name)

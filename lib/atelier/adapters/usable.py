@@ -1,7 +1,7 @@
-"""Which WebUIs draw with which kinds of adapter: what their own code makes of a file, as it was read and tried.
+"""Which WebUIs can use which kinds of adapter, found by reading and running the WebUIs' own code.
 
-Each WebUI's merging code was given a layer of every kind and compared with LyCORIS' own output. What is not said
-here agrees with it. Plain LoRA, LoCon, LoHa and LoKr agree everywhere.
+Each WebUI's merging code was run with a layer of every kind and compared with LyCORIS' own output. Kinds that are not
+listed here agree. Plain LoRA, LoCon, LoHa and LoKr agree everywhere.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from atelier.adapters.config import NetworkConfig
 from atelier.adapters.kind import kind_name
 from atelier.adapters.kinds.algorithms import decomposed, flag, on_outputs
 from atelier.adapters.layers.presets import preset_of
+from atelier.config.kohya.network_args import NETWORK_ARGS
 from atelier.config.settings.schema import Settings
 
 WEBUIS = {"a1111": "AUTOMATIC1111", "forge": "Forge", "reforge": "reForge", "sdnext": "SD.Next"}
-"""The WebUIs by the names of their hosts."""
+"""Titles of the WebUIs by the names of their hosts."""
 TITLES = {
     "lora": "LoRA", "locon": "LoCon", "dora": "DoRA", "loha": "LoHa", "lokr": "LoKr", "ia3": "(IA)³", "oft": "OFT",
     "boft": "BOFT",
 }  # fmt: skip
-NOTHING, OTHERWISE = "do not load", "compute otherwise than it was trained:"
+NOTHING, OTHERWISE = "do not load", "do not reproduce"
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What some WebUIs make of a file. `cure`: what to change for them to use it, "" when nothing helps."""
+    """A kind of file that some WebUIs cannot use. `cure`: what to change, "" when nothing helps."""
 
     hosts: tuple[str, ...]
     verb: str
@@ -34,15 +35,15 @@ class Trouble:
     cure: str = ""
 
     def said_of(self, names: str, one: bool) -> str:
-        """A sentence without its end: what the WebUIs of these `names` do."""
-        verb = self.verb.replace("do not", "does not").replace("compute", "computes") if one else self.verb
+        """The beginning of a sentence: what the WebUIs of these `names` do with the file. `one`: it is one WebUI."""
+        verb = self.verb.replace("do not", "does not") if one else self.verb
         return f"{names} {verb} {self.what}"
 
 
 def troubles(config: NetworkConfig) -> list[Trouble]:
-    """What goes wrong with a file of this network, and where; [] for a kind that every WebUI uses.
+    """The WebUIs that cannot use a file of this network, and why; [] for a kind that every WebUI can use.
 
-    Raises `AtelierError` for a kind that cannot be trained here.
+    Raises `AtelierError` for a kind that cannot be trained.
     """
     mixed = [] if config.module in ("", "networks.lora") else preset_of(config).overrides
     found = _troubles(config)
@@ -52,7 +53,7 @@ def troubles(config: NetworkConfig) -> list[Trouble]:
 
 
 def _troubles(config: NetworkConfig) -> list[Trouble]:
-    """The same for layers that are all of one kind."""
+    """Like `troubles`, for layers that are all of one kind."""
     kind = kind_name(config)
     arguments = config.arguments
     title = TITLES.get(kind, kind)
@@ -60,7 +61,7 @@ def _troubles(config: NetworkConfig) -> list[Trouble]:
     if kind == "ia3":
         found.append(Trouble(("forge", "reforge"), NOTHING, f"{title} files"))
         if (arguments.get("preset") or "full") not in ("ia3", "attn-only") and not flag(arguments, "train_on_input"):
-            cure = "preset=ia3 in network_args, which leaves them out"
+            cure = f"preset=ia3 in {NETWORK_ARGS}, which leaves them out"
             found.append(Trouble(("a1111", "sdnext"), NOTHING, f"{title} on convolutions", cure))
     elif kind in ("oft", "boft"):
         found.append(Trouble(("forge",), NOTHING, f"{title} files"))
@@ -69,7 +70,7 @@ def _troubles(config: NetworkConfig) -> list[Trouble]:
             found.append(Trouble(("sdnext",), NOTHING, f"{title} files"))
         elif not constrained:
             found.append(
-                Trouble(("sdnext",), NOTHING, f"{title} without a constraint", "constraint=0.01 in network_args")
+                Trouble(("sdnext",), NOTHING, f"{title} without a constraint", f"constraint=0.01 in {NETWORK_ARGS}")
             )
         if constrained:
             what, cure = f"{title} with a constraint", "to leave out constraint"
@@ -78,7 +79,7 @@ def _troubles(config: NetworkConfig) -> list[Trouble]:
             what, cure = f"{title} with rescaled=True", "to leave it out"
             found.append(Trouble(("reforge", "sdnext"), OTHERWISE, what, cure))
     if decomposed(arguments) and kind in ("dora", "loha", "lokr") and on_outputs(arguments):
-        what, cure = "DoRA on outputs", "wd_on_output=False in network_args, which every WebUI applies exactly"
+        what, cure = "DoRA on outputs", f"wd_on_output=False in {NETWORK_ARGS}, which every WebUI applies exactly"
         found.append(Trouble(("a1111", "forge", "reforge"), OTHERWISE, what, cure))
     tucker = any(flag(arguments, key) for key in ("use_tucker", "use_cp", "use_conv_cp"))
     if kind == "lokr" and tucker and preset_of(config).convolutions and config.conv_dim != 0:
@@ -88,20 +89,20 @@ def _troubles(config: NetworkConfig) -> list[Trouble]:
 
 
 def kind_text(settings: Settings, host: str) -> str:
-    """`usable_text` for the settings of a run; "" too when a whole model is trained. Raises as that does."""
+    """`usable_text` for the settings of a run, and "" for a whole model. Raises as `usable_text` does."""
     return "" if settings.train_whole_model else usable_text(NetworkConfig.from_settings(settings), host)
 
 
 def kind_remark(settings: Settings, host: str) -> str | None:
-    """`here` for the settings of a run; None too when a whole model is trained. Raises as `here` does."""
+    """`here` for the settings of a run, and None for a whole model. Raises as `here` does."""
     return None if settings.train_whole_model else here(NetworkConfig.from_settings(settings), host)
 
 
 def usable_text(config: NetworkConfig, host: str) -> str:
-    """Sentences about where a file of this network can be used, the host's own first; "" for a plain LoRA.
+    """Sentences about the WebUIs that can use a file of this network, this WebUI first; "" for a plain LoRA.
 
-    `host` is the name of the present one; one that is no WebUI, such as "embedded", has nothing of its own to say.
-    Raises `AtelierError` for a kind that cannot be trained here.
+    `host` is the name of this host. If it is no WebUI ("embedded"), there is no sentence about it. Raises
+    `AtelierError` for a kind that cannot be trained.
     """
     kind = kind_name(config)
     found = troubles(config)
@@ -121,9 +122,9 @@ def usable_text(config: NetworkConfig, host: str) -> str:
 
 
 def here(config: NetworkConfig, host: str) -> str | None:
-    """What the present WebUI will not do with a file of this network, None when it uses all of it.
+    """Why this WebUI cannot use a file of this network, as sentences; None when it can.
 
-    Raises `AtelierError` for a kind that cannot be trained here.
+    Raises `AtelierError` for a kind that cannot be trained.
     """
     sentences = []
     for trouble in troubles(config):

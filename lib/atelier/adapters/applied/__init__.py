@@ -1,1 +1,1 @@
-"""LoRA files applied to a model that draws: read, matched to its layers, taken out again."""
+"""Finished LoRA files, applied to a model for drawing or as part of its base, and removed again."""

@@ -1,4 +1,4 @@
-"""LoRA files worn by a model while it draws, and taken off again without a trace."""
+"""Applies LoRA files to a model while it draws, and removes them again without a trace."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from atelier.models.family import Parts
 
 @dataclass(frozen=True)
 class AppliedLora:
-    """A file made ready for one model: `network` to attach, and what of the file the model has no place for."""
+    """A file prepared for one model: the `network` to attach, and the parts of the file that do not fit."""
 
     name: str
     network: Network
     unknown: list[str]
     """Keys that belong to no layer of the model."""
     unfitting: list[str]
-    """Layers of the model whose shapes are others, each with what is wrong."""
+    """Layers whose shapes differ from the model's, each with what is wrong."""
 
     def report(self) -> str | None:
-        """One sentence about what is left out, None when everything fits."""
+        """A sentence about the parts that are not used; None when everything fits."""
         left = len(self.unknown) + len(self.unfitting)
         if not left:
             return None
@@ -43,7 +43,7 @@ class AppliedLora:
 
 @dataclass(frozen=True)
 class LoraUse:
-    """A file and the weights of its two parts."""
+    """A file, with a weight for the UNet and one for the text encoders."""
 
     file: LoRAFile
     unet: float = 1.0
@@ -51,10 +51,10 @@ class LoraUse:
 
 
 def prepare_lora(parts: Parts, file: LoRAFile, names: LayerNames | None = None) -> AppliedLora:
-    """Makes a file ready for the model: frozen layers on its device and in its precision, not attached yet.
+    """Prepares a file for the model: frozen layers on its device and in its precision, not attached yet.
 
-    Costs the reading of the file; keep the result to draw with it again. `names` may be shared between files.
-    Raises `AtelierError` when nothing of the file fits the model.
+    It reads the whole file, so keep the result to use it again. `names` may be shared between files. Raises
+    `AtelierError` when no part of the file fits the model.
     """
     layers, unknown, unfitting = match_layers(parts, file, names)
     ready = []
@@ -73,10 +73,10 @@ def prepare_lora(parts: Parts, file: LoRAFile, names: LayerNames | None = None) 
 def match_layers(
     parts: Parts, file: LoRAFile, names: LayerNames | None = None
 ) -> tuple[list[tuple[Target, dict[str, Tensor]]], list[str], list[str]]:
-    """The file's layers with the model's: [(layer, {suffix: tensor})], keys without a layer, and an empty list.
+    """Matches the file's layers to the model's: [(layer, {suffix: tensor})], keys without a layer, and an empty list.
 
-    kohya's names in all their forms, PEFT's, diffusers' and LDM's are understood; alphas that PEFT keeps in the
-    metadata are put beside the tensors, and its DoRA magnitudes, one per output, get LyCORIS' name and shape.
+    It understands the names of kohya in all forms, of PEFT, of diffusers and of LDM. Alphas that PEFT keeps in the
+    metadata are put beside the tensors. PEFT's DoRA magnitudes, one per output, get LyCORIS' name and shape.
     """
     names = names or LayerNames(parts)
     written, unknown = layers_of(file.tensors)
@@ -99,9 +99,9 @@ def match_layers(
 
 @contextmanager
 def applied(parts: Parts, uses: Sequence[LoraUse]) -> Iterator[list[AppliedLora]]:
-    """The model wears these files inside the `with` block; afterwards every module is as it was, bit for bit.
+    """Applies these files inside the `with` block. Afterwards every module is as it was, bit for bit.
 
-    Raises `AtelierError` when nothing of a file fits the model.
+    Raises `AtelierError` when no part of a file fits the model.
     """
     names = LayerNames(parts) if uses else None
     ready = [prepare_lora(parts, use.file, names) for use in uses]
@@ -111,7 +111,7 @@ def applied(parts: Parts, uses: Sequence[LoraUse]) -> Iterator[list[AppliedLora]
 
 @contextmanager
 def attached(ready: Sequence[AppliedLora], uses: Sequence[LoraUse]) -> Iterator[None]:
-    """The same for files that were prepared before, with the weights of `uses`."""
+    """Applies files that are already prepared inside the `with` block, with the weights of `uses`."""
     with ExitStack() as stack:
         for lora, use in zip(ready, uses):
             lora.network.set_multipliers(use.unet, use.text_encoder)
@@ -120,7 +120,7 @@ def attached(ready: Sequence[AppliedLora], uses: Sequence[LoraUse]) -> Iterator[
 
 
 def _peft_alphas(file: LoRAFile, layers: dict[str, dict[str, Tensor]]) -> dict[str, float]:
-    """PEFT keeps lora_alpha in a configuration, which diffusers writes into the metadata as JSON."""
+    """The alphas of a PEFT file: lora_alpha of its configuration, which diffusers writes into the metadata as JSON."""
     try:
         config = json.loads(file.metadata.get("lora_adapter_metadata", "{}"))
     except json.JSONDecodeError:
@@ -139,7 +139,7 @@ def _peft_alphas(file: LoRAFile, layers: dict[str, dict[str, Tensor]]) -> dict[s
 
 def _nothing_fits(parts: Parts, file: LoRAFile, unfitting: Sequence[str]) -> str:
     base = file.metadata.get("ss_base_model_version") or file.metadata.get("modelspec.architecture")
-    made = f" It says it was made for {base}." if base else ""
+    made = f" Its metadata say that it was made for {base}." if base else ""
     why = f" ({unfitting[0]})" if unfitting else ""
     title = getattr(parts.family, "title", parts.family.name)
-    return f"{file.name} fits no layer of the loaded {title} model{why}.{made} Load the kind of model it was made for."
+    return f"{file.name} fits no layer of the loaded {title} model{why}.{made} Load a model of the family it is for."

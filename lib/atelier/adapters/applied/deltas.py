@@ -1,7 +1,8 @@
-"""What an adapter file changes in a weight, for every kind of adapter that the WebUIs know.
+"""Computes the weight change of an adapter file, for every kind of adapter that the WebUIs know.
 
-Each formula is that of the kind's paper as LyCORIS stores it (https://github.com/KohakuBlueleaf/LyCORIS).
-Shapes: a base weight is [out, in] or [out, in, k, k]; changes have the same shape.
+The formulas are those of the papers, with the tensors as LyCORIS stores them
+(https://github.com/KohakuBlueleaf/LyCORIS). Shapes: a base weight is [out, in] or [out, in, k, k]; its change has the
+same shape.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ Tensors = Mapping[str, Tensor]
 
 
 def weight_change(tensors: Tensors, base: Tensor) -> Tensor:
-    """The difference that one layer's adapter makes to `base` at full strength, in the precision of `base`.
+    """The change of the weight `base` by one layer's adapter at full strength, in the precision of `base`.
 
-    `tensors`: {suffix: tensor} as `layouts.layers_of` gives them. Raises `AtelierError` for a kind that is not known
-    or shapes that do not fit the base.
+    `tensors`: {suffix: tensor} as returned by `layouts.layers_of`. Raises `AtelierError` for an unknown kind of adapter
+    and for shapes that do not fit the base.
     """
     values = {suffix: tensor.to(base.device, base.dtype) for suffix, tensor in tensors.items()}
     try:
         change = _change(values, base)
         if change is None:
-            raise AtelierError(f"an adapter made of {', '.join(sorted(tensors))} is of no known kind")
+            raise AtelierError(f"an adapter with the tensors {', '.join(sorted(tensors))} is of an unknown kind")
         if change.numel() != base.numel():
             raise AtelierError(f"it changes a weight of {change.numel()} values, the base has {list(base.shape)}")
         change = change.reshape(base.shape)
@@ -54,7 +55,7 @@ def _change(values: Tensors, base: Tensor) -> Tensor | None:
 
 
 def scale_of(values: Tensors, dim: int) -> float:
-    """alpha / dim; without an alpha, or with 0, it is 1."""
+    """alpha / dim; 1 when alpha is missing or 0."""
     alpha = values.get("alpha")
     return 1.0 if alpha is None or float(alpha) == 0 else float(alpha) / dim
 
@@ -80,7 +81,7 @@ def loha(values: Tensors) -> Tensor:
 
 
 def lokr(values: Tensors) -> Tensor:
-    """w1 ⊗ w2, each whole or a product; alpha counts only when one of them is a product."""
+    """w1 ⊗ w2, each a full matrix or a product. alpha counts only when one of them is a product."""
     dim = None
     first = values.get("lokr_w1")
     if first is None:
@@ -108,7 +109,7 @@ def ia3(values: Tensors, base: Tensor) -> Tensor:
 
 
 def rotation(values: Tensors, base: Tensor) -> Tensor:
-    """OFT: blocks of output channels turned by R = (I + Q)(I − Q)⁻¹ with skew Q; BOFT: in butterfly stages."""
+    """OFT: blocks of output channels, rotated by R = (I + Q)(I − Q)⁻¹ with skew Q. BOFT: in butterfly stages."""
     blocks = values["oft_blocks"]
     skew = blocks - blocks.transpose(-1, -2)
     limit = float(values["alpha"]) * base.shape[0] if "alpha" in values else 0.0

@@ -1,4 +1,4 @@
-"""Layers that are worn, not trained: a LoRA that adds, and any other kind as a changed weight."""
+"""Adapter layers that are applied, not trained: a LoRA as low-rank layers, any other kind as a changed weight."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from atelier.config.errors import AtelierError
 
 
 class ChangedWeight(nn.Module):
-    """Computes a layer with `base + multiplier * change`, whatever kind of adapter the change comes from.
+    """Computes a layer with the weight `base + multiplier * change`, for any kind of adapter.
 
-    The changed weight is made when it is first needed and dropped on detaching; the base is only read.
+    The changed weight is computed when it is first needed and dropped on detaching. The base is only read.
     """
 
     additive = False
@@ -48,7 +48,7 @@ class ChangedWeight(nn.Module):
         self._changed = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """None of its own: it is the content of a file."""
+        """No trained tensors: the layer comes from a file."""
         return {}
 
     def saved(self) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ class ChangedWeight(nn.Module):
 def frozen_layer(module: nn.Module, tensors: Mapping[str, Tensor]) -> LoRALayer | ChangedWeight:
     """The layer for one module of a file: {suffix: tensor} under kohya's and LyCORIS' names.
 
-    A plain LoRA stays in its low rank, in the precision of the base. Raises `AtelierError` when it does not fit.
+    A plain LoRA stays low-rank, in the precision of the base. Raises `AtelierError` when it does not fit.
     """
     plain = set(tensors) <= {"lora_down.weight", "lora_up.weight", "alpha"}
     if not plain or "lora_down.weight" not in tensors or "lora_up.weight" not in tensors:

@@ -1,1 +1,1 @@
-"""The files that adapters are kept in: kohya's format in and out, other layouts in, metadata and sidecars."""
+"""Adapter files: reads and writes kohya's format, reads other layouts, metadata, and the files beside a LoRA."""

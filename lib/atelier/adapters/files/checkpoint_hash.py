@@ -13,10 +13,10 @@ _lock = threading.Lock()
 
 
 def model_hashes(path: str | Path | None, whole: bool = True) -> tuple[str | None, str | None]:
-    """(ss_sd_model_hash, ss_new_sd_model_hash) of a checkpoint file; None for what there is no file for.
+    """(ss_sd_model_hash, ss_new_sd_model_hash) of a checkpoint file; None without a file.
 
-    The first reads 64 KiB. The second reads the whole file, seconds for 2 GB: it is remembered by path, size and
-    time of change, and left out when `whole` is False and it is not known yet.
+    The first hash reads 64 KiB. The second reads the whole file, which takes seconds for 2 GB. It is remembered by
+    path, size and time of change. With `whole` False it is None unless it is known already.
     """
     if path is None or not Path(path).is_file():
         return None, None

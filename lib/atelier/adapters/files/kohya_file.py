@@ -1,4 +1,4 @@
-"""LoRA files: written whole or not at all, read with their metadata before their tensors."""
+"""Reads LoRA files (metadata first, tensors on demand) and writes them as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from atelier.config.imports.tensor_header import is_entry
 from atelier.models.checkpoints.pickle_file import PickleFile
 
 HASH_START, HASH_SIZE = 0x100000, 0x10000
-"""The old WebUI hash reads 64 KiB at the first mebibyte."""
+"""The old WebUI hash is computed from the 64 KiB after the first mebibyte."""
 LARGEST_HEADER = 100 * 2**20
 
 
 @dataclass(frozen=True)
 class LoRAFile:
-    """One file: its metadata and shapes at once, its tensors when they are asked for."""
+    """A LoRA file. Metadata and shapes are read at once, tensors when they are asked for."""
 
     path: Path
     metadata: dict[str, str]
@@ -48,22 +48,22 @@ class LoRAFile:
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors, on the CPU. The file is not kept open or mapped, so it can be replaced meanwhile.
+        """All tensors, on the CPU. The file is neither kept open nor mapped, so it can be replaced.
 
-        Raises `AtelierError` when the file cannot be read any more.
+        Raises `AtelierError` when the file can no longer be read.
         """
         if self._loaded is not None:
             return self._loaded
         try:
             return safetensors.torch.load(self.path.read_bytes())
         except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
-            raise AtelierError(f"{self.path.name} could not be read: {error}. Get or save the file anew.") from error
+            raise AtelierError(f"{self.path.name} could not be read: {error}. Download or save it again.") from error
 
 
 def read_lora(path: str | Path) -> LoRAFile:
-    """Opens a .safetensors LoRA (or an old .pt / .ckpt / .bin, read without running anything it contains).
+    """Opens a .safetensors LoRA, or an old .pt / .ckpt / .bin, which is read without running code in it.
 
-    Raises `AtelierError` when the file is missing, truncated or something else, and when its layers cannot be whole.
+    Raises `AtelierError` when the file is missing, truncated or no LoRA, and when its layers are not complete.
     """
     path = Path(path)
     file = _read_pickle(path) if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin") else _read_safetensors(path)
@@ -80,7 +80,7 @@ def _read_safetensors(path: Path) -> LoRAFile:
         raise AtelierError(f"There is no LoRA file {path.name} in {path.parent}.") from error
     except (OSError, ValueError) as error:
         raise AtelierError(
-            f"{path.name} is not a whole .safetensors file ({error}). Download or save it again."
+            f"{path.name} is not a complete .safetensors file ({error}). Download or save it again."
         ) from error
     metadata = {str(key): str(value) for key, value in (header.pop("__metadata__", None) or {}).items()}
     shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
@@ -88,7 +88,7 @@ def _read_safetensors(path: Path) -> LoRAFile:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a .safetensors file. Raises `ValueError` when the file is truncated or another kind."""
+    """The JSON header of a .safetensors file. Raises `ValueError` when the file is truncated or of another kind."""
     size = path.stat().st_size
     with path.open("rb") as file:
         first = file.read(8)
@@ -96,7 +96,7 @@ def read_header(path: Path) -> dict[str, Any]:
             raise ValueError("it is too short")
         length = struct.unpack("<Q", first)[0]
         if length > min(size - 8, LARGEST_HEADER):
-            raise ValueError("its header is cut off")
+            raise ValueError("its header is incomplete")
         try:
             header = json.loads(file.read(length))
         except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -115,14 +115,14 @@ def read_header(path: Path) -> dict[str, Any]:
 def save_lora(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], overwrite: bool = False
 ) -> Path:
-    """Writes a LoRA file: all of it under a temporary name in the same folder, then renamed into place.
+    """Writes a LoRA file under a temporary name in the same folder, and then renames it.
 
-    Adds `sshs_model_hash` and `sshs_legacy_hash`. Raises `AtelierError` when the name is taken and `overwrite` is
-    False, or when the disk refuses; what was there before is then untouched.
+    Adds `sshs_model_hash` and `sshs_legacy_hash`. Raises `AtelierError` when the file exists and `overwrite` is False,
+    or when it cannot be written; an existing file is then unchanged.
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise AtelierError(f"{path.name} exists already in {path.parent}. Choose another name; it was not touched.")
+        raise AtelierError(f"{path.name} exists already in {path.parent} and was not changed. Choose another name.")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     texts = {str(key): str(value) for key, value in metadata.items()}
     model_hash, legacy_hash = lora_hashes(plain, texts)
@@ -132,7 +132,10 @@ def save_lora(
 
 
 def lora_hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[str, str]:
-    """(sshs_model_hash, sshs_legacy_hash): of the tensors' bytes, and of 64 KiB of a file with only ss_* metadata."""
+    """(sshs_model_hash, sshs_legacy_hash): the hash of all tensors' bytes, and the old WebUI hash.
+
+    The latter is that of a file whose metadata are only the ss_* keys.
+    """
     training = {key: value for key, value in metadata.items() if key.startswith("ss_")}
     whole = memoryview(safetensors.torch.save(dict(tensors), training))
     start = 8 + struct.unpack("<Q", whole[:8])[0]
@@ -141,9 +144,10 @@ def lora_hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> t
 
 
 def write_atomically(path: Path, content: bytes, overwrite: bool = False) -> None:
-    """Writes `content` so that a reader sees the old file or the whole new one, also after a power cut.
+    """Writes `content` so that a reader sees either the old or the whole new file, even after a power cut.
 
-    Raises `AtelierError` naming the folder when it cannot be written, or when `path` exists and must not.
+    Raises `AtelierError`, which names the folder, when it cannot be written, or when `path` exists and `overwrite` is
+    False.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -156,7 +160,7 @@ def write_atomically(path: Path, content: bytes, overwrite: bool = False) -> Non
             raise FileExistsError(path)
         put_in_place(part, path)
     except FileExistsError as error:
-        raise AtelierError(f"{path.name} appeared in {path.parent} meanwhile; it was not touched.") from error
+        raise AtelierError(f"{path.name} was created in {path.parent} meanwhile and was not changed.") from error
     except OSError as error:
         raise AtelierError(f"{path.name} could not be written to {path.parent}: {error.strerror or error}.") from error
     finally:

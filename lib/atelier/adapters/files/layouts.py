@@ -1,4 +1,4 @@
-"""The layouts of adapter files: what follows a layer's name in kohya's, PEFT's and diffusers' files."""
+"""The layouts of adapter files: the suffixes after a layer's name in kohya's, PEFT's and diffusers' files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ENDINGS = tuple((re.compile(pattern + "$"), suffix) for pattern, suffix in _TO_
 
 
 def split_key(key: str) -> tuple[str, str] | None:
-    """A tensor's key as (layer as written in the file, kohya's or LyCORIS' name of the tensor), None if neither.
+    """Splits a tensor's key into (layer as written in the file, suffix in kohya's or LyCORIS' names); None for others.
 
     >>> split_key("unet.mid_block.attentions.0.proj_in.lora_A.weight")
     ('unet.mid_block.attentions.0.proj_in', 'lora_down.weight')
@@ -71,7 +71,7 @@ def layout_of(keys: Iterable[str]) -> str:
 
 
 def kind_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """What kind of adapter the tensors of these shapes are; see `LoRAFile.kind`."""
+    """The kind of adapter that has tensors of these shapes; see `LoRAFile.kind`."""
     suffixes: dict[str, tuple[int, ...]] = {}
     spatial = False
     for key, shape in shapes.items():

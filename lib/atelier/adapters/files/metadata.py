@@ -1,4 +1,4 @@
-"""The metadata of a LoRA file: kohya's ss_* keys and Stability's modelspec, all values as text."""
+"""Makes the metadata of a LoRA file: kohya's ss_* keys and Stability's modelspec, all values as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMPLEMENTATIONS = {"sdxl": "https://github.com/Stability-AI/generative-models"}
 """modelspec.implementation of a family's LoRA; diffusers for the others."""
 MINIMUM = ("ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha",
            "ss_network_args")  # fmt: skip
-"""What a WebUI needs to load the file: all that no_metadata leaves of the ss_* keys."""
+"""The ss_* keys that a WebUI needs to load the file. With no_metadata only these are written."""
 
 _SAME_NAME = (
     "output_name", "learning_rate", "unet_lr", "gradient_checkpointing", "gradient_accumulation_steps",
@@ -33,15 +33,15 @@ _SAME_NAME = (
     "color_aug", "flip_aug", "random_crop", "shuffle_caption", "enable_bucket", "bucket_no_upscale",
     "min_bucket_reso", "max_bucket_reso", "keep_tokens",
 )  # fmt: skip
-"""Settings that kohya stores as ss_ and their name."""
+"""Settings that kohya stores under their name with ss_ in front."""
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What was found of one dataset. Counts include repeats unless said otherwise.
+    """Facts of one dataset. Counts include repeats unless stated otherwise.
 
-    `pictures`: per subset, pictures without repeats. `buckets`: ((width, height), pictures). `tag_frequency`: per
-    folder name, how often each tag occurs in its captions.
+    `pictures`: number of pictures per subset, without repeats. `buckets`: ((width, height), number of pictures).
+    `tag_frequency`: for each folder name, how often each tag occurs in its captions.
     """
 
     train_images: int
@@ -54,7 +54,7 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What is known about a run before its first step. Times are seconds since 1970."""
+    """Facts of a run that are known before its first step. Times are seconds since 1970."""
 
     family: Family
     prediction_type: str
@@ -69,9 +69,9 @@ class RunFacts:
     base_hash: str | None = None
     base_new_hash: str | None = None
     optimizer: str | None = None
-    """The optimiser's class with its arguments; None takes the name in the settings."""
+    """The optimizer's class with its arguments; None uses the name in the settings."""
     precision: str | None = None
-    """The precision that is really used, where the settings say "auto"."""
+    """The precision that is really used when the settings say "auto"."""
     validation_images: int = 0
 
 
@@ -210,7 +210,7 @@ def modelspec(settings: Settings, run: RunFacts, finished_at: float) -> dict[str
 
 
 def network_facts(metadata: Mapping[str, str]) -> NetworkConfig | None:
-    """The network that a file's own metadata tells of; None when it tells nothing usable."""
+    """The network configuration in a file's metadata; None when there is none."""
     try:
         arguments = json.loads(metadata.get("ss_network_args") or "{}")
         return NetworkConfig(

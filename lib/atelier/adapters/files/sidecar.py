@@ -1,4 +1,4 @@
-"""What lies beside a LoRA file: NAME.json, which WebUIs show on its card, and the preview NAME.png."""
+"""The files beside a LoRA: NAME.json, which WebUIs show on the LoRA's card, and the preview NAME.png."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sidecar:
 
 
 def write_sidecar(lora: Path, sidecar: Sidecar) -> Path:
-    """Writes NAME.json beside `lora`; keys of an existing one that are not ours stay. Raises `AtelierError`."""
+    """Writes NAME.json beside `lora`; other keys of an existing file stay. Raises `AtelierError`."""
     path = lora.with_suffix(".json")
     content = read_json(path)
     content |= {
@@ -49,7 +49,7 @@ def write_sidecar(lora: Path, sidecar: Sidecar) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a sidecar; empty when there is none or it is unreadable."""
+    """The JSON object in a sidecar file; empty when the file is missing or unreadable."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -58,7 +58,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_preview(lora: Path, picture: Image.Image) -> Path:
-    """Writes NAME.png beside `lora`, at most `PREVIEW_SIDE` pixels a side. Raises `AtelierError`."""
+    """Writes NAME.png beside `lora`, at most `PREVIEW_SIDE` pixels per side. Raises `AtelierError`."""
     picture = picture.convert("RGB")
     picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     buffer = io.BytesIO()

@@ -1,1 +1,1 @@
-"""The kinds of adapter: LoRA of our own, and those that LyCORIS computes."""
+"""The kinds of adapter: our own LoRA, and the kinds that LyCORIS computes."""

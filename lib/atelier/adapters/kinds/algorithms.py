@@ -1,7 +1,7 @@
-"""LyCORIS' kinds of adapter by name, and what network_args say of them.
+"""The names of LyCORIS' kinds of adapter, and how network_args choose them.
 
-network_module "lycoris.kohya" takes its kind from network_args: algo=lora, locon, loha, lokr, ia3, diag-oft, boft,
-with dora_wd=True for DoRA.
+With network_module "lycoris.kohya", network_args choose the kind: algo=lora, locon, loha, lokr, ia3, diag-oft or boft,
+and dora_wd=True for DoRA.
 """
 
 from __future__ import annotations
@@ -11,32 +11,34 @@ from collections.abc import Mapping
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.layers.presets import preset_of
 from atelier.config.errors import AtelierError
+from atelier.config.kohya.network_args import NETWORK_ARGS
+from atelier.config.settings.schema import labelled
 
 LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")
 ALGORITHMS = ("lora", "locon", "loha", "lokr", "ia3", "diag-oft", "boft")
 _SYNONYMS = {"oft": "diag-oft", "diag_oft": "diag-oft", "dora": "locon"}
 FROM_INPUT = ("ff.net.2", "mlp.fc2")
-"""Layers whose inputs the preset ia3 scales, not their outputs."""
+"""Layers of which the preset ia3 scales the inputs instead of the outputs."""
 
 
 def algorithm(config: NetworkConfig) -> str:
-    """The kind of adapter as LyCORIS names it. Raises `AtelierError` for one that cannot be trained here."""
+    """The kind of adapter in LyCORIS' names. Raises `AtelierError` for a kind that cannot be trained."""
     if config.module not in LYCORIS:
         raise AtelierError(
-            f"network_module {config.module!r} cannot be trained here; use networks.lora, or lycoris.kohya with "
-            f"network_args algo=NAME ({', '.join(ALGORITHMS)})."
+            f"{labelled('network_module')} {config.module!r} cannot be trained. Use networks.lora, or lycoris.kohya "
+            f"with algo=NAME in {NETWORK_ARGS} ({', '.join(ALGORITHMS)})."
         )
     name = (config.arguments.get("algo") or "lora").lower()
     name = _SYNONYMS.get(name, name)
     if name not in ALGORITHMS:
-        raise AtelierError(f"network_args: algo={name} cannot be trained here; use one of {', '.join(ALGORITHMS)}.")
+        raise AtelierError(f"{NETWORK_ARGS}: algo={name} cannot be trained. Use one of {', '.join(ALGORITHMS)}.")
     return name
 
 
 def lycoris_name(config: NetworkConfig) -> str:
-    """What a file of LyCORIS' making will be, as `LoRAFile.kind` says it: "lora", "locon", "dora", "loha" …
+    """The kind of the files that LyCORIS makes, as in `LoRAFile.kind`: "lora", "locon", "dora", "loha" …
 
-    Raises `AtelierError` for a kind that cannot be trained here.
+    Raises `AtelierError` for a kind that cannot be trained.
     """
     kind = algorithm(config)
     if kind in ("lora", "locon"):
@@ -47,19 +49,19 @@ def lycoris_name(config: NetworkConfig) -> str:
 
 
 def flag(arguments: Mapping[str, str], key: str) -> bool:
-    """A yes or no from network_args."""
+    """A true or false value of network_args; False when it is missing."""
     return str(arguments.get(key, "")).lower() in ("true", "1", "yes", "on")
 
 
 def decomposed(arguments: Mapping[str, str]) -> bool:
-    """True when the weights' lengths are trained apart from their directions, as DoRA does."""
+    """True for DoRA, which trains the magnitudes of the weights separately from their directions."""
     return flag(arguments, "dora_wd") or _says_dora(arguments)
 
 
 def on_outputs(arguments: Mapping[str, str]) -> bool:
-    """True when DoRA's lengths are those of the rows, one an output, as LyCORIS takes them without wd_on_output.
+    """True when DoRA has a magnitude for each output (row), which is LyCORIS' default without wd_on_output.
 
-    algo=dora, a name of ours, takes those of the columns: that is how every WebUI reads them.
+    algo=dora, a name that only Atelier has, uses a magnitude for each input (column), as every WebUI expects.
     """
     if not arguments.get("wd_on_output"):
         return not _says_dora(arguments)

@@ -17,15 +17,15 @@ from atelier.adapters.layers.targets import Target, find_targets
 from atelier.models.family import Parts
 
 PLAIN = ("", "networks.lora")
-"""The values of network_module that mean a plain LoRA."""
+"""Values of network_module for a plain LoRA."""
 
 
 class LoRALayer(nn.Module):
-    """The adapter of one Linear or Conv2d. Holds `lora_down` [dim, in(, k, k)] and `lora_up` [out, dim(, 1, 1)].
+    """The adapter of one Linear or Conv2d, with `lora_down` [dim, in(, k, k)] and `lora_up` [out, dim(, 1, 1)].
 
-    Its weights are fp32 whatever the base is; they are cast to the precision of the base layer's output on use.
-    `alpha` 0 or None means dim. The dropouts act only while the layer trains: `dropout` on the inner values,
-    `rank_dropout` on whole ranks per picture (the rest is scaled up), `module_dropout` on the whole layer.
+    Its weights are always fp32; on use they are cast to the precision of the base layer's output. `alpha` 0 or None
+    means dim. The dropouts act only in training: `dropout` on the inner values, `rank_dropout` on whole ranks of each
+    picture (the others are scaled up), `module_dropout` on the whole layer.
     """
 
     additive = True
@@ -42,7 +42,7 @@ class LoRALayer(nn.Module):
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        """`generator` (on the CPU) draws `lora_down`; without one the weights are left empty, to be loaded."""
+        """`generator` (on the CPU) initialises `lora_down`. Without it the weights stay empty, to be loaded."""
         super().__init__()
         self._target = (module,)
         self.dim = dim
@@ -66,7 +66,7 @@ class LoRALayer(nn.Module):
 
     @property
     def module(self) -> nn.Module:
-        """The base layer; not a submodule of this one."""
+        """The base layer. It is not a submodule of this layer."""
         return self._target[0]
 
     @property
@@ -74,12 +74,12 @@ class LoRALayer(nn.Module):
         return self.factor != 0.0
 
     def set_multiplier(self, multiplier: float) -> None:
-        """Sets how strongly the adapter counts; 0 leaves the base alone."""
+        """Sets the adapter's strength; 0 turns it off."""
         self.multiplier = multiplier
         self.factor = multiplier * self.alpha / self.dim
 
     def loaded(self, alpha: float | None) -> None:
-        """To be called after its weights were taken from a file with this alpha."""
+        """Must be called after the weights were loaded from a file with this alpha."""
         if alpha is not None:
             self.alpha = float(alpha or self.dim)
             self.set_multiplier(self.multiplier)
@@ -91,7 +91,10 @@ class LoRALayer(nn.Module):
         detach(self.module, self)
 
     def add(self, x: Tensor, out: Tensor, batch: int) -> Tensor:
-        """`out` plus the LoRA's share, in place: neither Linear nor Conv2d needs its output for the gradient."""
+        """`out` plus the LoRA's output for the input `x`, added in place; see `layers.attachment.Adapter.add`.
+
+        In place is allowed, since neither Linear nor Conv2d needs its output for the gradient.
+        """
         factor = self.factor
         drops = self._drops and self.training
         if drops and self.module_dropout and torch.rand(()).item() < self.module_dropout:
@@ -114,7 +117,7 @@ class LoRALayer(nn.Module):
         raise TypeError("A LoRA layer only adds to its base.")
 
     def _dropped(self, inner: Tensor, batch: int, factor: float) -> tuple[Tensor, float]:
-        """The inner values after dropout and rank dropout, and the factor that makes up for dropped ranks."""
+        """The inner values after dropout and rank dropout, and the factor that compensates for dropped ranks."""
         if self.dropout:
             inner = F.dropout(inner, self.dropout)
         if self.rank_dropout:
@@ -130,8 +133,8 @@ class LoRALayer(nn.Module):
     def limit_norm(self, limit: float) -> tuple[Tensor, Tensor]:
         """Scales both weights so that the norm of (alpha/dim)·up·down is at most `limit`.
 
-        Gives the norm it has now and whether it was scaled, as 0-d tensors. The norm of a product of thin matrices
-        follows from their small Gram matrices: |UD|² = tr((UᵀU)(DDᵀ)).
+        Returns the new norm and whether it was scaled, as 0-d tensors. The norm of a product of thin matrices follows
+        from their small Gram matrices: |UD|² = tr((UᵀU)(DDᵀ)).
         """
         up, down = self.lora_up.flatten(1), self.lora_down.flatten(1)
         square = ((up.t() @ up) * (down @ down.t())).sum().clamp(min=0)
@@ -144,28 +147,28 @@ class LoRALayer(nn.Module):
 
     @torch.no_grad()
     def delta(self) -> Tensor:
-        """(alpha/dim)·up·down in the shape of the base's weight, fp32."""
+        """(alpha/dim)·up·down, in the shape of the base's weight, fp32."""
         base: Any = self.module
         product = self.lora_up.flatten(1).float() @ self.lora_down.flatten(1).float()
         return (product * (self.alpha / self.dim)).view(base.weight.shape)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its trained weights under the names that follow the layer's own in a file."""
+        """The trained weights by their suffixes in a file."""
         return {"lora_down.weight": self.lora_down, "lora_up.weight": self.lora_up}
 
     def saved(self) -> dict[str, Tensor]:
-        """What is written into a file beside alpha."""
+        """The tensors to write into a file, without alpha."""
         return self.tensors()
 
 
 def draw_down(tensor: Tensor, generator: torch.Generator) -> None:
-    """Fills `tensor` as kaiming_uniform with a = √5 does: uniform within ±1/√fan_in."""
+    """Initialises `tensor` like kaiming_uniform with a = √5: uniform within ±1/√fan_in."""
     bound = 1.0 / math.sqrt(tensor[0].numel())
     tensor.uniform_(-bound, bound, generator=generator)
 
 
 def _plain_layers(parts: Parts, config: NetworkConfig, seed: int) -> list[tuple[Target, Any]]:
-    """The layers of a LoRA as networks.lora makes it."""
+    """The layers of a LoRA as in sd-scripts' networks.lora."""
     ranks = Ranks(config, parts.family.name)
     targets = find_targets(parts, config.unet, config.text_encoders, convolutions=True)
     chosen = [(target, ranks.of(target)) for target in targets]
@@ -195,12 +198,12 @@ def lora_layers(
 
 
 class PlainLoRA:
-    """Implements `adapters.kind.Kind` for LoRA and, with a conv_dim, LoCon, as sd-scripts' networks.lora has them."""
+    """Implements `adapters.kind.Kind` for LoRA and, with conv_dim, LoCon, as in sd-scripts' networks.lora."""
 
     modules: Sequence[str] = PLAIN
 
     def name(self, config: NetworkConfig) -> str:
-        """ "locon" where convolutions of 3x3 are adapted, else "lora"."""
+        """ "locon" when 3x3 convolutions are adapted, else "lora"."""
         return "locon" if config.conv_dim or config.arguments.get("conv_block_dims") else "lora"
 
     def layers(self, parts: Parts, config: NetworkConfig, seed: int) -> list[tuple[Target, Any]]:

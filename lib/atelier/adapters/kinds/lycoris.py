@@ -1,4 +1,4 @@
-"""The kinds of adapter of lycoris-lora: LoHa, LoKr, (IA)³, OFT, BOFT, DoRA, and LoRA by its presets."""
+"""The kinds of adapter from the package lycoris-lora: LoHa, LoKr, (IA)³, OFT, BOFT, DoRA, and LoRA with its presets."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from atelier.adapters.layers.names import all_layers
 from atelier.adapters.layers.presets import preset_of
 from atelier.adapters.layers.targets import TEXT_PARTS, UNET, Target
 from atelier.config.errors import AtelierError
+from atelier.config.kohya.network_args import NETWORK_ARGS
 from atelier.models.family import Parts
 
 Ranks = list[tuple[Target, int, float | None]]
@@ -21,7 +22,7 @@ Ranks = list[tuple[Target, int, float | None]]
 
 
 def chosen_layers(parts: Parts, config: NetworkConfig) -> list[tuple[NetworkConfig, Ranks]]:
-    """(settings, layers) for every group of layers that the preset trains alike; text encoders first in each.
+    """(settings, layers) for every group of layers that the preset treats alike; text encoders first in each.
 
     Raises `AtelierError` for a preset that cannot be used.
     """
@@ -56,12 +57,12 @@ def _rank(config: NetworkConfig, target: Target, convolutions: bool) -> tuple[in
 
 
 def _all_layers(parts: Parts, config: NetworkConfig, seed: int) -> list[tuple[Target, Any]]:
-    """The layers of a network of the configured kind; LoRA and LoCon without extras are our own.
+    """The layers of a network of the configured kind. LoRA and LoCon without extras are our own layers.
 
     Raises `AtelierError` for an unknown kind or preset, or when LyCORIS is needed and not installed.
     """
     if flag(config.arguments, "train_norm"):
-        raise AtelierError("network_args: train_norm is not supported; take it out to train without norms.")
+        raise AtelierError(f"{NETWORK_ARGS}: train_norm is not supported. Remove it to train without norms.")
     algorithm(config)
     layers: list[tuple[Target, Any]] = []
     for alike, chosen in chosen_layers(parts, config):

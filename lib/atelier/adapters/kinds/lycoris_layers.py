@@ -17,6 +17,8 @@ from atelier.adapters.kinds.algorithms import FROM_INPUT, decomposed, on_outputs
 from atelier.adapters.layers.attachment import attach, detach
 from atelier.adapters.layers.targets import Target
 from atelier.config.errors import AtelierError
+from atelier.config.kohya.network_args import NETWORK_ARGS
+from atelier.config.settings.schema import labelled
 
 MODULES = {
     "lora": ("lycoris.modules.locon", "LoConModule"),
@@ -28,15 +30,15 @@ MODULES = {
     "boft": ("lycoris.modules.boft", "ButterflyOFTModule"),
 }
 _SCALED_FIRST = ("lora_up", "hada_w1_a", "lokr_w1", "lokr_w1_a")
-"""The factor that takes up a change of the whole product's length."""
+"""The factor that is scaled when the norm of the whole product is limited."""
 
 
 class LycorisLayer(nn.Module):
-    """One LyCORIS module. It never touches the base layer itself: a chain asks it for the layer's output."""
+    """One LyCORIS module. It never changes the base layer itself: a `Chain` asks it for the layer's output."""
 
     additive = False
     alpha = None
-    """LyCORIS keeps its alpha among the saved tensors."""
+    """None: LyCORIS has its alpha among the saved tensors."""
 
     def __init__(self, target: nn.Module, inner: Any) -> None:
         super().__init__()
@@ -66,16 +68,16 @@ class LycorisLayer(nn.Module):
         return self.inner(x)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The trained weights under LyCORIS' names; a learned scalar is part of what is saved, not one of them."""
+        """The trained weights under LyCORIS' names, without a learned scalar, which is only among the saved tensors."""
         return {name: weight for name, weight in self.inner.named_parameters() if name != "scalar"}
 
     def saved(self) -> dict[str, Tensor]:
-        """What LyCORIS writes: its weights, alpha, and markers such as `on_input`."""
+        """The tensors that LyCORIS writes: its weights, alpha, and markers such as `on_input`."""
         return dict(self.inner.state_dict())
 
     @torch.no_grad()
     def loaded(self, alpha: float | None) -> None:
-        """To be called after its weights were taken from a file with this alpha."""
+        """Must be called after the weights were loaded from a file with this alpha."""
         scalar = getattr(self.inner, "scalar", None)
         if isinstance(scalar, nn.Parameter):
             scalar.fill_(1.0)
@@ -89,7 +91,7 @@ class LycorisLayer(nn.Module):
 
     @torch.no_grad()
     def limit_norm(self, limit: float) -> tuple[Tensor, Tensor] | None:
-        """Scales the change of the weight to a norm of at most `limit`; None for kinds that have no such norm."""
+        """Scales the weight change to a norm of at most `limit`; None for kinds without such a norm."""
         weights = {name.removesuffix(".weight"): weight for name, weight in self.inner.named_parameters()}
         first = next((weights[name] for name in _SCALED_FIRST if name in weights), None)
         if first is None or "dora_scale" in weights:
@@ -106,8 +108,8 @@ def lycoris_layers(
 ) -> list[tuple[Target, Any]]:
     """LyCORIS modules of one kind for (layer, dim, alpha).
 
-    LyCORIS draws its initial values from the global generator: it is seeded for that and put back.
-    Raises `AtelierError` when the package is missing or refuses its arguments.
+    LyCORIS takes its initial values from torch's global generator, which is seeded for this and then restored. Raises
+    `AtelierError` when the package is missing or refuses its arguments.
     """
     module_class = _module_class(kind)
     options = _options(kind, config)
@@ -124,11 +126,11 @@ def lycoris_layers(
                 )
             except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
                 raise AtelierError(
-                    f"LyCORIS refuses {kind} for {target.name}: {error}. Change network_args, or take a larger "
-                    "network_dim."
+                    f"LyCORIS refuses {kind} for {target.name}: {error}. Change {NETWORK_ARGS}, or use a larger "
+                    f"{labelled('network_dim')}."
                 ) from error
             layer, device = LycorisLayer(target.module, inner), target.module.weight.device
-            # Nothing is moved that is there already: fake tensors, which memory is predicted with, cannot be.
+            # Move only if necessary: the fake tensors of the memory prediction cannot be moved.
             layers.append((target, layer if next(inner.parameters()).device == device else layer.to(device)))
     _try(layers, kind)
     return layers
@@ -136,7 +138,7 @@ def lycoris_layers(
 
 @torch.no_grad()
 def _try(layers: Sequence[tuple[Target, LycorisLayer]], kind: str) -> None:
-    """Computes one layer of each shape: some versions of LyCORIS build a kind that they cannot compute."""
+    """Computes one layer of each shape, since some versions of LyCORIS make kinds that they cannot compute."""
     seen: set[tuple[int, ...]] = set()
     for target, layer in layers:
         weight = target.module.weight
@@ -176,7 +178,7 @@ def _module_class(kind: str) -> Any:
     except ImportError as error:
         raise AtelierError(
             f"The kind {kind} needs the package lycoris-lora: pip install lycoris-lora ({error}). "
-            "A plain LoRA (network_module networks.lora) does not."
+            f"A plain LoRA (networks.lora as {labelled('network_module')}) does not."
         ) from error
     except AttributeError as error:
         raise AtelierError(f"The installed lycoris-lora has no {class_name}: pip install -U lycoris-lora.") from error
@@ -192,7 +194,7 @@ def _options(kind: str, config: NetworkConfig) -> dict[str, Any]:
         try:
             return float(arguments.get(key) or default)
         except ValueError as error:
-            raise AtelierError(f"network_args: {key} is {arguments[key]!r}, which is not a number.") from error
+            raise AtelierError(f"{NETWORK_ARGS}: {key} is {arguments[key]!r}; it must be a number.") from error
 
     return {
         "dropout": config.dropout,

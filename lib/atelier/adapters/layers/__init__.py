@@ -1,1 +1,1 @@
-"""The layers of a base that get an adapter: which, under what name, at what rank and rate, and how it is attached."""
+"""The layers of a base model that get an adapter: their names, ranks and learning rates, and how adapters attach."""

@@ -1,8 +1,8 @@
-"""How adapters take part in a module's forward pass, and leave it again without a trace.
+"""Attaches adapters to a module's forward pass, and detaches them without a trace.
 
-While adapters are attached, a `Chain` stands in the module's own `forward` attribute. It computes the base layer
-and lets each adapter change the result. When the last adapter leaves, the attribute is deleted, so that the
-method of the class is back. Several networks may be attached at once and leave in any order.
+While adapters are attached, the module's own attribute `forward` is a `Chain`. It computes the base layer and lets
+each adapter change the result. When the last adapter is detached, the attribute is deleted, so that the method of the
+class is used again. Several networks may be attached at once and be detached in any order.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from atelier.config.packages import release
 
 
 class Adapter(Protocol):
-    """What a chain asks of an adapter of one layer."""
+    """The methods that a `Chain` needs from the adapter of one layer."""
 
     additive: bool
     """True: `add` changes the base's output. False: `replace` computes the layer from its input."""
 
     @property
     def active(self) -> bool:
-        """False while its multiplier is 0: the chain then leaves it out."""
+        """False while the multiplier is 0: the chain then skips the adapter."""
         ...
 
     def add(self, x: Tensor, out: Tensor, batch: int) -> Tensor:
-        """`out` plus the adapter's share for the input `x`; may change `out` in place.
+        """`out` plus the adapter's output for the input `x`; may change `out` in place.
 
-        For linear layers `x` is [rows, in] and `out` [rows, out], `batch` pictures with equally many rows each.
+        For linear layers `x` is [rows, in] and `out` [rows, out], with equally many rows for each of `batch` pictures,
+        so that dropout can act on each picture.
         """
         ...
 
     def replace(self, x: Tensor) -> Tensor:
-        """The output of the whole layer, base included."""
+        """The output of the whole layer, with the base."""
         ...
 
 
 class Chain:
-    """Stands in for `module.forward` while adapters are attached."""
+    """Replaces `module.forward` while adapters are attached."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -52,7 +53,7 @@ class Chain:
         self._only_additive = True
 
     def update(self) -> None:
-        """To be called after `adapters` changed."""
+        """Must be called after `adapters` was changed."""
         self._only_additive = all(adapter.additive for adapter in self.adapters)
 
     def __call__(self, input: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ class Chain:
         return self._any(x)
 
     def _linear(self, x: Tensor) -> Tensor:
-        """Rows are laid flat first, so that adapters may add to the fresh output in place."""
+        """A linear layer. The input is made two-dimensional first, so that adapters may add to the output in place."""
         module: Any = self.module
         shape = x.shape
         if len(shape) != 2:
@@ -85,7 +86,7 @@ class Chain:
         return out if len(shape) == 2 else out.view(*shape[:-1], -1)
 
     def _any(self, x: Tensor) -> Tensor:
-        """Adapters that compute the layer anew: the first one's output is taken, others add their difference."""
+        """Adapters that replace the layer: the first adapter's output is used, the others add their difference."""
         replacing = [adapter for adapter in self.adapters if not adapter.additive and adapter.active]
         base = self._base(x) if len(replacing) != 1 else None
         out = base if base is not None else replacing[0].replace(x)
@@ -112,7 +113,7 @@ class Chain:
 
 
 def attach(module: nn.Module, adapter: Adapter) -> None:
-    """Lets `adapter` take part in the forward pass of `module`."""
+    """Adds `adapter` to the forward pass of `module`."""
     chain = module.__dict__.get("forward")
     if not isinstance(chain, Chain):
         chain = Chain(module)
@@ -122,7 +123,7 @@ def attach(module: nn.Module, adapter: Adapter) -> None:
 
 
 def detach(module: nn.Module, adapter: Adapter) -> None:
-    """Takes `adapter` out again; the last one out restores the module's forward exactly as it was."""
+    """Removes `adapter`. After the last adapter, the module's `forward` is exactly as it was."""
     chain = module.__dict__.get("forward")
     if not isinstance(chain, Chain):
         return
@@ -135,11 +136,11 @@ def detach(module: nn.Module, adapter: Adapter) -> None:
 
 
 _ASKS_BY_DEVICE = release(torch.__version__) >= (2, 4)
-"""Whether torch tells autocast's state for a device that is named."""
+"""True when this torch can be asked for autocast's state of a given device."""
 
 
 def _as_autocast_will(x: Tensor) -> Tensor:
-    """Casts once what autocast would cast for the base layer and for each adapter again."""
+    """Casts `x` as autocast would, once instead of for the base layer and each adapter."""
     kind = x.device.type
     if _ASKS_BY_DEVICE:
         if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:

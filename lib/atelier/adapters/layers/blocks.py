@@ -1,4 +1,4 @@
-"""The blocks of a UNet as kohya counts them, with their own ranks, alphas and learning rates."""
+"""The blocks of a UNet in kohya's numbering, for ranks, alphas and learning rates per block."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from atelier.config.errors import AtelierError
+from atelier.config.kohya.network_args import NETWORK_ARGS
 
 _DIFFUSERS = re.compile(r"(up|down)_blocks_(\d+)_(resnets|upsamplers|downsamplers|attentions)_(\d+)")
 _LDM = re.compile(r"(input|middle|output)_blocks?_(\d+)")
@@ -17,7 +18,7 @@ _SHAPES = {"sdxl": (9, 3, 9)}
 
 @dataclass(frozen=True)
 class BlockCounts:
-    """How many blocks there are. SDXL has one more at each end, which no LoRA adapts."""
+    """The number of blocks. SDXL has one more at each end, which no LoRA adapts."""
 
     down: int
     middle: int
@@ -36,7 +37,7 @@ def block_counts(family: str) -> BlockCounts:
 
 
 def block_of(name: str) -> int | None:
-    """The number of the block that the layer of this kohya name lies in; None outside the blocks.
+    """The number of the block with the layer of this kohya name; None for a layer outside the blocks.
 
     SD1, SD2: 1 to 11 down, 12 middle, 13 to 24 up. SDXL: 1 to 9 down, 10 to 12 middle, 13 to 21 up.
     """
@@ -53,24 +54,25 @@ def block_of(name: str) -> int | None:
 
 
 def numbers(arguments: Mapping[str, str], key: str, count: int) -> list[float] | None:
-    """A list of `count` numbers from network_args, None when it is not there. Raises `AtelierError`."""
+    """A list of `count` numbers from network_args; None when it is not set. Raises `AtelierError`."""
     text = arguments.get(key)
     if text is None:
         return None
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise AtelierError(f"network_args: {key} is {text!r}; it must be {count} numbers with commas.") from error
+        allowed = f"it must be {count} numbers, separated by commas"
+        raise AtelierError(f"{NETWORK_ARGS}: {key} is {text!r}; {allowed}.") from error
     if len(values) != count:
-        raise AtelierError(f"network_args: {key} has {len(values)} numbers, this kind of model needs {count}.")
+        raise AtelierError(f"{NETWORK_ARGS}: {key} has {len(values)} numbers; this model family needs {count}.")
     return values
 
 
 def block_rates(arguments: Mapping[str, str], family: str) -> list[float] | None:
-    """The factor of the learning rate for each block, None when no down_, mid_ or up_lr_weight is given.
+    """The factor of the learning rate for each block; None when no down_, mid_ or up_lr_weight is set.
 
-    A part that is not given keeps 1. Short lists are filled with 1, and rates up to block_lr_zero_threshold count
-    as 0. Raises `AtelierError` for what is not a list of numbers or the name of a curve.
+    A part that is not set has the factor 1. Short lists are filled with 1. Factors up to block_lr_zero_threshold
+    count as 0. Raises `AtelierError` for a text that is neither a list of numbers nor the name of a curve.
     """
     keys = ("down_lr_weight", "mid_lr_weight", "up_lr_weight")
     if not any(arguments.get(key) for key in keys):
@@ -79,7 +81,7 @@ def block_rates(arguments: Mapping[str, str], family: str) -> list[float] | None
     try:
         threshold = float(arguments.get("block_lr_zero_threshold") or 0.0)
     except ValueError as error:
-        raise AtelierError("network_args: block_lr_zero_threshold must be a number.") from error
+        raise AtelierError(f"{NETWORK_ARGS}: block_lr_zero_threshold must be a number.") from error
     rates: list[float] = []
     for key, count in zip(keys, (counts.down, counts.middle, counts.up)):
         text = arguments.get(key)
@@ -104,6 +106,6 @@ def _rates(key: str, text: str, count: int) -> list[float]:
             return [rate + base for rate in curves[name]]
         given = [float(part) if part.strip() else 0.0 for part in text.split(",")]
     except ValueError as error:
-        allowed = f"{count} numbers with commas, or one of {', '.join(curves)}"
-        raise AtelierError(f"network_args: {key} is {text!r}; it must be {allowed}.") from error
+        allowed = f"{count} numbers, separated by commas, or one of {', '.join(curves)}"
+        raise AtelierError(f"{NETWORK_ARGS}: {key} is {text!r}; it must be {allowed}.") from error
     return (given + [1.0] * count)[:count]

@@ -1,4 +1,4 @@
-"""Under which names the files of others know the layers of a model."""
+"""Finds a model's layers under the names that other programs' files have for them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LDM_PREFIXES = ("lora_unet_", "lycoris_", "diffusion_model_", "model_diffusion_
 
 
 def all_layers(parts: Parts) -> list[Target]:
-    """Every Linear and Conv2d of UNet and text encoders, also those that our own networks leave alone."""
+    """Every Linear and Conv2d of UNet and text encoders, even those that our own networks do not adapt."""
     found: list[Target] = []
     roots = [(part, encoder) for part, encoder in zip(TEXT_PARTS, parts.text_encoders)] + [(UNET, parts.denoiser)]
     for part, root in roots:
@@ -43,14 +43,14 @@ def all_layers(parts: Parts) -> list[Target]:
 
 
 def kohya_name(parts: Parts, part: str, path: str) -> str:
-    """kohya's name of the layer at `path` of a part."""
+    """kohya's name of the layer at `path` in a part."""
     if part == UNET:
         return parts.family.denoiser_lora_name(path)
     return parts.family.text_lora_name(TEXT_PARTS.index(part), path)
 
 
 class LayerNames:
-    """Looks up layers by any of the names that files use for them."""
+    """Looks up layers by any name that files use for them."""
 
     def __init__(self, parts: Parts) -> None:
         self.layers = all_layers(parts)
@@ -61,7 +61,7 @@ class LayerNames:
                 self._by_name.setdefault(name, target)
 
     def find(self, layer: str) -> Target | None:
-        """The layer that a file calls `layer`, in kohya's, PEFT's, diffusers' or LDM's way; None if none is."""
+        """The layer that a file calls `layer`, in kohya's, PEFT's, diffusers' or LDM's names; None if there is none."""
         name = layer.replace(".", "_")
         found = self._by_name.get(name)
         return found if found is not None else self._by_name.get(name.replace("_processor_", "_"))
@@ -91,8 +91,8 @@ def _aliases(target: Target, ldm: dict[str, str]) -> Iterator[str]:
 def ldm_names(unet: nn.Module) -> dict[str, str]:
     """LDM's path of each layer of a diffusers UNet, both with underscores.
 
-    LDM counts the blocks of the way down from 1 (0 is the first convolution), a sampler being one of its own, and
-    those of the way up from 0, where a sampler is the last member of a block. A transformer has none of these.
+    LDM counts the down blocks from 1 (0 is the first convolution), where a sampler is a block of its own. It counts the
+    up blocks from 0, where a sampler is the last member of a block. A transformer has no such names.
     """
     if not hasattr(unet, "down_blocks"):
         return {}

@@ -1,4 +1,4 @@
-"""The parameter groups of a network: which weights learn at which rate."""
+"""The parameter groups of a network: which weights get which learning rate."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import nn
 from atelier.adapters.layers.blocks import block_of, block_rates
 from atelier.adapters.layers.targets import TEXT_PARTS, UNET, Target
 from atelier.config.errors import AtelierError
+from atelier.config.kohya.network_args import NETWORK_ARGS
 
 
 def parameter_groups(
@@ -20,7 +21,7 @@ def parameter_groups(
     unet_lr: float,
     text_encoder_lrs: Sequence[float] | float | None,
 ) -> list[dict[str, Any]]:
-    """See `Network.parameter_groups`. `adapters` and `targets` are by the layers' names, `arguments` network_args."""
+    """See `Network.parameter_groups`. `adapters` and `targets`: by layer name. `arguments`: the network_args."""
     common = _ratio(arguments, "loraplus_lr_ratio")
     unet_ratio = _ratio(arguments, "loraplus_unet_lr_ratio") or common
     text_ratio = _ratio(arguments, "loraplus_text_encoder_lr_ratio") or common
@@ -44,7 +45,7 @@ def parameter_groups(
 
 
 def _groups(name: str, layers: Sequence[nn.Module], rate: float, ratio: float | None) -> list[dict[str, Any]]:
-    """One group, or two when the `up` weights have a rate of their own (LoRA+, arXiv:2402.12354)."""
+    """One group, or two when the `up` weights have their own learning rate (LoRA+, arXiv:2402.12354)."""
     plain: list[nn.Parameter] = []
     up: list[nn.Parameter] = []
     for layer in layers:
@@ -61,7 +62,7 @@ def _groups(name: str, layers: Sequence[nn.Module], rate: float, ratio: float | 
 
 
 def text_rates(unet_lr: float, given: Sequence[float] | float | None) -> list[float]:
-    """One rate for each of two text encoders."""
+    """The learning rates of two text encoders."""
     if given is None:
         return [unet_lr] * len(TEXT_PARTS)
     if isinstance(given, (int, float)):
@@ -75,4 +76,4 @@ def _ratio(arguments: Any, key: str) -> float | None:
     try:
         return float(text) if text else None
     except ValueError as error:
-        raise AtelierError(f"network_args: {key} is {text!r}, which is not a number.") from error
+        raise AtelierError(f"{NETWORK_ARGS}: {key} is {text!r}; it must be a number.") from error

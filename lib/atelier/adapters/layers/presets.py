@@ -1,4 +1,4 @@
-"""Which layers LyCORIS' presets choose, and as what: its own by name, and those that somebody wrote as a TOML file."""
+"""LyCORIS' presets: which layers they adapt, and how. There are built-in presets by name, and TOML files."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from atelier.adapters.layers.targets import UNET
 from atelier.config.errors import AtelierError, shortened
 from atelier.config.files.paths import expanded
 from atelier.config.kohya.document import read_document
+from atelier.config.kohya.network_args import NETWORK_ARGS
 
 UNET_TRANSFORMERS = frozenset({"Transformer2DModel"})
 UNET_CONVOLUTIONS = frozenset({"ResnetBlock2D", "Downsample2D", "Upsample2D"})
 TEXT_BLOCKS = frozenset({"CLIPAttention", "CLIPSdpaAttention", "CLIPFlashAttention2", "CLIPMLP"})
-"""The classes that LyCORIS' presets name are those of Stable Diffusion."""
+"""Classes of the text encoders' blocks that LyCORIS' presets name."""
 _ATTENTION = frozenset({"CrossAttention", "SelfAttention", "Attention"})
 _TEXT_ATTENTION = TEXT_BLOCKS - {"CLIPMLP"}
 _FULL = UNET_TRANSFORMERS | UNET_CONVOLUTIONS
 _ENDS = ("conv_in", "conv_out", r"time_embedding\.linear_1", r"time_embedding\.linear_2")
 
 Override = Mapping[str, str]
-"""network_args of some layers, as text: algo, dim, alpha, factor …"""
+"""network_args for some layers only, as text: algo, dim, alpha, factor …"""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Which layers: those within modules of these classes, and those whose path one of these patterns matches.
+    """The layers to adapt: those within modules of these classes, and those whose path matches one of these patterns.
 
-    A pattern is the path itself, or a regular expression that its beginning matches. Paths are those of the UNet and,
-    for text encoders, those that begin with "text_model.", whatever transformers calls them.
+    A pattern is the path itself, or a regular expression that matches the beginning of the path. Paths are those of the
+    UNet. For text encoders they start with "text_model.", whatever transformers calls them.
     """
 
     unet_classes: frozenset[str] = frozenset()
@@ -43,19 +44,19 @@ class Preset:
     text_classes: frozenset[str] = frozenset()
     text_paths: tuple[str, ...] = ()
     convolutions: bool = True
-    """False leaves out convolutions with windows of more than one pixel."""
+    """False leaves out convolutions with a kernel larger than 1x1."""
     left_out: tuple[str, ...] = ()
-    """Patterns of layers, and of modules with all that is within them, that are not adapted."""
+    """Patterns of layers, or of modules with all their layers, that are not adapted."""
     wildcards: bool = False
-    """Patterns are those of a shell, with * and ?, and match the whole path."""
+    """True: patterns have * and ? as in a shell, and match the whole path."""
 
     by_class: Mapping[str, Override] = field(default_factory=dict)
-    """What layers within modules of a class are trained as."""
+    """Class -> settings for layers within modules of that class."""
     by_path: Mapping[str, Override] = field(default_factory=dict)
-    """The same for layers that are chosen by their paths, by pattern."""
+    """Pattern -> settings for layers that were chosen by their paths."""
 
     def layers(self, part: str, root: nn.Module) -> dict[str, Override]:
-        """The layers of a part by their paths, each with what the preset asks for it beside the settings."""
+        """The layers of a part by path, each with the preset's own settings for it."""
         classes = self.unet_classes if part == UNET else self.text_classes
         patterns = self.unet_paths if part == UNET else self.text_paths
         kinds = {path: type(module).__name__ for path, module in root.named_modules()}
@@ -72,11 +73,11 @@ class Preset:
 
     @property
     def overrides(self) -> list[Override]:
-        """Each that some layers may have."""
+        """All settings that the preset has for some layers."""
         return [*self.by_class.values(), *self.by_path.values()]
 
     def _innermost(self, kinds: Mapping[str, str], block_path: str, path: str) -> Override:
-        """Of the modules between the block and the layer, both included, the last that a class is asked for."""
+        """The settings of the innermost module, from the block down to the layer, whose class has settings."""
         while len(path) > len(block_path):
             if kinds[path] in self.by_class:
                 return self.by_class[kinds[path]]
@@ -116,11 +117,11 @@ PRESETS: Mapping[str, Preset] = {
         convolutions=False,
     ),
 }
-"""LyCORIS' own presets by name, as far as they concern these models; network_args preset=NAME."""
+"""LyCORIS' built-in presets for these models, by name (network_args preset=NAME)."""
 
 
 def preset_of(config: NetworkConfig) -> Preset:
-    """The preset that network_args name, or the TOML file they give for it; "full" without one.
+    """The preset that network_args name, or the preset in the TOML file that they name; by default "full".
 
     Raises `AtelierError` for an unknown name and for a file that cannot be used.
     """
@@ -129,7 +130,7 @@ def preset_of(config: NetworkConfig) -> Preset:
         return PRESETS[name]
     if not name.lower().endswith(".toml"):
         raise AtelierError(
-            f"network_args: preset={name} is not known; use one of {', '.join(PRESETS)}, or the path of a TOML file."
+            f"{NETWORK_ARGS}: preset={name} is not known. Use one of {', '.join(PRESETS)}, or the path of a TOML file."
         )
     return read_preset(expanded(name))
 
@@ -139,39 +140,39 @@ _PATTERNS = ("unet_target_name", "text_encoder_target_name", "exclude_name")
 _SWITCHES = ("enable_conv", "use_fnmatch")
 _MAPS = ("module_algo_map", "name_algo_map")
 _ELSEWHERE = ("target_module", "target_name", "lycoris_prefix")
-"""What LyCORIS reads for models other than Stable Diffusion only."""
+"""Keys that LyCORIS reads only for models other than Stable Diffusion."""
 _ALSO: Mapping[str, frozenset[str]] = {"CrossAttention": _ATTENTION, "CLIPAttention": _TEXT_ATTENTION}
-"""Classes that are called otherwise here than in the programs that presets are written for."""
+"""Class names in presets -> the names of the same classes in diffusers and transformers."""
 
 
 LONGEST = 200
 _NESTED = re.compile(r"[+*}][^()]*\)[+*{]")
-"""(a+)+ and its like: to see that such a pattern does not fit can take longer than anybody lives."""
+"""Finds nested repetitions such as (a+)+, with which a regular expression can run practically for ever."""
 
 
 def read_preset(path: Path) -> Preset:
-    """A preset file of LyCORIS. What it does not say is as in "full".
+    """Reads a preset file of LyCORIS. Keys that it lacks are as in "full".
 
-    Raises `AtelierError` when it cannot be read, or asks for what cannot be done here.
+    Raises `AtelierError` when it cannot be read, or asks for something that is not supported.
     """
-    where = f"network_args: the preset {path}"
+    where = f"{NETWORK_ARGS}: the preset {path}"
     try:
         content = read_document(path).content
     except AtelierError as error:
-        raise AtelierError(f"network_args: preset: {error}") from error
+        raise AtelierError(f"{NETWORK_ARGS}: preset: {error}") from error
     for key, value in content.items():
         if key in _CLASSES + _PATTERNS:
             if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-                raise AtelierError(f"{where}: {key} has to be a list of texts, in square brackets.")
+                raise AtelierError(f"{where}: {key} must be a list of texts, in square brackets.")
         elif key in _SWITCHES:
             if not isinstance(value, bool):
-                raise AtelierError(f"{where}: {key} has to be true or false.")
+                raise AtelierError(f"{where}: {key} must be true or false.")
         elif key in _MAPS:
             if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
                 example = "{ algo = 'lokr' }"
-                raise AtelierError(f"{where}: {key} has to be a table of tables, as in FeedForward = {example}.")
+                raise AtelierError(f"{where}: {key} must be a table of tables, such as FeedForward = {example}.")
         elif key not in _ELSEWHERE:
-            raise AtelierError(f"{where}: {key} is not known; take it out.")
+            raise AtelierError(f"{where}: {key} is not known. Remove it.")
     full = PRESETS["full"]
     patterns = {key: tuple(content[key]) for key in _PATTERNS if key in content}
     wildcards = content.get("use_fnmatch", False)
@@ -180,15 +181,15 @@ def read_preset(path: Path) -> Preset:
         for key, each in ((key, each) for key, listed in written_as.items() for each in listed):
             if len(each) > LONGEST or _NESTED.search(each):
                 raise AtelierError(
-                    f"{where}: {shortened(each)!r} in {key} is longer or deeper than the name of a layer needs: a "
-                    f"pattern has at most {LONGEST} letters, and no repetition of what repeats itself."
+                    f"{where}: {shortened(each)!r} in {key} is too complex. A pattern can have at most {LONGEST} "
+                    "characters, and no repetition inside a repetition."
                 )
             try:
                 re.compile(each)
             except (re.error, OverflowError, RecursionError) as error:
                 raise AtelierError(
-                    f"{where}: {each!r} in {key} is no regular expression ({error}). For * and ? as in file names set "
-                    "use_fnmatch = true."
+                    f"{where}: {each!r} in {key} is not a regular expression ({error}). To use * and ? as in file "
+                    "names, set use_fnmatch = true."
                 ) from error
     return Preset(
         _classes(content.get("unet_target_module"), full.unet_classes),
@@ -204,7 +205,7 @@ def read_preset(path: Path) -> Preset:
 
 
 _NETWORK_ARGS = {"weight_decompose": "dora_wd", "wd_on_out": "wd_on_output"}
-"""What maps call otherwise than network_args do."""
+"""Keys that have another name in a preset's tables than in network_args."""
 
 
 def _overrides(where: str, written: Mapping[str, Mapping[str, Any]]) -> dict[str, Override]:

@@ -10,7 +10,7 @@ from atelier.adapters.layers.targets import UNET, Target
 
 
 class Ranks:
-    """Ranks and alphas as a configuration asks for them, per block where network_args does.
+    """Ranks and alphas of a configuration, per block where network_args have lists for blocks.
 
     Raises `AtelierError` when lists for blocks have the wrong length.
     """
@@ -33,8 +33,8 @@ class Ranks:
     def of(self, target: Target) -> tuple[int, float | None] | None:
         """(dim, alpha) for one layer, or None when it gets no adapter.
 
-        3x3 convolutions use conv_dim; the residual blocks' 1x1 shortcuts and time embeddings use the main rank and
-        are adapted only when there is a conv_dim. A block whose rate is 0 gets none.
+        3x3 convolutions use conv_dim. The residual blocks' 1x1 shortcuts and time embeddings use the main rank, and
+        are adapted only with a conv_dim. A block with the learning rate 0 gets no adapter.
         """
         config = self._config
         if config.dims is not None:

@@ -1,4 +1,4 @@
-"""Which layers of a model get an adapter, and what kohya calls them."""
+"""Chooses the layers of a model that get an adapter, with their names in kohya's files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ TEXT_PARTS = ("text_encoder", "text_encoder_2")
 
 @dataclass(frozen=True)
 class Target:
-    """One layer. `part` is "unet", "text_encoder" or "text_encoder_2"; `path` is its place in that part."""
+    """One layer. `part`: "unet", "text_encoder" or "text_encoder_2". `path`: the layer's path in that part."""
 
     part: str
     path: str
     name: str
-    """kohya's name: "lora_unet_mid_block_attentions_0_proj_in"."""
+    """kohya's name, such as "lora_unet_mid_block_attentions_0_proj_in"."""
     module: nn.Module
     plain: bool = True
-    """It belongs to what a plain LoRA, without a conv_dim, adapts."""
+    """True when a plain LoRA, without a conv_dim, adapts the layer."""
 
     @property
     def is_conv(self) -> bool:
@@ -31,17 +31,17 @@ class Target:
 
     @property
     def is_spatial(self) -> bool:
-        """A convolution with a window of more than one pixel: it has a rank of its own, conv_dim."""
+        """True for a convolution with a kernel larger than 1x1, which has its own rank, conv_dim."""
         return isinstance(self.module, nn.Conv2d) and tuple(self.module.kernel_size) != (1, 1)
 
 
 def find_targets(
     parts: Parts, unet: bool = True, text_encoders: bool = True, convolutions: bool = False
 ) -> list[Target]:
-    """The layers to adapt, text encoders first, each part in the order of its own modules.
+    """The layers to adapt, text encoders first, each part in the order of its modules.
 
-    Plain LoRA: every Linear and 1x1 convolution of the transformers. `convolutions` adds the residual blocks and
-    samplers of the UNet with their 3x3 convolutions, 1x1 shortcuts and time embeddings.
+    A plain LoRA has every Linear and 1x1 convolution of the transformer blocks. `convolutions` adds the residual blocks
+    and samplers of the UNet with their 3x3 convolutions, 1x1 shortcuts and time embeddings.
     """
     found: list[Target] = []
     family, blocks = parts.family, parts.family.adaptable

@@ -1,1 +1,1 @@
-"""What can be done with finished LoRA files: check, convert, resize, merge, extract."""
+"""Tools for finished LoRA files: check, convert, resize, merge and extract."""

@@ -1,4 +1,4 @@
-"""A look into any LoRA file: what it is, what it was made for, whether it is whole, and how strong where."""
+"""Checks a LoRA file: its kind and model family, whether it is intact, and how strong it is in each block."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from atelier.config.errors import AtelierError
 from atelier.models.family import Parts
 
 _WIDTHS = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
-"""Channels of the text states that the UNet attends to."""
+"""Channels of the prompt embeddings that the UNet attends to -> family."""
 
 
 @dataclass(frozen=True)
 class LoraCheck:
-    """`norms`: length of the change per block ("text_encoder", "unet block 4", …), of those that can be computed."""
+    """The result of a check. `norms`: norm of the weight change per block ("text_encoder", "unet block 4", …)."""
 
     name: str
     kind: str
     layout: str
     family: str | None
-    """The family it was made for, as far as its shapes tell."""
+    """The model family it was made for, judged by its shapes; None when they do not tell."""
     ranks: dict[int, int]
-    """How many layers have each rank."""
+    """Rank -> number of layers."""
     layers: int
     matched: int
     unmatched: list[str] = field(default_factory=list)
@@ -40,20 +40,20 @@ class LoraCheck:
     broken: list[str] = field(default_factory=list)
     """Tensors with NaN or infinite values."""
     silent: list[str] = field(default_factory=list)
-    """Layers that change nothing."""
+    """Layers without any effect."""
     norms: dict[str, float] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:
-        """It fits the model and every number in it is finite."""
+        """True when the file fits the model and all its values are finite."""
         return self.matched > 0 and not self.broken and not self.unfitting
 
     def sentence(self) -> str:
         """The result in one sentence."""
         if self.broken:
-            return f"{self.name} is damaged: {len(self.broken)} of its tensors hold NaN ({self.broken[0]} …)."
+            return f"{self.name} is damaged: {len(self.broken)} of its tensors have NaN ({self.broken[0]} …)."
         if not self.matched:
-            return f"{self.name} fits no layer of this model; it was made for {self.family or 'another kind'}."
+            return f"{self.name} fits no layer of this model; it was made for {self.family or 'another model family'}."
         if self.unfitting:
             return f"{self.name}: {len(self.unfitting)} layers have other shapes than this model ({self.unfitting[0]})."
         left = f"; {len(self.unmatched)} keys belong to no layer of it" if self.unmatched else ""
@@ -61,7 +61,7 @@ class LoraCheck:
 
 
 def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """The family of a LoRA from the width of the text states that its cross attention reads, None if it has none."""
+    """The family of a LoRA, by the width of the prompt embeddings in its cross attention; None if it has none."""
     for key, shape in shapes.items():
         split = split_key(key)
         if split is None or len(shape) < 2:
@@ -75,7 +75,7 @@ def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 
 @torch.no_grad()
 def check_lora(file: LoRAFile, parts: Parts | None = None) -> LoraCheck:
-    """Looks at a file, against a model when one is given. Raises `AtelierError` when it cannot be read."""
+    """Checks a file, and how it fits the model when `parts` is given. Raises `AtelierError` when it cannot be read."""
     layers, strange = layers_of(file.tensors)
     ranks: dict[int, int] = {}
     for tensors in layers.values():
@@ -121,7 +121,7 @@ def check_lora(file: LoRAFile, parts: Parts | None = None) -> LoraCheck:
 
 
 def change_norm(target: Target, tensors: Mapping[str, Tensor]) -> float | None:
-    """The length of one layer's change at full strength; None when it needs weights that are not in memory.
+    """The norm of one layer's weight change at full strength; None when it needs weights that are not in memory.
 
     Raises `AtelierError` when the shapes do not fit the layer.
     """

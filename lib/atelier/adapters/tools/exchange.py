@@ -1,4 +1,4 @@
-"""LoRA files from one layout into another: kohya's, and PEFT's as diffusers writes it."""
+"""Converts LoRA files between layouts: kohya's, and PEFT's as diffusers writes it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ LOW_RANK = frozenset({"lora_down.weight", "lora_up.weight", "alpha", "dora_scale
 
 @dataclass(frozen=True)
 class Converted:
-    """Tensors in the new layout, and the keys of the file that belong to no layer of the model."""
+    """The result of a conversion: tensors in the new layout, and keys of the file without a layer in the model."""
 
     tensors: dict[str, Tensor]
     unknown: list[str]
 
 
 def to_kohya(parts: Parts, file: LoRAFile) -> Converted:
-    """Any layout to kohya's names for this model; only the shapes of `parts` count, they may be on "meta".
+    """Converts any layout to kohya's names for this model. Only the shapes of `parts` count; they may be on "meta".
 
     Every low-rank layer gets an alpha. Shapes become those of the model's layers: 1x1 convolutions have four
     dimensions, Linear layers two. Raises `AtelierError` when nothing fits.
     """
     layers, unknown, _ = match_layers(parts, file)
     if not layers:
-        raise AtelierError(f"{file.name} has no layer of this kind of model.")
+        raise AtelierError(f"{file.name} has no layer of this model family.")
     tensors: dict[str, Tensor] = {}
     for target, values in layers:
         values = _in_shape(target, values)
@@ -45,17 +45,17 @@ def to_kohya(parts: Parts, file: LoRAFile) -> Converted:
 
 
 def to_peft(parts: Parts, file: LoRAFile) -> Converted:
-    """Any layout to PEFT's, as diffusers loads it: `unet.PATH.lora_A.weight`, alphas multiplied into `lora_B`.
+    """Converts any layout to PEFT's, as diffusers loads it: `unet.PATH.lora_A.weight`, with alpha in `lora_B`.
 
-    Raises `AtelierError` for kinds that PEFT's LoRA cannot express.
+    Raises `AtelierError` for kinds of adapter that PEFT's LoRA cannot express.
     """
     layers, unknown, _ = match_layers(parts, file)
     if not layers:
-        raise AtelierError(f"{file.name} has no layer of this kind of model.")
+        raise AtelierError(f"{file.name} has no layer of this model family.")
     tensors: dict[str, Tensor] = {}
     for target, values in layers:
         if not set(values) <= LOW_RANK or not {"lora_down.weight", "lora_up.weight"} <= set(values):
-            raise AtelierError(f"{file.name} is of the kind {file.kind}; PEFT's layout holds LoRA and DoRA only.")
+            raise AtelierError(f"{file.name} is of the kind {file.kind}; PEFT's layout has only LoRA and DoRA.")
         values = _in_shape(target, values)
         down, up = values["lora_down.weight"], values["lora_up.weight"]
         scale = float(values["alpha"]) / down.shape[0] if float(values.get("alpha", 0)) else 1.0
@@ -79,7 +79,7 @@ def low_rank_layers(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor
         layers.setdefault(layer, {})[suffix] = tensor
     for layer, values in layers.items():
         if not set(values) <= LOW_RANK or not {"lora_down.weight", "lora_up.weight"} <= set(values):
-            raise AtelierError(f"{layer} is no LoRA but made of {', '.join(sorted(values))}; that cannot be resized.")
+            raise AtelierError(f"{layer} is not a LoRA (it has {', '.join(sorted(values))}) and cannot be resized.")
     return layers
 
 

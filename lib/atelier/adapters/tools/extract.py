@@ -1,4 +1,4 @@
-"""A LoRA out of two models: what the tuned one has over its base, in few ranks."""
+"""Extracts a LoRA from two models: the difference between a tuned model and its base, in low rank."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def extract_lora(
     energy: float | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
-    """The LoRA in kohya's names that turns `base` into `tuned` as well as `rank` ranks a layer can.
+    """The LoRA, with kohya's names, that turns `base` into `tuned` as closely as `rank` per layer allows.
 
-    `conv_rank` also takes 3x3 convolutions and the residual blocks. `energy` (0 to 1) takes as few ranks as keep
-    that share of a layer's squared difference. Equal layers are left out. Raises `AtelierError` when the models
-    are of different families or equal.
+    `conv_rank` also includes 3x3 convolutions and the residual blocks. `energy` (0 to 1) uses as few ranks as keep that
+    share of a layer's squared difference. Equal layers are left out. Raises `AtelierError` when the models are equal or
+    of different families.
     """
     if tuned.family.name != base.family.name:
-        raise AtelierError(f"The models are of different kinds: {tuned.family.name} and {base.family.name}.")
+        raise AtelierError(f"The models are of different families: {tuned.family.name} and {base.family.name}.")
     targets = find_targets(tuned, convolutions=conv_rank is not None)
     others = {target.name: target for target in find_targets(base, convolutions=conv_rank is not None)}
     tensors: dict[str, Tensor] = {}
     for target in targets:
         new, old = target.module.weight, others[target.name].module.weight if target.name in others else None
         if old is None or new.shape != old.shape:
-            raise AtelierError(f"{target.name} has another shape in the base: the models do not belong together.")
+            raise AtelierError(f"{target.name} has another shape in the base. The models do not belong together.")
         difference = new.float() - old.to(new.device).float()
         if float(difference.abs().max()) < SMALLEST:
             continue

@@ -1,4 +1,4 @@
-"""The best low-rank form of a matrix, or of a product of two thin ones."""
+"""The best low-rank approximation of a matrix, or of a product of two thin matrices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atelier.config.errors import AtelierError
 EXACT_UP_TO = 384
 """Matrices with a side of at most this are decomposed exactly."""
 PASSES = 4
-"""Power iterations of the randomised decomposition; with 4 its error is far below that of leaving ranks out."""
+"""Power iterations of the randomised decomposition. With 4, its error is far below that of dropping ranks."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class LowRank:
 
 
 def of_product(up: Tensor, down: Tensor, rank: int, energy: float | None = None) -> LowRank:
-    """The best form of `up` [out, r] · `down` [r, in] in at most `rank` ranks.
+    """The best approximation of `up` [out, r] · `down` [r, in] with at most `rank` ranks.
 
-    `energy` (0 to 1) takes fewer when they keep that share of the squared norm. Exact: the singular values of the
-    product are those of an r x r matrix. Raises `AtelierError` for values that are no numbers.
+    `energy` (0 to 1) uses fewer ranks when they keep that share of the squared norm. It is exact, since the singular
+    values of the product are those of an r x r matrix. Raises `AtelierError` for NaN and infinite values.
     """
     up, down = up.double(), down.double()
     _check_numbers(up, down)
@@ -43,10 +43,10 @@ def of_product(up: Tensor, down: Tensor, rank: int, energy: float | None = None)
 
 
 def of_matrix(matrix: Tensor, rank: int, energy: float | None = None, seed: int = 0) -> LowRank:
-    """The best form of `matrix` [out, in] in at most `rank` ranks; large ones by randomised projection.
+    """The best approximation of `matrix` [out, in] with at most `rank` ranks. Large matrices use a random projection.
 
-    Halko, Martinsson and Tropp 2011 (arXiv:0909.4061), algorithm 4.4; `seed` decides the projection. Raises
-    `AtelierError` for values that are no numbers.
+    Halko, Martinsson and Tropp 2011 (arXiv:0909.4061), algorithm 4.4. `seed` decides the projection. Raises
+    `AtelierError` for NaN and infinite values.
     """
     matrix = matrix.float()
     _check_numbers(matrix)
@@ -67,7 +67,7 @@ def of_matrix(matrix: Tensor, rank: int, energy: float | None = None, seed: int 
 
 def _check_numbers(*tensors: Tensor) -> None:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-        raise AtelierError("Some of its values are no numbers (NaN or infinite): it cannot be taken apart into ranks.")
+        raise AtelierError("Some of its values are NaN or infinite, so it has no low-rank form.")
 
 
 def _cut(u: Tensor, values: Tensor, vh: Tensor, total: float, rank: int, energy: float | None) -> LowRank:

@@ -1,4 +1,4 @@
-"""LoRAs merged: into the weights of a model, or several into one."""
+"""Merges LoRAs into the weights of a model, or several LoRAs into one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from atelier.models.family import Parts
 
 @dataclass(frozen=True)
 class MergedWeight:
-    """A new weight for the layer at `path` of "unet", "text_encoder" or "text_encoder_2"; the base keeps its own."""
+    """The new weight of the layer at `path` in `part` ("unet", "text_encoder" …). The base is unchanged."""
 
     part: str
     path: str
@@ -30,9 +30,9 @@ class MergedWeight:
 
 @torch.no_grad()
 def merged_weights(parts: Parts, uses: Sequence[LoraUse]) -> Iterator[MergedWeight]:
-    """The weights that change when these LoRAs are merged into the model, one at a time, of any kind.
+    """Yields the weights that change when these LoRAs, of any kind, are merged into the model, one after the other.
 
-    Computed in fp32 and given in the precision of the base; nothing of the model is changed. Raises `AtelierError`
+    They are computed in fp32 and returned in the precision of the base. The model is not changed. Raises `AtelierError`
     when a LoRA does not fit.
     """
     names = LayerNames(parts)
@@ -61,10 +61,10 @@ def merged_weights(parts: Parts, uses: Sequence[LoraUse]) -> Iterator[MergedWeig
 def merged_lora(
     parts: Parts, files: Sequence[tuple[LoRAFile, float]], rank: int | None = None, conv_rank: int | None = None
 ) -> dict[str, Tensor]:
-    """Several LoRAs with weights as one, in kohya's names, fp32.
+    """Several LoRAs, each with its weight, as one, with kohya's names in fp32.
 
-    Exact when the ranks may add up (`rank` None), else the best one of `rank` ranks. DoRA is refused, since it
-    does not add up. Raises `AtelierError` when a file does not fit the model.
+    The result is exact when its rank may be the sum of all ranks (`rank` None), else the best one of rank `rank`. DoRA
+    is refused, since its effect is not a sum. Raises `AtelierError` when a file does not fit the model.
     """
     ups: dict[str, list[Tensor]] = {}
     downs: dict[str, list[Tensor]] = {}

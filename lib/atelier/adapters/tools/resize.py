@@ -1,4 +1,4 @@
-"""A LoRA in another rank: the best one that many ranks can express, layer by layer."""
+"""Resizes a LoRA to another rank, with the best approximation in each layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atelier.config.errors import AtelierError
 
 @dataclass(frozen=True)
 class Resized:
-    """`ranks` by layer; `kept` is the share of the squared norm that is left, over all layers."""
+    """A resized LoRA. `ranks`: by layer. `kept`: the share of the squared norm that is left, over all layers."""
 
     tensors: dict[str, Tensor]
     ranks: dict[str, int]
@@ -34,11 +34,11 @@ def resize(
     energy: float | None = None,
     dtype: torch.dtype | None = None,
 ) -> Resized:
-    """A LoRA in kohya's names with at most `rank` ranks a layer (`conv_rank` for 3x3 convolutions).
+    """The LoRA, with kohya's names, with at most `rank` ranks per layer (`conv_rank` for 3x3 convolutions).
 
-    `energy` (0 to 1) takes as few ranks as keep that share of each layer. alpha / rank stays what it is, so the
-    file is used at the same weight. Layers that have no more ranks keep theirs. Raises `AtelierError` for a kind
-    that has no ranks.
+    `energy` (0 to 1) uses as few ranks as keep that share of each layer. alpha / rank stays the same, so the file is
+    used at the same weight. Layers with fewer ranks stay as they are. Raises `AtelierError` for a kind of adapter
+    without ranks.
     """
     if rank < 1 or (conv_rank is not None and conv_rank < 1):
         raise AtelierError("The new rank must be at least 1.")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from atelier.config.settings.schema import labelled
 from atelier.config.settings.values import nearest
+
+NETWORK_ARGS = labelled("network_args")
+"""The setting's name at the beginning of errors: its label in the tab, with the key."""
 
 _EVERYWHERE = frozenset({
     "conv_dim", "conv_alpha", "dropout", "rank_dropout", "module_dropout",
@@ -32,5 +36,5 @@ def ignored_arguments(module: str, pairs: Sequence[str]) -> list[str]:
         if key in other:
             why = f"is for {'networks.lora' if key in _PLAIN else 'lycoris.kohya'}, not for {module}"
         guess = nearest(key, sorted(known)) if key not in other else None
-        sentences.append(f"network_args: {key} {why} and is ignored{f'; did you mean {guess}?' if guess else '.'}")
+        sentences.append(f"{NETWORK_ARGS}: {key} {why} and is ignored{f'; did you mean {guess}?' if guess else '.'}")
     return sentences
