@@ -158,7 +158,7 @@ def test_shards_lie_in_their_folder(files: Any, tmp_path: Path) -> None:
     weights.rename(tmp_path / "model" / "outside.safetensors")
     index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": files}), encoding="utf-8")
-    with pytest.raises(AtelierError, match="does not say which files beside it"):
+    with pytest.raises(AtelierError, match="does not say which files have the weights"):
         load_checkpoint(folder)
 
 

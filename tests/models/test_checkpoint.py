@@ -208,8 +208,8 @@ REFUSED = [
     ),
     ({"encoder.down.0.block.0.conv1.weight": (4, 4, 3, 3)}, "is only a VAE"),
     ({"emb_params": (4, 4)}, "is a textual inversion embedding"),
-    ({"something": (1,)}, "is not a model that is known here"),
-    ({UNET + "input_blocks.0.0.weight": (32, 4, 3, 3)}, "is not a model that is known here"),
+    ({"something": (1,)}, "is of an unknown model family"),
+    ({UNET + "input_blocks.0.0.weight": (32, 4, 3, 3)}, "is of an unknown model family"),
 ]
 
 
@@ -226,10 +226,10 @@ def test_other_models_are_refused_by_name(shapes: dict[str, tuple[int, ...]], wo
 def test_broken_files_are_told_apart(sd1_file: Path, tmp_path: Path) -> None:
     whole = sd1_file.read_bytes()
     for content, words in (
-        (whole[: len(whole) // 2], "is cut off: it has"),
-        (whole[:1000], "its beginning is damaged"),
-        (b"", "its beginning is damaged"),
-        (struct.pack("<Q", 4) + b"[1,]" + bytes(100), "its beginning is damaged"),
+        (whole[: len(whole) // 2], "is incomplete: it has"),
+        (whole[:1000], "its header is damaged"),
+        (b"", "its header is damaged"),
+        (struct.pack("<Q", 4) + b"[1,]" + bytes(100), "its header is damaged"),
     ):
         path = tmp_path / "broken.safetensors"
         path.write_bytes(content)
@@ -302,7 +302,7 @@ def test_damaged_and_foreign_pickles(tmp_path: Path, sd1_file: Path) -> None:
     with pytest.raises(AtelierError, match=r"cut\.ckpt"):
         load_checkpoint(tmp_path / "cut.ckpt")
     torch.save([1, 2], str(tmp_path / "list.ckpt"))
-    with pytest.raises(AtelierError, match="holds no weights"):
+    with pytest.raises(AtelierError, match="has no weights"):
         load_checkpoint(tmp_path / "list.ckpt")
 
 
@@ -337,7 +337,7 @@ def test_a_full_disk_loses_nothing(name: str, tmp_path: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(writing.Entry, "tensor", full)
-        with pytest.raises(AtelierError, match="(disk is full|No space left).*Nothing already saved was changed"):
+        with pytest.raises(AtelierError, match="(disk is full|No space left).*Files saved before are unchanged"):
             save_checkpoint(target, tiny_parts("sd1", seed=1))
     assert identity_of(target) == good
     assert [item.name for item in tmp_path.iterdir()] == [name]

@@ -141,5 +141,5 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
 
     path = tmp_path / "worded.ckpt"
     path.write_bytes(repacked(saved({"a": torch.ones(3)}), worded))
-    with pytest.raises(AtelierError, match="holds no weights"):
+    with pytest.raises(AtelierError, match="has no weights"):
         PickleFile(path)

@@ -115,7 +115,7 @@ def test_names_of_other_programs() -> None:
 def test_wrong_sizes_and_missing_parts_are_told(sd1: Parts) -> None:
     with pytest.raises(AtelierError, match="multiples of 8"):
         sample(sd1, ["a"], [""], seeds=[1], **{**SETTINGS, "width": 30})
-    with pytest.raises(AtelierError, match="steps is 0"):
+    with pytest.raises(AtelierError, match="number of sampling steps is 0"):
         sample(sd1, ["a"], [""], seeds=[1], **{**SETTINGS, "steps": 0})
     with pytest.raises(AtelierError, match="without its text encoder or its VAE"):
         sample(Parts(sd1.family, sd1.denoiser), ["a"], [""], seeds=[1], **SETTINGS)

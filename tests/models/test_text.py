@@ -72,7 +72,7 @@ def test_joined_keeps_the_outer_ends_and_all_tokens() -> None:
 
 def test_a_length_that_does_not_exist_is_refused(sd1: Parts) -> None:
     for weighted in (False, True):
-        with pytest.raises(AtelierError, match="max_token_length is 80"):
+        with pytest.raises(AtelierError, match=r"Caption length \(max_token_length\) is 80"):
             sd1.family.encode(sd1, ["a cat"], None, 80, weighted)
 
 

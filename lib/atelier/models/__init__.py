@@ -1,1 +1,1 @@
-"""A file per model family: views over borrowed tensors, prompt encoding, noise target, names."""
+"""Models: their families, checkpoint files, prompt embeddings, sampling, and views of borrowed weights."""

@@ -1,4 +1,4 @@
-"""What of the models lies in the repository: configurations of the released ones and the CLIP tokenizer."""
+"""Model files in this repository: the configurations of the released models, and the CLIP tokenizer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer
 ASSETS = Path(__file__).resolve().parents[3] / "assets"
 
 PAD_TOKENS = {"sd1": ("<|endoftext|>",), "sd2": ("!",), "sdxl": ("<|endoftext|>", "!")}
-"""What each family's text encoders were padded with: CLIP with EOS, OpenCLIP with token 0."""
+"""Padding tokens of each family's text encoders: EOS for CLIP, token 0 for OpenCLIP."""
 
 
 def released_config(family: str, part: str) -> dict[str, Any]:
@@ -21,10 +21,10 @@ def released_config(family: str, part: str) -> dict[str, Any]:
 
 
 def load_tokenizers(family: str, folder: Path | None = None) -> list[Any]:
-    """A tokenizer per text encoder of the family.
+    """A tokenizer for each text encoder of the family.
 
-    From `folder`/tokenizer and `folder`/tokenizer_2 of a diffusers model where those hold a vocabulary, else the
-    CLIP vocabulary of the repository.
+    They are read from `folder`/tokenizer and `folder`/tokenizer_2 of a diffusers model if these have a vocabulary, else
+    from the CLIP vocabulary in this repository.
     """
     tokenizers = []
     for index, pad in enumerate(PAD_TOKENS[family]):

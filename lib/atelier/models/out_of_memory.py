@@ -1,4 +1,4 @@
-"""How a device says that its memory is full."""
+"""Recognises errors that mean that a device's memory is full."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _WORDS = (
     "CUDNN_STATUS_NOT_INITIALIZED",
     "not enough GPU video memory",
 )
-"""cuBLAS and cuDNN ask for memory past torch's allocator, first when they are set up. The last is DirectML's."""
+"""Texts of such errors. cuBLAS and cuDNN allocate memory without torch, first when they start. The last is DirectML's."""
 _PERHAPS = ("unable to find an engine to execute this computation", "Unable to find a valid cuDNN algorithm")
-"""cuDNN tries one way after another, and swallows that each wanted more memory; it has other reasons, too."""
+"""cuDNN tries several algorithms and hides that each needed more memory. These texts can have other causes too."""
 FULL = 0.1
-"""Share of a device's memory below which those words mean that it is full."""
+"""With less than this share of a device's memory free, those texts mean that it is full."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for the ways in which torch says that a device's memory is full."""
+    """True for all errors by which torch reports that a device's memory is full."""
     kinds: tuple[type[BaseException], ...] = (torch.cuda.OutOfMemoryError, MemoryError)
     if isinstance(error, kinds):
         return True
@@ -31,7 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _nearly_full() -> bool:
-    """True when a GPU has next to nothing free. What torch has cached is not counted as free: it was of no use."""
+    """True when a GPU has hardly any free memory. Memory that torch has cached does not count as free."""
     if not torch.cuda.is_available():
         return False
     for index in range(torch.cuda.device_count()):

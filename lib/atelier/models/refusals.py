@@ -1,4 +1,4 @@
-"""Models that are not trained here, told by their tensors, with the sentence that says so."""
+"""Recognises models that cannot be trained by their tensors, and says in a sentence what they are."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _CHANNELS = {
 
 
 def refusal(shapes: Mapping[str, Sequence[int]]) -> str | None:
-    """Why a checkpoint of these tensors (LDM layout) cannot be trained, as "is …" sentence; None if nothing says so."""
+    """Why a checkpoint with these tensors (LDM layout) cannot be trained, as "is …"; None when no reason is known."""
     if any(mark in name + "." for name in shapes for mark in _LORA_MARKS):
-        return "is a LoRA, not a checkpoint; choose the model that it was trained on"
+        return "is a LoRA, not a checkpoint; choose the model that it is for"
     for mark, what in _OTHERS:
         if any(mark in name for name in shapes):
             return f"is {what}; {TRAINABLE}"
@@ -52,7 +52,7 @@ def refusal(shapes: Mapping[str, Sequence[int]]) -> str | None:
         if _any_under(shapes, "conditioner.embedders.0.model.") and not _any_under(
             shapes, "conditioner.embedders.1.model."
         ):
-            return f"is the SDXL refiner, which is not trained; choose SDXL's base model. {TRAINABLE}"
+            return f"is the SDXL refiner, which cannot be trained; choose SDXL's base model. {TRAINABLE}"
         return None
     if any(name.startswith(("encoder.down.", "encoder.down_blocks.", "first_stage_model.")) for name in shapes):
         return "is only a VAE, without the UNet that is trained"

@@ -1,4 +1,4 @@
-"""The families that are known: what the files of `models/families` offer."""
+"""The known model families: those that the files of `models/families` offer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atelier.models.refusals import TRAINABLE, refusal
 
 
 def families() -> list[Family]:
-    """All of them, in the order of their names."""
+    """All families, in the order of their names."""
     return offered(folder, "FAMILY")
 
 
@@ -34,9 +34,9 @@ def recognise(shapes: Mapping[str, Sequence[int]], title: str = "The model") -> 
         found = next((family for family in families() if family.recognise(shapes)), None)
         said = None if found is not None else refusal(shapes)
     except IndexError as error:  # a shape of fewer dimensions than the tensor of that name has in any model
-        raise AtelierError(f"{title} is damaged: its tensors have shapes of no model. Download it again.") from error
+        raise AtelierError(f"{title} is damaged: its tensors have impossible shapes. Download it again.") from error
     if said is not None:
         raise AtelierError(f"{title} {said}{'' if said.endswith('.') else '.'}")
     if found is not None:
         return found
-    raise AtelierError(f"{title} is not a model that is known here. {TRAINABLE}")
+    raise AtelierError(f"{title} is of an unknown model family. {TRAINABLE}")

@@ -1,4 +1,4 @@
-"""From the processor's memory to the training device, without waiting for what the device is at."""
+"""Copies tensors from CPU memory to the training device without waiting for the device."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """`tensor` on `device`, in `dtype` if one is given. What is there already is given as it is.
+    """`tensor` on `device`, in `dtype` if it is given. A tensor that is there already is returned as it is.
 
-    CUDA lets a copy from pageable memory wait until everything queued before it is done; one from page-locked memory
-    queues up itself (CUDA Runtime API, "API synchronization behavior"), so that the processor can go on and prepare
-    the next operations. Apple's devices read the processor's memory after this has returned: there it waits.
+    In CUDA, a copy from pageable memory waits until everything queued before it is done. A copy from page-locked memory
+    is queued itself (CUDA Runtime API, "API synchronization behavior"), so that the CPU can prepare the next
+    operations. Apple's devices would read the CPU's memory after this has returned, so there it waits.
     """
     if tensor.device.type == "cpu" and device.type == "cuda":
         tensor = tensor.pin_memory()

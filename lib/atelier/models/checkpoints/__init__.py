@@ -1,1 +1,1 @@
-"""Checkpoints in and out: single files, diffusers folders, pickles, and what they say of themselves."""
+"""Reads and writes checkpoints: single files, diffusers folders, and pickles without running their code."""

@@ -1,4 +1,4 @@
-"""Diffusers folders: a subfolder per module with config.json and weights, whole, sharded or as an fp16/bf16 variant."""
+"""Reads diffusers folders: a subfolder per module with config.json and weights, even sharded or as a variant."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _OLD_ATTENTION_NAME = re.compile(r"(\.attentions\.\d+\.)(query|key|value|proj_at
 
 
 def is_diffusers_folder(path: Path) -> bool:
-    """True for a folder that has an index or a UNet's configuration in it."""
+    """True for a folder with a model_index.json or a UNet's configuration."""
     return (path / "model_index.json").is_file() or (path / "unet" / "config.json").is_file()
 
 
 def folder_family(path: Path) -> str:
-    """The family's name from the UNet's configuration. Raises `AtelierError` for what is not trained."""
+    """The family's name, from the UNet's configuration. Raises `AtelierError` for a model that cannot be trained."""
     index = _json(path / "model_index.json") if (path / "model_index.json").is_file() else {}
     if not (path / "unet" / "config.json").is_file():
         if (path / "transformer").is_dir():
@@ -40,19 +40,19 @@ def folder_family(path: Path) -> str:
         raise AtelierError(f"{path.name} has a {config['_class_name']} instead of a UNet; {TRAINABLE}")
     channels = config.get("in_channels", 4)
     if not isinstance(channels, int):
-        raise AtelierError(f"{path.name} has a UNet with in_channels {shortened(repr(channels))}, which is no number.")
+        raise AtelierError(f"{path.name} has a UNet with in_channels {shortened(repr(channels))}; it must be a number.")
     said = refused_channels(channels)
     if said:
         raise AtelierError(f"{path.name} {said}.")
     if config.get("addition_embed_type") == "text_time":
         if not (path / "text_encoder" / "config.json").is_file():
-            raise AtelierError(f"{path.name} is the SDXL refiner, which is not trained; choose SDXL's base model.")
+            raise AtelierError(f"{path.name} is the SDXL refiner, which cannot be trained. Choose SDXL's base model.")
         return "sdxl"
     return "sd2" if config.get("use_linear_projection") else "sd1"
 
 
 def folder_schedule(path: Path) -> tuple[str | None, bool]:
-    """What the folder's scheduler says: the prediction type (None if nothing) and zero terminal SNR."""
+    """(prediction type, zero terminal SNR) of the folder's scheduler; None when it has no prediction type."""
     file = path / "scheduler" / "scheduler_config.json"
     if not file.is_file():
         return None, False
@@ -61,7 +61,7 @@ def folder_schedule(path: Path) -> tuple[str | None, bool]:
 
 
 def configs_of_folder(path: Path) -> dict[str, dict[str, Any]]:
-    """The configurations of the parts that a diffusers folder has, without opening its weights."""
+    """The configurations of the parts in a diffusers folder, without opening its weights."""
     return {part: _config(path, part) for part in PARTS if (path / part / "config.json").is_file()}
 
 
@@ -71,7 +71,7 @@ def _config(path: Path, part: str) -> dict[str, Any]:
 
 
 def weights_from_folder(path: Path, parts: frozenset[str], convert: Callable[[Tensor], Tensor]) -> Weights:
-    """The tensors of the asked parts, each passed through `convert` as it is read, and the configurations."""
+    """The tensors of these parts, each passed through `convert` when it is read, and the configurations."""
     weights = Weights()
     for part in PARTS:
         config_file = path / part / "config.json"
@@ -92,10 +92,10 @@ def weights_from_folder(path: Path, parts: frozenset[str], convert: Callable[[Te
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The files that hold a module: full precision before variants, .safetensors before .bin, all shards."""
+    """The weight files of a module, with all shards. Full precision is preferred to variants, .safetensors to .bin."""
     for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
         for suffix in ("safetensors", "bin"):
-            # "fp16" and "bf16" are the variants in use; others are taken in the order of their names.
+            # "fp16" and "bf16" are the usual variants. Others are used in the order of their names.
             found = sorted(folder.glob(f"{stem}.{suffix}")) or sorted(folder.glob(f"{stem}.*.{suffix}"))
             found = [file for file in found if "non_ema" not in file.name] or found
             if found:
@@ -105,7 +105,7 @@ def _weight_files(folder: Path) -> list[Path]:
                 listed = _json(indexes[0]).get("weight_map")
                 names = sorted(set(map(str, listed.values()))) if isinstance(listed, dict) else []
                 if not names or any(Path(name).name != name for name in names):
-                    raise AtelierError(f"{indexes[0]} does not say which files beside it hold the weights.")
+                    raise AtelierError(f"{indexes[0]} does not say which files have the weights.")
                 missing = [name for name in names if not (folder / name).is_file()]
                 if missing:
                     raise AtelierError(f"{folder} is not complete: {missing[0]} is missing.")
@@ -118,7 +118,7 @@ def _open(file: Path) -> SafetensorsFile | PickleFile:
 
 
 def open_tensor_file(file: Path) -> TensorFile:
-    """A single file of tensors, by its ending."""
+    """Opens a single file of tensors, by its ending."""
     return _open(file)
 
 
@@ -129,7 +129,7 @@ def _current_name(name: str, is_text: bool) -> str:
 
 
 def _matrix(name: str, tensor: Tensor) -> Tensor:
-    """Some old folders keep the VAE's attention as 1x1 convolutions."""
+    """Some old folders have the VAE's attention as 1x1 convolutions: these become matrices."""
     return tensor[:, :, 0, 0] if ".attentions." in name and tensor.ndim == 4 else tensor
 
 
@@ -139,5 +139,5 @@ def _json(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise AtelierError(f"{path} cannot be read: {error}.") from error
     if not isinstance(content, dict):
-        raise AtelierError(f"{path} is not a configuration: it holds no JSON object.")
+        raise AtelierError(f"{path} is not a configuration: it is not a JSON object.")
     return content

@@ -1,4 +1,4 @@
-"""Writing a model as a diffusers folder that every version of diffusers and transformers reads."""
+"""Writes a model as a diffusers folder that every version of diffusers and transformers can read."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _CLASSES = {
 def write_folder(
     path: Path, weights: Weights, parts: Parts, base: Path | None, dtype: torch.dtype | None = None
 ) -> None:
-    """Writes all modules, tokenizers and the scheduler's configuration under a temporary name, then renames it.
+    """Writes all modules, tokenizers and the scheduler's configuration under a temporary name, then renames the folder.
 
-    A folder that is already at `path` is replaced only when the new one is whole. Raises `AtelierError`.
+    An existing folder at `path` is replaced only when the new one is complete. Raises `AtelierError`.
     """
     entries = {
         part: [entry(name, tensor, dtype) for name, tensor in tensors.items()]
@@ -66,7 +66,7 @@ def write_folder(
         _put_in_place(temporary, path)
     except OSError as error:
         raise AtelierError(
-            f"{path} could not be written: {error.strerror or error}. Nothing already saved was changed."
+            f"{path} could not be written: {error.strerror or error}. Files saved before are unchanged."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Loading a model from disk: a .safetensors or .ckpt file of the LDM layout, or a diffusers folder."""
+"""Loads a model from disk: a .safetensors or .ckpt file in the LDM layout, or a diffusers folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a model on disk is. `identity` changes when its weights do, not when it is renamed or copied."""
+    """Facts of a model on disk. `identity` depends on its weights only: a renamed or copied model keeps it."""
 
     title: str
     path: Path
@@ -42,7 +42,7 @@ class CheckpointInfo:
 
 
 class Loaded(NamedTuple):
-    """A model brought into memory."""
+    """A loaded model: its parts and its facts."""
 
     parts: Parts
     info: CheckpointInfo
@@ -55,10 +55,10 @@ def load_checkpoint(
     parts: frozenset[str] = ALL_PARTS,
     prediction_type: str | None = None,
 ) -> Loaded:
-    """Loads the asked parts of a model in one precision, tensor by tensor, without anything from the network.
+    """Loads these parts of a model in one precision, tensor by tensor. Nothing is downloaded.
 
-    The family is told from the tensors. What the UNet predicts is `prediction_type` if given, else what the file
-    says, else epsilon, for SD2 measured. Raises `AtelierError` with one sentence when the file is not such a model.
+    The family is detected from the tensors. The prediction type is `prediction_type` if given, else the one that the
+    file states, else epsilon; for SD2 it is measured. Raises `AtelierError` when the file is not such a model.
     """
     path = Path(path)
 
@@ -71,7 +71,7 @@ def load_checkpoint(
     if not path.is_file():
         raise AtelierError(f"There is no model at {path}.")
     if path.suffix.lower() not in SUFFIXES:
-        raise AtelierError(f"{path.name} is not a model file; those end in {', '.join(SUFFIXES)}.")
+        raise AtelierError(f"{path.name} is not a model file. Model files end in {', '.join(SUFFIXES)}.")
     file = open_tensor_file(path)
     try:
         with _in_words(path):
@@ -103,7 +103,7 @@ def _load_folder(
 
 
 def weights_from_path(family: Family, path: Path, parts: frozenset[str]) -> Weights:
-    """The tensors of the asked parts of a file or folder, as they are there. Raises `AtelierError`."""
+    """The tensors of these parts of a file or folder, unconverted. Raises `AtelierError`."""
     if path.is_dir():
         return weights_from_folder(path, parts, lambda tensor: tensor)
     file = open_tensor_file(path)
@@ -114,7 +114,7 @@ def weights_from_path(family: Family, path: Path, parts: frozenset[str]) -> Weig
 
 
 def identity_of(path: Path) -> str:
-    """A short hash of a model's bytes: of the size and 16 samples of 64 KB of every weight file, so it is quick."""
+    """A short hash of a model, made quickly from the size and 16 samples of 64 KB of every weight file."""
     digest = hashlib.sha256()
     files = [path]
     if path.is_dir():
@@ -136,18 +136,18 @@ def identity_of(path: Path) -> str:
 
 @contextmanager
 def _in_words(path: Path) -> Iterator[None]:
-    """Inside the block whatever is wrong with a model becomes an `AtelierError` that names it.
+    """Turns any error inside the block into an `AtelierError` that names the model.
 
-    Its tensors' names and shapes and its configuration are anybody's: what they can lead the libraries into has no end.
+    Names, shapes and configurations come from a file of anybody's, so the libraries may raise anything.
     """
     try:
         yield
     except AtelierError as error:
         raise error if path.name in str(error) else AtelierError(f"{path.name}: {error}") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        if "memory" in str(error):  # of the device: the caller may know what to do
+        if "memory" in str(error):  # the device's memory is full: the caller may know what to do
             raise
         raise AtelierError(
-            f"{path.name} is not a model that can be used: its tensors or its configuration are not those of a whole "
+            f"{path.name} cannot be used: its tensors or its configuration are not those of a complete "
             f"Stable Diffusion model ({type(error).__name__}: {shortened(str(error))})."
         ) from error

@@ -1,4 +1,4 @@
-"""Whether a pickle is what it looks like: a few bytes can keep Python busy, or its memory full, for ever."""
+"""Checks a pickle before it is read, since a few bytes can keep Python busy for ever or fill its memory."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import pickletools
 from typing import IO
 
 DEEPEST = 16
-"""Tuples within each other; PyTorch nests three. Twice the same in each of many levels is hashed 2^levels times."""
+"""Most nested tuples; PyTorch nests three. A tuple of the same tuple twice, and so on, is hashed 2^levels times."""
 _TUPLES = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
 _MADE = (*_TUPLES, "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "BINPERSID", "FROZENSET")
-"""What makes something that can be a key out of others."""
+"""Operations that make an object, which may be a key, from other objects."""
 _MARK = -1
 
 
 def is_harmless(file: IO[bytes]) -> bool:
-    """Reads the next pickle of a file without making anything of it. False for one that
+    """Reads the next pickle of a file without creating its objects. False when the pickle
 
-    - keeps something under a number beyond its own length, for which Python makes room up to there, or
-    - nests tuples, or objects made of them, deeper than `DEEPEST`.
+    - uses a memo number beyond its own length, since Python would allocate memory up to that number, or
+    - nests tuples, or objects made of tuples, deeper than `DEEPEST`.
 
-    Raises whatever pickletools raises for what is no pickle (ValueError and others).
+    Raises whatever pickletools raises for data that is no pickle (ValueError and others).
     """
     stack: list[int] = []
-    """How deep each thing is nested; `_MARK` for a mark."""
+    """Depth of each object on the stack; `_MARK` for a mark."""
     memo: dict[int, int] = {}
     for count, (opcode, number, _) in enumerate(pickletools.genops(file)):
         name = opcode.name
@@ -48,7 +48,7 @@ def is_harmless(file: IO[bytes]) -> bool:
 
 
 def _take(stack: list[int], opcode: pickletools.OpcodeInfo) -> list[int] | None:
-    """Takes off the stack what an operation takes; None where that is more than there is."""
+    """Removes the arguments of an operation from the stack; None when there are too few."""
     before = opcode.stack_before
     taken: list[int] = []
     if pickletools.markobject in before:

@@ -1,8 +1,8 @@
-"""PyTorch checkpoints (.ckpt, .pt, .bin) read without running anything that is in them.
+"""Reads PyTorch checkpoints (.ckpt, .pt, .bin) without running any code in them.
 
-A pickle names functions to call. Here those names are looked up in a short table of our own (tensors, ordered
-dictionaries) and never imported; bookkeeping of known training libraries becomes an inert object; any other name
-refuses the file. `torch.load` is not used: WebUIs replace it, and before torch 2.6 it can be made to run code even with
+A pickle names functions to call. Here these names are looked up in a short table of our own (tensors, ordered
+dictionaries) and never imported. Objects of known training libraries become inert placeholders. A file with any other
+name is refused. `torch.load` is not used: WebUIs replace it, and before torch 2.6 it can be made to run code even with
 `weights_only` (CVE-2025-32434).
 """
 
@@ -37,11 +37,11 @@ _STORAGE_DTYPES: dict[str, torch.dtype] = {
     "BoolStorage": torch.bool,
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-"""The number that files of PyTorch before 1.6 begin with."""
+"""The number at the beginning of files of PyTorch before 1.6."""
 SHARED = 4
-"""How many times the file's bytes its tensors may have: some models tie a few of theirs."""
+"""Tensors may have at most this many times the bytes of the file, since some models share a few tensors."""
 _INERT_MODULES = ("pytorch_lightning", "lightning", "lightning_fabric", "numpy", "omegaconf")
-"""Libraries whose objects are found beside the weights of released checkpoints. Nothing of them is imported."""
+"""Libraries with objects beside the weights in released checkpoints. They are not imported."""
 _INERT_NAMES = {("_codecs", "encode"), ("collections", "defaultdict"), ("torch", "Size"), ("torch", "device")}
 
 
@@ -53,7 +53,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _LazyTensor:
-    """Where a tensor lies in the archive; strides and offset count elements."""
+    """The place of a tensor in the archive. Strides and offset count elements."""
 
     storage: _Storage
     offset: int
@@ -62,14 +62,14 @@ class _LazyTensor:
 
     @property
     def is_sound(self) -> bool:
-        """False where a file put something else in the place of a number."""
+        """False when the file has something else in place of a number."""
         numbers = (self.offset, *self.size, *self.stride)
         whole = all(isinstance(each, int) and 0 <= each < 2**63 for each in numbers)
         return isinstance(self.storage, _Storage) and whole and len(self.size) == len(self.stride) <= 16
 
 
 class _Inert:
-    """Stands for an object that does not matter. Accepts whatever a pickle does to it and does nothing."""
+    """A placeholder for an object that does not matter. It accepts everything a pickle does to it and does nothing."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         pass
@@ -88,7 +88,7 @@ class _Inert:
 
 
 class _Tensor:
-    """What a pickle calls for a tensor. Without a place for anything: a pickle may set attributes of what it names."""
+    """Called by a pickle to make a tensor. It has no attributes, since a pickle may set attributes of what it names."""
 
     __slots__ = ()
 
@@ -99,7 +99,7 @@ class _Tensor:
 
 
 class _Parameter:
-    """What a pickle calls for a parameter."""
+    """Called by a pickle to make a parameter."""
 
     __slots__ = ()
 
@@ -108,7 +108,7 @@ class _Parameter:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the names of `_KNOWN` only. Raises `AtelierError` that tells the name it was asked for."""
+    """Knows only the names in `_KNOWN`. For any other name it raises an `AtelierError` with that name."""
 
     def __init__(self, file: IO[bytes], title: str) -> None:
         super().__init__(file, encoding="latin1")
@@ -138,10 +138,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _load(file: IO[bytes], title: str) -> Any:
-    """The next pickle in a file that can be read from any place.
-
-    Raises `AtelierError` for one that `pickle_check` warns of.
-    """
+    """Reads the next pickle of a seekable file. Raises `AtelierError` when `pickle_check` refuses it."""
     start = file.tell()
     if not is_harmless(file):
         raise AtelierError(f"{title} is not a PyTorch checkpoint, or it is damaged.")
@@ -150,7 +147,7 @@ def _load(file: IO[bytes], title: str) -> Any:
 
 
 class PickleFile:
-    """A checkpoint of `torch.save`: a dictionary of tensors, or one that has it under "state_dict".
+    """A checkpoint of `torch.save`: a dictionary of tensors, or a dictionary with it under "state_dict".
 
     Raises `AtelierError` when the file wants to run code, is damaged or holds no such dictionary.
     """
@@ -173,12 +170,12 @@ class PickleFile:
             raise AtelierError(f"{path.name} cannot be read: {error}.") from error
         except Exception as error:
             self.close()
-            raise AtelierError(f"{path.name} is not a PyTorch checkpoint, or it is damaged or cut off.") from error
+            raise AtelierError(f"{path.name} is not a PyTorch checkpoint, or it is damaged or incomplete.") from error
         self._tensors = _find_tensors(content)
         _check_total(self._tensors, path)
         if not self._tensors:
             self.close()
-            raise AtelierError(f"{path.name} holds no weights of a model.")
+            raise AtelierError(f"{path.name} has no weights of a model.")
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: tuple(tensor.shape) if isinstance(tensor, Tensor) else tensor.size
             for name, tensor in self._tensors.items()
@@ -193,7 +190,7 @@ class PickleFile:
             return _load(file, self.path.name)
 
     def _whole(self, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-        """An entry of the archive. PyTorch compresses none: one larger than the file is there to fill the memory."""
+        """An entry of the archive. PyTorch does not compress: an entry larger than the file would fill the memory."""
         entry = archive.getinfo(name)
         if entry.file_size > self.path.stat().st_size:
             raise AtelierError(f"{self.path.name} is damaged: what is in it is larger than the file.")
@@ -204,7 +201,7 @@ class PickleFile:
         return found.dtype if isinstance(found, Tensor) else found.storage.dtype
 
     def read(self, name: str) -> Tensor:
-        """The tensor in memory of its own."""
+        """The tensor, in its own memory."""
         found = self._tensors[name]
         if isinstance(found, Tensor):
             return found
@@ -246,7 +243,7 @@ def _legacy(path: Path) -> Any:
             count = int.from_bytes(file.read(8), "little")
             size = count * torch.empty(0, dtype=dtypes.get(key, torch.uint8)).element_size()
             if size > path.stat().st_size - file.tell():
-                raise AtelierError(f"{path.name} is cut off. Download or copy it again.")
+                raise AtelierError(f"{path.name} is incomplete. Download or copy it again.")
             storages[key] = (count, file.read(size))
     found = _find_tensors(content)
     _check_total(found, path)
@@ -254,7 +251,7 @@ def _legacy(path: Path) -> Any:
 
 
 def _check_total(tensors: Mapping[str, _LazyTensor | Tensor], path: Path) -> None:
-    """Raises `AtelierError` when many tensors share the few bytes that are there: each is read into its own memory."""
+    """Raises `AtelierError` when many tensors share few bytes, since each is read into its own memory."""
     lazy = [tensor for tensor in tensors.values() if isinstance(tensor, _LazyTensor)]
     total = sum(math.prod(tensor.size) * tensor.storage.dtype.itemsize for tensor in lazy)
     if total > SHARED * path.stat().st_size:
@@ -262,7 +259,7 @@ def _check_total(tensors: Mapping[str, _LazyTensor | Tensor], path: Path) -> Non
 
 
 def _lazy_tensors(content: Any) -> list[_LazyTensor]:
-    """Every tensor anywhere in a checkpoint's dictionaries and lists, each of which is looked into once."""
+    """All tensors in a checkpoint's dictionaries and lists, each of which is visited once."""
     found: list[_LazyTensor] = []
     seen: set[int] = set()
     waiting = [content]
@@ -277,17 +274,17 @@ def _lazy_tensors(content: Any) -> list[_LazyTensor]:
 
 
 def _from_bytes(lazy: _LazyTensor, raw: bytes) -> Tensor:
-    """The tensor in its storage's bytes, in memory of its own. Raises ValueError for one larger than its storage."""
+    """The tensor from the bytes of its storage, in its own memory. Raises ValueError when it exceeds its storage."""
     dtype = lazy.storage.dtype
     if math.prod(lazy.size) * torch.empty(0, dtype=dtype).element_size() > len(raw):
-        raise ValueError("the tensor is larger than what it is stored in")
+        raise ValueError("the tensor is larger than its storage")
     flat = torch.frombuffer(bytearray(raw), dtype=dtype) if raw else torch.empty(0, dtype=dtype)
     strided = flat.as_strided(lazy.size, lazy.stride, lazy.offset)
     return strided if strided.numel() == flat.numel() and strided.is_contiguous() else strided.clone()
 
 
 def _find_tensors(content: Any) -> dict[str, Any]:
-    """The dictionary of tensors, also when it lies under "state_dict" or another usual key."""
+    """The dictionary of tensors, also under "state_dict" or another usual key."""
     if not isinstance(content, dict):
         return {}
     for key in ("state_dict", "model_state_dict", "module", "model"):

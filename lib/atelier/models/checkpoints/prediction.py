@@ -1,4 +1,4 @@
-"""What a UNet predicts, the noise or v: from what the file says, or measured on the UNet itself."""
+"""The prediction type of a UNet (noise or v): stated in the file, or measured on the UNet itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ V_PREDICTION = "v_prediction"
 
 
 def stated_prediction(path: Path, metadata: Mapping[str, str], names: Mapping[str, object]) -> str | None:
-    """What the file says, or None: its metadata, a marking tensor called "v_pred", or a .yaml beside it."""
+    """The prediction type in the metadata, by a tensor called "v_pred", or in a .yaml beside the file; or None."""
     said = metadata.get("modelspec.prediction_type", "").lower().replace("-", "_")
     if said in ("v", "v_prediction", "vprediction"):
         return V_PREDICTION
@@ -32,17 +32,16 @@ def stated_prediction(path: Path, metadata: Mapping[str, str], names: Mapping[st
 
 
 def states_zero_snr(metadata: Mapping[str, str], names: Mapping[str, object]) -> bool:
-    """True when the file says that it was trained down to zero signal."""
+    """True when the file states that it was trained with zero terminal SNR."""
     return "ztsnr" in names or metadata.get("ss_zero_terminal_snr", "").lower() == "true"
 
 
 @torch.no_grad()
 def measured_prediction(parts: Parts) -> str:
-    """What the UNet predicts, found by asking it.
+    """The prediction type, measured on the UNet's output.
 
-    At the noisiest timestep the input is nearly nothing but noise. A UNet that predicts the noise returns it, so
-    its output correlates with its input; one that predicts v returns nearly minus the picture, which the input
-    hardly shows.
+    At the noisiest timestep the input is nearly only noise. A UNet that predicts noise returns it, so its output
+    correlates with its input. A UNet that predicts v returns nearly minus the picture, which the input hardly shows.
     """
     unet = parts.denoiser
     config = unet.config

@@ -1,4 +1,4 @@
-"""Writing a model as a checkpoint: .safetensors or .ckpt in the LDM layout, or a diffusers folder."""
+"""Writes a model as a checkpoint: .safetensors or .ckpt in the LDM layout, or a diffusers folder."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def save_checkpoint(
     vae: Path | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Saves a model, complete: what `parts` lacks and what it does not know comes from `base`.
+    """Saves a complete model. Modules and tensors that `parts` lacks are taken from `base`.
 
-    `base`: the file or folder that the model was loaded from. A single file's keys, order and extra tensors are
-    kept; only its averaged copy (`model_ema.`) is left out, since it would be the average of other weights.
-    `format`: one of `FORMATS`; None goes by the ending of `path`. `dtype`: precision of the model's weights; None
-    keeps the base's. `vae`: a file or folder of another VAE to put in. `metadata`: strings, .safetensors only.
-    Written atomically: whatever goes wrong (`AtelierError`), what was at `path` before is still there.
+    `base`: the file or folder that the model was loaded from. The keys, the order and the extra tensors of a single
+    file are kept. Only its EMA copy (`model_ema.`) is left out, since it is the average of other weights. `format`: one
+    of `FORMATS`; None decides by the ending of `path`. `dtype`: precision of the model's weights; None keeps that of
+    the base. `vae`: a file or folder with another VAE to use. `metadata`: strings, only for .safetensors. The file is
+    written atomically: after an `AtelierError` the old file at `path` is unchanged.
     """
     kind = format or {".safetensors": "safetensors", ".ckpt": "ckpt"}.get(path.suffix, "diffusers")
     if kind not in FORMATS:
-        raise AtelierError(f"{kind!r} is not a format of checkpoints; known are {', '.join(FORMATS)}.")
+        raise AtelierError(f"{kind!r} is not a checkpoint format. Choose one of {', '.join(FORMATS)}.")
     weights = weights_of(parts)
     if vae is not None:
         put_vae(weights, parts.family, vae)
@@ -68,7 +68,7 @@ def save_checkpoint(
 
 
 def weights_of(parts: Parts) -> Weights:
-    """The tensors and configurations of modules, nothing copied."""
+    """The tensors and configurations of the modules, without copying."""
     weights = Weights()
     modules: list[tuple[str, nn.Module | None]] = [("unet", parts.denoiser), ("vae", parts.vae)]
     modules += list(zip(TEXT_PARTS, parts.text_encoders, strict=False))
@@ -87,7 +87,7 @@ def weights_of(parts: Parts) -> Weights:
 
 
 def put_vae(weights: Weights, family: Family, path: Path) -> None:
-    """Replaces the VAE by that of a file (a VAE alone, or a whole checkpoint) or of a diffusers folder."""
+    """Replaces the VAE by the VAE in a file (only a VAE, or a whole checkpoint) or in a diffusers folder."""
     only = frozenset(("vae",))
     if path.is_dir():
         found = weights_from_path(family, path if (path / "vae").is_dir() else path.parent, only)
@@ -99,12 +99,12 @@ def put_vae(weights: Weights, family: Family, path: Path) -> None:
             shapes = {name: file.shapes[key] for name, key in keys.items()}
             found = weights_from_ldm(family, shapes, lambda name: file.read(keys[name]), only)
     if not found.tensors.get("vae"):
-        raise AtelierError(f"{path.name} holds no VAE of Stable Diffusion.")
+        raise AtelierError(f"{path.name} has no VAE of Stable Diffusion.")
     weights.tensors["vae"], weights.configs["vae"] = found.tensors["vae"], found.configs["vae"]
 
 
 def _entries_over_base(weights: Weights, family: Family, base: TensorFile, dtype: torch.dtype | None) -> list[Entry]:
-    """Every key of the base file, with our weights where we have them."""
+    """All keys of the base file, with our weights where there are any."""
     names = LdmNames(structure_of(family.name, base.shapes))
     entries = []
     for key, shape in base.shapes.items():
@@ -126,7 +126,7 @@ def _entries_over_base(weights: Weights, family: Family, base: TensorFile, dtype
 
 
 def _entries_without_base(weights: Weights, parts: Parts, dtype: torch.dtype | None) -> list[Entry]:
-    """The keys that an LDM file of this family has, from the names of our tensors alone."""
+    """All keys of an LDM file of this family, made only from the names of our tensors."""
     family = parts.family.name
     names = LdmNames(structure_from_configs(family, weights.configs["unet"], weights.configs.get("vae")))
     found: dict[str, dict[str, Tensor]] = {}
@@ -149,7 +149,7 @@ def _entries_without_base(weights: Weights, parts: Parts, dtype: torch.dtype | N
 
 
 def _maker(tensors: Sequence[Tensor], forms: Sequence[str]) -> Callable[[], Tensor]:
-    """What puts diffusers tensors back into their LDM form."""
+    """A function that makes the LDM tensor from diffusers tensors."""
 
     def make() -> Tensor:
         if len(tensors) > 1:
@@ -169,7 +169,7 @@ def _ldm_shape(tensors: Sequence[Tensor], forms: Sequence[str]) -> tuple[int, ..
 
 
 def _unused_last_layer(entries: list[Entry]) -> list[Entry]:
-    """SD2's loaders expect one text layer more than is ever computed: a copy of the last stands in for it."""
+    """SD2's loaders expect one more text layer than is ever used. A copy of the last layer takes its place."""
     stem = TEXT_LAYOUTS["sd2"][0].prefix + "transformer.resblocks."
     last = max(int(item.name[len(stem) :].split(".")[0]) for item in entries if item.name.startswith(stem))
     return [
@@ -180,13 +180,13 @@ def _unused_last_layer(entries: list[Entry]) -> list[Entry]:
 
 
 def _marks(parts: Parts) -> list[Entry]:
-    """Empty tensors by which WebUIs know an SDXL that predicts v or was trained down to zero signal."""
+    """Empty tensors by which WebUIs recognise an SDXL with v-prediction or zero terminal SNR."""
     marks = [("v_pred", parts.prediction_type == "v_prediction"), ("ztsnr", parts.zero_terminal_snr)]
     return [entry(name, torch.empty(0)) for name, is_so in marks if is_so]
 
 
 def _complete(weights: Weights, parts: Parts, base: Path | None) -> None:
-    """Brings in from the base what was not leased."""
+    """Adds the parts that were not leased from the base."""
     wanted = {"unet", "vae", *TEXT_PARTS[: len(parts.family.text_encoder_prefixes)]}
     missing = wanted - set(weights.tensors)
     if missing and base is not None:
@@ -196,7 +196,7 @@ def _complete(weights: Weights, parts: Parts, base: Path | None) -> None:
 
 
 def _metadata(parts: Parts, weights: Weights, entries: list[Entry], given: Mapping[str, str]) -> dict[str, str]:
-    """The caller's strings, what the model predicts, and what of its configuration its shapes do not tell."""
+    """The caller's strings, the prediction type, and configuration values that the tensors' shapes do not show."""
     metadata = {
         "format": "pt",
         "modelspec.architecture": parts.family.architecture(parts.prediction_type),
@@ -224,7 +224,7 @@ _UNTOLD = (
 
 
 def _plain(value: Any) -> Any:
-    """A configured number or list, where one number for all levels is the same as a list of it."""
+    """A configuration value in one form: a list of equal numbers becomes that number."""
     if isinstance(value, (list, tuple)):
         return value[0] if len(set(value)) == 1 else list(value)
     return value
@@ -239,7 +239,7 @@ def _count(shape: tuple[int, ...]) -> int:
 
 @contextmanager
 def _opened_file(path: Path | None) -> Iterator[TensorFile | None]:
-    """A single file opened for reading, None for a folder or nothing."""
+    """The opened single file; None for a folder or None."""
     if path is None or path.is_dir():
         yield None
         return

@@ -1,4 +1,4 @@
-"""How much tensors are."""
+"""Sizes of tensors: their number of elements and bytes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 def numbers_of(tensors: Iterable[Tensor]) -> int:
-    """How many numbers tensors have together."""
+    """The number of elements of all tensors."""
     return sum(tensor.numel() for tensor in tensors)
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """How many bytes tensors have together, memory that they share counted for each."""
+    """The bytes of all tensors; memory that tensors share is counted for each."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def bytes_on(device: torch.device, tensors: Iterable[Tensor]) -> int:
-    """How many bytes of tensors lie on a device of this kind."""
+    """The bytes of the tensors that are on a device of this type."""
     return bytes_of(tensor for tensor in tensors if tensor.device.type == device.type)

@@ -1,4 +1,4 @@
-"""What a file of tensors says about its configuration, beyond their shapes."""
+"""Configuration values that a checkpoint file states in its metadata, since its tensors' shapes do not show them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 CONFIG_KEY = "atelier.config"
-"""Metadata of a single file: JSON of what its shapes do not tell, per part (see `models.configs`)."""
+"""Metadata key of a single file: JSON with the values that shapes do not show, per part (see `views.configs`)."""
 
 
 def stated_config(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """What a file written here says about its configuration beyond its shapes, per part."""
+    """The configuration values in the metadata of a file that we wrote, per part."""
     try:
         content = json.loads(metadata.get(CONFIG_KEY, "{}"))
     except (ValueError, RecursionError):

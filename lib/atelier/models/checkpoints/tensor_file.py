@@ -1,4 +1,4 @@
-"""Files of tensors, read one tensor at a time: nothing but the tensor asked for is brought into memory."""
+"""Reads files of tensors one tensor at a time, so that only that tensor is in memory."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class TensorFile(Protocol):
         ...
 
     def read(self, name: str) -> Tensor:
-        """A tensor in memory of its own, in the file's precision. Raises `AtelierError` if the file is damaged."""
+        """A tensor in its own memory, in the file's precision. Raises `AtelierError` if the file is damaged."""
         ...
 
     def close(self) -> None: ...
 
 
 class SafetensorsFile:
-    """A .safetensors file: 8 bytes length, a JSON header, then the tensors' bytes.
+    """A .safetensors file: the length in 8 bytes, a JSON header, then the tensors' bytes.
 
-    It is not mapped into memory: a file that is replaced or cut while it is open cannot change or crash what was
-    read from it. Raises `AtelierError` when it is not a whole .safetensors file.
+    It is not mapped into memory. So when the file is replaced or truncated while it is open, tensors that were read
+    stay intact. Raises `AtelierError` when it is not a complete .safetensors file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,20 +82,20 @@ class SafetensorsFile:
     def _header(self, size: int) -> tuple[dict[str, Any], dict[str, str], int]:
         length = int.from_bytes(self._file.read(8), "little")
         if not 2 <= length <= min(_LARGEST_HEADER, size):
-            raise AtelierError(f"{self.path.name} is not a .safetensors file, or its beginning is damaged.")
+            raise AtelierError(f"{self.path.name} is not a .safetensors file, or its header is damaged.")
         try:
             entries = json.loads(self._file.read(length))
             given = entries.pop("__metadata__", None) or {}
             metadata = {str(key): str(value) for key, value in given.items()}
             if not all(is_entry(entry) for entry in entries.values()):
-                raise ValueError("an entry without a shape or a place")
+                raise ValueError("an entry without a shape or offsets")
             end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise AtelierError(f"{self.path.name} is not a .safetensors file, or its beginning is damaged.") from error
+            raise AtelierError(f"{self.path.name} is not a .safetensors file, or its header is damaged.") from error
         whole = 8 + length + end
         if size < whole:
             raise AtelierError(
-                f"{self.path.name} is cut off: it has {size:,} of {whole:,} bytes. Download or copy it again."
+                f"{self.path.name} is incomplete: it has {size:,} of {whole:,} bytes. Download or copy it again."
             )
         return entries, metadata, 8 + length
 
@@ -115,11 +115,11 @@ class SafetensorsFile:
         if end > begin:
             self._file.seek(self._start + begin)
             if self._file.readinto(memoryview(raw.numpy())) != end - begin:  # type: ignore[attr-defined]
-                raise AtelierError(f"{self.path.name} was cut off while it was read. Copy it again.")
+                raise AtelierError(f"{self.path.name} was truncated while it was read. Copy it again.")
         try:
             return raw.view(dtype).reshape(entry["shape"])
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-            raise AtelierError(f"{self.path.name} is damaged: {name} has not as many bytes as its shape.") from error
+            raise AtelierError(f"{self.path.name} is damaged: the bytes of {name} do not fit its shape.") from error
 
     def close(self) -> None:
         self._file.close()

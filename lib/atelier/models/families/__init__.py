@@ -1,1 +1,1 @@
-"""The families of models, a file each."""
+"""The model families, each in a file of its own with a `FAMILY`."""

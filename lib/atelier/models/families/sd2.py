@@ -30,7 +30,7 @@ class StableDiffusion2(OneTextEncoder):
         return has_text and is_stable_diffusion(shapes)
 
     def assumed_prediction(self, parts: Parts) -> str:
-        """Measured: 2.0 and 2.1 come in both, and their files do not say."""
+        """Measured, since there are both kinds of 2.0 and 2.1, and their files do not say which they are."""
         return measured_prediction(parts)
 
     def architecture(self, prediction_type: str) -> str:

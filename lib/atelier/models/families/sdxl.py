@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: two text encoders, a pooled state, sizes and crops as conditions, 1024 px."""
+"""Stable Diffusion XL: two text encoders, a pooled embedding, sizes and crops as conditions, 1024 px."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class StableDiffusionXL(LatentDiffusion):
         max_token_length: int,
         weighted: bool = False,
     ) -> PromptEmbeds:
-        """Both encoders' states side by side [B, 77 | 152 | 227, C1 + C2], and the second one's pooled state [B, P].
+        """Prompt embeddings of both encoders side by side [B, 77 | 152 | 227, C1 + C2], and the second's pooled [B, P].
 
-        SDXL was trained on the state before the last layer, without the final norm: `clip_skip` None, 1 and 2 all
-        mean that one.
+        SDXL was trained on the output of the last layer but one, without the final norm: `clip_skip` None, 1 and 2 all
+        mean that layer.
         """
         layer = max(PENULTIMATE, clip_skip or PENULTIMATE)
         ids, weights = caption_ids(parts.tokenizers[0], captions, max_token_length, weighted)
@@ -71,7 +71,7 @@ class StableDiffusionXL(LatentDiffusion):
     ) -> Tensor:
         """The UNet's prediction [B, 4, h, w]. Without `sizes`: whole pictures of the latents' own size."""
         if text.pooled is None:
-            raise ValueError("SDXL needs the pooled text state")
+            raise ValueError("SDXL needs the pooled text embedding")
         if sizes is None:
             pixels = torch.tensor([[8 * latents.shape[2], 8 * latents.shape[3]]] * latents.shape[0])
             sizes = SizeConditions(pixels, torch.zeros_like(pixels), pixels)

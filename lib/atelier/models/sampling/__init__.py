@@ -1,1 +1,1 @@
-"""Our own sampler."""
+"""Draws pictures with a model's modules, without the WebUI (for samples and previews)."""

@@ -1,4 +1,4 @@
-"""Drawing pictures with a model's parts: our own sampler, the same bits for the same seed."""
+"""Draws pictures with a model's modules; the same seed gives the same bits."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from atelier.models.unet.call import weight_dtype
 __all__ = ["SAMPLERS", "decode", "sample"]
 
 TILE = 512
-"""Pixels of the side of a tile."""
+"""Side of a tile in pixels."""
 
 OnStep = Callable[[int, int, Tensor], None]
-"""Called after every step with steps done and steps in all, over all pictures, and the latents [1, 4, h, w]."""
+"""Called after every step with (steps done, all steps, both over all pictures, latents [1, 4, h, w])."""
 
 
 @torch.no_grad()
@@ -45,17 +45,17 @@ def sample(
 ) -> list[Image.Image]:
     """A picture for each prompt, of `width` by `height` pixels (multiples of 8).
 
-    Every picture is drawn by itself from its own seed, so it has the same bits alone and among others, and all its
-    noise comes from a generator on the CPU: nothing else's random numbers are used or moved. When `should_stop`
-    says so, the pictures finished so far are returned. Raises `AtelierError` for sizes and names that do not exist.
+    Each picture is drawn alone from its own seed, so it has the same bits however many others are drawn. All noise
+    comes from a generator on the CPU; torch's global random numbers are not used. When `should_stop` returns True, the
+    pictures finished so far are returned. Raises `AtelierError` for impossible sizes and unknown samplers.
     """
     step = parts.family.pixel_step
     if width % step or height % step or min(width, height) < step:
-        raise AtelierError(f"A picture of {width}x{height} cannot be drawn; width and height are multiples of {step}.")
+        raise AtelierError(f"A picture of {width}x{height} cannot be drawn: both sides must be multiples of {step}.")
     if parts.vae is None or not parts.text_encoders:
         raise AtelierError("Pictures cannot be drawn: the model was taken without its text encoder or its VAE.")
     if steps < 1:
-        raise AtelierError(f"steps is {steps}; at least 1 is needed.")
+        raise AtelierError(f"The number of sampling steps is {steps}; it must be at least 1.")
     pictures: list[Image.Image] = []
     done = 0
     for prompt, negative, seed in zip(prompts, negatives, seeds, strict=True):
@@ -83,11 +83,11 @@ def sample(
 
 @torch.no_grad()
 def decode(parts: Parts, latents: Tensor) -> list[Image.Image]:
-    """Pictures of latents [B, 4, h, w]. A half precision VAE that overflows is computed again in float32."""
+    """Decodes latents [B, 4, h, w] into pictures. If a VAE in half precision overflows, it is run again in float32."""
     if parts.vae is None:
         raise AtelierError("Latents cannot be shown: the model was taken without its VAE.")
     scaled = parts.family.denormalised(latents)
-    # Older versions of PyTorch have no half precision convolutions on the processor.
+    # Older versions of PyTorch have no half-precision convolutions on the CPU.
     can_be_half = latents.device.type != "cpu" or weight_dtype(parts.vae) != torch.float16
     pixels = _decode(parts.vae, scaled) if can_be_half else None
     if pixels is None or not bool(torch.isfinite(pixels).all()):
@@ -97,7 +97,7 @@ def decode(parts: Parts, latents: Tensor) -> list[Image.Image]:
 
 
 def _decode(vae: nn.Module, latents: Tensor) -> Tensor:
-    """Pixels [B, 3, H, W] in float32; in overlapping tiles when the memory is not enough for the whole."""
+    """Pixels [B, 3, H, W] in float32. When memory runs out, they are decoded in overlapping tiles."""
     latents = latents.to(weight_dtype(vae))
     try:
         with own_precision(latents.device):
@@ -105,7 +105,7 @@ def _decode(vae: nn.Module, latents: Tensor) -> Tensor:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-    # Outside of the handler, whose traceback holds what the try computed.
+    # Outside of the except block: its traceback keeps the tensors of the failed try in memory.
     tiled: Any = copy.copy(vae)  # the same weights; the option is set on the copy
     tiled.enable_tiling()
     tiled.tile_sample_min_size, tiled.tile_latent_min_size = TILE, TILE // 8
@@ -114,7 +114,7 @@ def _decode(vae: nn.Module, latents: Tensor) -> Tensor:
 
 
 def _encode_pair(parts: Parts, prompt: str, negative: str, clip_skip: int | None, cfg_scale: float) -> PromptEmbeds:
-    """States of (negative, prompt), or of the prompt alone when there is no guidance."""
+    """Prompt embeddings of (negative, prompt), or of the prompt alone without guidance."""
     captions = [prompt] if cfg_scale == 1 else [negative, prompt]
     length = needed_length(parts.tokenizers, captions)
     return parts.family.encode(parts, captions, clip_skip, length)

@@ -1,4 +1,4 @@
-"""The samplers by name, each a diffusers scheduler set up for a model."""
+"""The samplers by name. Each is a diffusers scheduler, set up for a model."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NOISE_SCHEDULE: Mapping[str, Any] = MappingProxyType(
         "beta_schedule": "scaled_linear",
     }
 )
-"""The noise that all families were trained with."""
+"""The noise schedule that Stable Diffusion was trained with."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A scheduler class of diffusers and how it is set up. `zero_snr`: it knows zero terminal SNR."""
+    """A scheduler class of diffusers and its options. `zero_snr`: it supports zero terminal SNR."""
 
     scheduler: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -44,7 +44,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
         "DDIM": Sampler("DDIMScheduler", _DDIM),
     }
 )
-"""The samplers that are offered."""
+"""The samplers that can be chosen."""
 
 _MORE: Mapping[str, Sampler] = MappingProxyType(
     {
@@ -57,7 +57,7 @@ _MORE: Mapping[str, Sampler] = MappingProxyType(
         ),
     }
 )
-"""Understood in prompt files, not offered."""
+"""Samplers that are understood in prompt files but cannot be chosen."""
 
 _ALIASES: Mapping[str, str] = MappingProxyType(
     {
@@ -83,11 +83,11 @@ _ALIASES: Mapping[str, str] = MappingProxyType(
         "k_lms": "Euler",
     }
 )
-"""Names that kohya's trainers and others use. LMS, which wants SciPy, is drawn with the Euler method it extends."""
+"""Other names, such as those of kohya's scripts. LMS needs SciPy, so the Euler method that it extends is used."""
 
 
 def sampler_named(name: str) -> Sampler:
-    """The sampler of a name, in any case; kohya's names are known too. Raises `AtelierError` for another one."""
+    """The sampler with this name, in any case, also with kohya's names. Raises `AtelierError` for an unknown name."""
     found = sampler_title(name)
     if found is None:
         raise AtelierError(f"There is no sampler {name!r}; choose one of {', '.join(SAMPLERS)}.")
@@ -95,13 +95,13 @@ def sampler_named(name: str) -> Sampler:
 
 
 def sampler_title(name: str) -> str | None:
-    """The title of a sampler by any of its names, as WebUIs write it; None for one that is not known here."""
+    """The title of a sampler, as WebUIs write it, for any of its names; None for an unknown name."""
     wanted = _ALIASES.get(name.strip().lower().replace(" ", "_"), name.strip())
     return next((title for title in (*SAMPLERS, *_MORE) if title.lower() == wanted.lower()), None)
 
 
 def scheduler_for(parts: Parts, sampler: str) -> Any:
-    """A fresh diffusers scheduler for what `parts` predict: Euler's method for a flow, whatever the sampler."""
+    """A new diffusers scheduler for the prediction type of `parts`. A flow always uses Euler's method."""
     chosen = sampler_named(sampler)
     flow = parts.family.flow
     if flow is not None:

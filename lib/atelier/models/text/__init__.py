@@ -1,1 +1,1 @@
-"""From captions to prompt embeddings with CLIP."""
+"""Turns captions into prompt embeddings with CLIP text encoders."""

@@ -1,7 +1,7 @@
-"""The two spellings of CLIP text encoder names.
+"""The two spellings of the parameter names of CLIP text encoders.
 
-transformers up to 4 nests everything of `CLIPTextModel` in `text_model.`; transformers 5 does so only in
-`CLIPTextModelWithProjection`. Files, kohya's LoRA names and this package write `text_model.`.
+transformers up to version 4 nests all of `CLIPTextModel` in `text_model.`; transformers 5 does so only in
+`CLIPTextModelWithProjection`. Files, kohya's LoRA names and this package always have `text_model.`.
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ def names_of_module(module: nn.Module, tensors: Mapping[str, T]) -> dict[str, T]
 
 
 def body(module: nn.Module) -> nn.Module:
-    """The submodule that holds `embeddings`, `encoder` and `final_layer_norm`."""
+    """The submodule with `embeddings`, `encoder` and `final_layer_norm`."""
     return getattr(module, "text_model", module)

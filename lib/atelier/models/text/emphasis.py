@@ -1,7 +1,7 @@
-"""Emphasis in captions, as AUTOMATIC1111 and kohya's `weighted_captions` read it.
+"""Emphasis in captions, as in AUTOMATIC1111 and kohya's `weighted_captions`.
 
-(word) is 1.1 times as strong, [word] 1/1.1, (word:1.3) 1.3 times; nesting multiplies; a backslash takes a bracket
-literally. A round bracket that is never closed reaches to the end.
+(word) has the weight 1.1, [word] 1/1.1, (word:1.3) 1.3. Nested weights are multiplied. A backslash makes a bracket
+literal. A round bracket that is never closed reaches to the end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SQUARE = 1 / 1.1
 
 
 def parse_emphasis(caption: str) -> list[tuple[str, float]]:
-    """The caption's pieces in order, each with its weight; neighbours of equal weight are one piece."""
+    """The parts of the caption in order, each with its weight. Neighbours of equal weight are one part."""
     pieces: list[tuple[str, float]] = []
     open_brackets: list[tuple[str, int]] = []
 

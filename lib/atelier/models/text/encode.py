@@ -1,4 +1,4 @@
-"""From captions to text states with one CLIP text encoder, in chunks of 75 tokens as kohya does it."""
+"""Encodes captions with one CLIP text encoder, in chunks of 75 tokens as in kohya's scripts."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atelier.config.errors import AtelierError
+from atelier.config.errors import Problem, SettingsError
 from atelier.models.text.clip_names import body
 from atelier.models.text.emphasis import parse_emphasis
 from atelier.models.transfer import to_device
 
 CHUNK = 75
-"""Tokens of the caption in one pass of the encoder; with BOS and EOS it sees 77."""
+"""Tokens of the caption in one pass of the encoder. With BOS and EOS it gets 77."""
 TOKEN_LENGTHS = (75, 150, 225)
 
 
 def token_ids(tokenizer: Any, captions: Sequence[str], max_token_length: int) -> Tensor:
-    """Ids [captions, chunks, 77]. Every chunk begins with BOS and ends with EOS or padding.
+    """Token ids [captions, chunks, 77]. Every chunk starts with BOS and ends with EOS or padding.
 
-    One tokenisation of the whole caption, cut to `max_token_length` tokens, is dealt out 75 at a time. A
-    tokenizer that pads with EOS (CLIP) fills up with it; one with a padding token of its own (OpenCLIP) has
-    one EOS in every chunk, also in an empty one.
-    Raises `AtelierError` when `max_token_length` is not 75, 150 or 225.
+    The whole caption is tokenised once, cut to `max_token_length` tokens, and split into chunks of 75. A tokenizer that
+    pads with EOS (CLIP) fills up with EOS. A tokenizer with a padding token of its own (OpenCLIP) has one EOS in every
+    chunk, even in an empty one. Raises `AtelierError` when `max_token_length` is not 75, 150 or 225.
     """
     if max_token_length not in TOKEN_LENGTHS:
-        raise AtelierError(f"max_token_length is {max_token_length}; it can be 75, 150 or 225.")
+        raise SettingsError([Problem("max_token_length", max_token_length, "it can be 75, 150 or 225")])
     ids = tokenizer(
         list(captions),
         padding="max_length",
@@ -39,12 +38,12 @@ def token_ids(tokenizer: Any, captions: Sequence[str], max_token_length: int) ->
 
 
 def weighted_token_ids(tokenizer: Any, captions: Sequence[str], max_token_length: int) -> tuple[Tensor, Tensor]:
-    """Ids [captions, chunks, 77] of captions with emphasis, and the weight of every joined position [captions, 2 + n].
+    """Token ids [captions, chunks, 77] of captions with emphasis, and weights [captions, 2 + n] of joined positions.
 
-    The pieces of a caption are tokenised one by one. BOS, EOS and padding weigh 1.
+    The parts of a caption with different weights are tokenised one by one. BOS, EOS and padding have the weight 1.
     """
     if max_token_length not in TOKEN_LENGTHS:
-        raise AtelierError(f"max_token_length is {max_token_length}; it can be 75, 150 or 225.")
+        raise SettingsError([Problem("max_token_length", max_token_length, "it can be 75, 150 or 225")])
     rows: list[list[int]] = []
     weights = torch.ones(len(captions), max_token_length + 2)
     for index, caption in enumerate(captions):
@@ -62,14 +61,14 @@ def weighted_token_ids(tokenizer: Any, captions: Sequence[str], max_token_length
 def caption_ids(
     tokenizer: Any, captions: Sequence[str], max_token_length: int, weighted: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Ids of captions, and their weights if emphasis is to be read."""
+    """Token ids of captions, and their weights when captions have emphasis (`weighted`)."""
     if weighted:
         return weighted_token_ids(tokenizer, captions, max_token_length)
     return token_ids(tokenizer, captions, max_token_length), None
 
 
 def emphasised(states: Tensor, weights: Tensor | None) -> Tensor:
-    """States [B, n, C] times the weights [B, n] of their positions, as kohya does it: the mean is not restored."""
+    """Embeddings [B, n, C] times the weights [B, n] of their positions. As in kohya's, the mean is not restored."""
     return states if weights is None else states * weights.to(states).unsqueeze(-1)
 
 
@@ -91,10 +90,10 @@ def chunked(ids: Tensor, eos: int, pad: int) -> Tensor:
 
 
 def hidden_states(encoder: nn.Module, chunks: Tensor, layer: int | None, final_norm: bool = True) -> Tensor:
-    """Text states [B, 2 + 75·n, C] of chunks [B, n, 77].
+    """Prompt embeddings [B, 2 + 75·n, C] of chunks [B, n, 77].
 
-    `layer` None or 1 is the last layer, N the Nth from the end; the final layer norm follows if `final_norm`.
-    Of several chunks, the first BOS, every chunk's 75 tokens and the last position are kept.
+    `layer` None or 1 is the last layer, N the Nth from the end. With `final_norm`, the final layer norm is applied. Of
+    several chunks, the first BOS, the 75 tokens of every chunk and the last position are kept.
     """
     batch, count, length = chunks.shape
     flat = to_device(chunks.reshape(batch * count, length), next(encoder.parameters()).device)
@@ -107,9 +106,9 @@ def hidden_states(encoder: nn.Module, chunks: Tensor, layer: int | None, final_n
 
 
 def hidden_and_pooled(encoder: nn.Module, chunks: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-    """SDXL's use of an encoder: the `layer`th state from the end without the final norm, and the pooled state.
+    """For SDXL: the output of the `layer`th layer from the end without the final norm, and the pooled embedding.
 
-    `encoder` is a CLIPTextModelWithProjection. The pooled state [B, P] is that of the first chunk's EOS.
+    `encoder` is a CLIPTextModelWithProjection. The pooled embedding [B, P] is that of the first chunk's EOS.
     """
     batch, count, length = chunks.shape
     flat = to_device(chunks.reshape(batch * count, length), next(encoder.parameters()).device)
@@ -120,16 +119,17 @@ def hidden_and_pooled(encoder: nn.Module, chunks: Tensor, layer: int) -> tuple[T
 
 
 def pick_layer(encoder: nn.Module, every: Sequence[Tensor], layer: int | None, final_norm: bool) -> Tensor:
-    """The `layer`th state from the end out of `hidden_states`, whose first entry is the embeddings."""
+    """The `layer`th layer's output from the end. `every`: hidden_states, whose first entry is the token embeddings."""
     number = layer or 1
     if not 1 <= number < len(every):
-        raise AtelierError(f"clip_skip is {number}; this text encoder has {len(every) - 1} layers.")
+        allowed = f"this text encoder has {len(every) - 1} layers"
+        raise SettingsError([Problem("clip_skip", number, allowed)])
     states = every[-number]
     return body(encoder).final_layer_norm(states) if final_norm else states
 
 
 def joined(states: Tensor) -> Tensor:
-    """States [B, n, 77, C] of chunks as one sequence [B, 2 + 75·n, C]: BOS, all tokens, the last position."""
+    """Embeddings [B, n, 77, C] of chunks as one sequence [B, 2 + 75·n, C]: BOS, all tokens, the last position."""
     if states.shape[1] == 1:
         return states[:, 0]
     inner = states[:, :, 1:-1].flatten(1, 2)
@@ -137,7 +137,7 @@ def joined(states: Tensor) -> Tensor:
 
 
 def needed_length(tokenizers: Sequence[Any], captions: Sequence[str]) -> int:
-    """The least `max_token_length` that cuts none of the captions, or 225 when all would."""
+    """The smallest `max_token_length` that cuts no caption, or 225 if there is none."""
     ids = tokenizers[0](list(captions), truncation=True, max_length=TOKEN_LENGTHS[-1] + 2).input_ids
     longest = max(len(row) for row in ids) - 2
     return next((length for length in TOKEN_LENGTHS if longest <= length), TOKEN_LENGTHS[-1])

@@ -1,1 +1,1 @@
-"""What the families with Stable Diffusion's UNet share: the call, the names, one text encoder."""
+"""Code shared by the families with Stable Diffusion's UNet: calling it, names of layers, the VAE, the text encoder."""

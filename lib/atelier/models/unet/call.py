@@ -1,4 +1,4 @@
-"""Calling a diffusers UNet whatever the precision of its weights."""
+"""Calls a diffusers UNet, whatever the precision of its weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def call_unet(
 ) -> Tensor:
     """The prediction [B, 4, h, w], in the precision of `latents`.
 
-    Inputs are cast to the precision of the UNet's weights; under autocast that changes nothing that autocast
-    would not do itself. `added` are SDXL's conditions; sizes in pixels must not be rounded to half precision, and the
-    UNet casts what it makes of them. Timesteps [B] are whole or fractional and stay as they are.
+    Inputs are cast to the precision of the UNet's weights, which autocast would do itself. `added` are SDXL's
+    conditions. Sizes in pixels are not cast, since half precision would round them; the UNet casts its embeddings of
+    them. Timesteps [B], whole or fractional, are not cast either.
     """
     dtype = weight_dtype(unet)
     more: dict[str, Any] = {}
@@ -31,7 +31,7 @@ def call_unet(
 
 
 def weight_dtype(module: nn.Module) -> torch.dtype:
-    """The precision of a module's own weights: that of its first floating point parameter."""
+    """The precision of a module's own weights: that of its first floating-point parameter."""
     for parameter in module.parameters():
         if parameter.is_floating_point():
             return parameter.dtype

@@ -1,4 +1,4 @@
-"""What the Stable Diffusion families have in common: UNet and VAE, and of SD1 and SD2 the one text encoder."""
+"""Code common to the Stable Diffusion families: UNet and VAE, and for SD1 and SD2 the single text encoder."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from atelier.models.unet.vae_encoding import encode
 from atelier.models.views.from_ldm import parts_from_weights, weights_from_ldm
 
 UNITS = (BasicTransformerBlock, ResnetBlock2D)
-"""What gradient checkpointing computes again as a whole, and nearly all of a UNet's weights."""
+"""Blocks that gradient checkpointing recomputes as a whole. They have nearly all of a UNet's weights."""
 CLIP_BLOCKS = frozenset({"CLIPAttention", "CLIPSdpaAttention", "CLIPFlashAttention2", "CLIPMLP"})
-"""transformers 4 has a class for each way to attend."""
+"""Blocks of a CLIP text encoder. transformers 4 has a class for each implementation of attention."""
 
 
 class LatentDiffusion:
@@ -31,7 +31,7 @@ class LatentDiffusion:
     pixel_step = 8
     latent_channels = 4
     latent_scale: float
-    """Latents are the VAE's sample times this."""
+    """Factor from the VAE's samples to the UNet's latents."""
     flow: Flow | None = None
     adaptable = AdaptableBlocks(
         denoiser=frozenset({"Transformer2DModel"}),
@@ -55,17 +55,17 @@ class LatentDiffusion:
         return latents / self.latent_scale
 
     def load(self: Any, file: TensorSource, wanted: frozenset[str], convert: Callable[[Tensor], Tensor]) -> Parts:
-        """The `wanted` parts of a file in Stable Diffusion's own layout. Raises `AtelierError` if it is not whole."""
+        """The `wanted` parts of a file in the LDM layout. Raises `AtelierError` if the file is not complete."""
         weights = weights_from_ldm(
             self, file.shapes, lambda key: convert(file.read(key)), wanted, stated_config(file.metadata)
         )
         for tensors in weights.tensors.values():
-            # The transposed projection in its own order: products then round as in a diffusers folder.
+            # The transposed projection is made contiguous, so that products round as with a diffusers folder.
             tensors.update({name: tensor.contiguous() for name, tensor in tensors.items()})
         return parts_from_weights(self, weights, load_tokenizers(self.name))
 
     def assumed_prediction(self, parts: Parts) -> str:
-        """ "epsilon": nearly every such file that does not say predicts the noise."""
+        """ "epsilon": nearly every file without a stated prediction type predicts noise."""
         return "epsilon"
 
     def units(self, denoiser: nn.Module) -> list[nn.Module]:
@@ -74,12 +74,12 @@ class LatentDiffusion:
 
 
 def units_of(unet: nn.Module) -> list[nn.Module]:
-    """A UNet's blocks that are streamed, in the order of the modules."""
+    """A UNet's blocks for streaming, in the order of the modules."""
     return [module for module in unet.modules() if isinstance(module, UNITS)]
 
 
 class OneTextEncoder(LatentDiffusion):
-    """The part of a `Family` with one text encoder, whose states alone condition the UNet, and diffusers' names."""
+    """The part of a `Family` with one text encoder as the UNet's only condition, and with diffusers' names."""
 
     text_encoder_prefixes: Sequence[str] = ("lora_te",)
 
@@ -91,14 +91,14 @@ class OneTextEncoder(LatentDiffusion):
         max_token_length: int,
         weighted: bool = False,
     ) -> PromptEmbeds:
-        """Text states [B, 77 | 152 | 227, C]: the `clip_skip`th layer from the end (or the last), normed."""
+        """Prompt embeddings [B, 77 | 152 | 227, C]: the `clip_skip`th layer from the end (or the last), normed."""
         ids, weights = caption_ids(parts.tokenizers[0], captions, max_token_length, weighted)
         return PromptEmbeds(emphasised(hidden_states(parts.text_encoders[0], ids, clip_skip), weights))
 
     def predict(
         self, parts: Parts, latents: Tensor, times: Tensor, text: PromptEmbeds, sizes: SizeConditions | None
     ) -> Tensor:
-        """The UNet's prediction [B, 4, h, w]; `sizes` mean nothing to these families."""
+        """The UNet's prediction [B, 4, h, w]. These families do not use `sizes`."""
         return call_unet(parts.denoiser, latents, times, text.hidden)
 
     def denoiser_lora_name(self, module_path: str) -> str:

@@ -1,8 +1,8 @@
-"""The two layouts of the same weights: LDM (single files, AUTOMATIC1111, Forge) and diffusers, in both directions.
+"""Translates names of weights between LDM's layout (single files, AUTOMATIC1111, Forge) and diffusers', both ways.
 
-Names are paths of modules, so a table of path pairs, looked up by the longest path that matches, does nearly all.
-What is left are tensors that change their form: OpenCLIP keeps query, key and value in one matrix and its
-projection transposed, and LDM's VAE has its attention as 1x1 convolutions. All are views, nothing is copied.
+Names are paths of modules. A table of path pairs, looked up by the longest matching path, handles nearly all of them.
+Only a few tensors also change their form: OpenCLIP has query, key and value in one matrix and its projection
+transposed, and LDM's VAE has its attention as 1x1 convolutions. The results are views; nothing is copied.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _OPEN_CLIP_LAYER = (
 
 @dataclass(frozen=True)
 class TextLayout:
-    """Where an LDM file keeps a text encoder: under `prefix`, in transformers' or in OpenCLIP's names.
+    """The place of a text encoder in an LDM file: under `prefix`, with transformers' or OpenCLIP's names.
 
     `bare`: a transformers encoder saved without its leading "text_model.".
     """
@@ -66,15 +66,15 @@ class TextLayout:
     open_clip: bool = False
     bare: bool = False
     projection: bool = False
-    """The text projection belongs to the encoder (SDXL's second), not to what is left over."""
+    """True when the text projection is part of the encoder's module (SDXL's second encoder)."""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """What of an architecture decides its names."""
+    """The facts of an architecture that decide its names."""
 
     unet_attention: tuple[bool, ...]
-    """One entry per level of the UNet, finest first: does it have transformers?"""
+    """For each level of the UNet, finest first: True when it has transformers."""
     unet_layers: int
     vae_levels: int
     vae_layers: int
@@ -85,8 +85,8 @@ class Structure:
 class Target:
     """A tensor of a diffusers module. `part` is "unet", "vae", "text_encoder" or "text_encoder_2".
 
-    `form` tells how it lies in the LDM tensor: "same", "q", "k", "v" (thirds of its rows), "transposed", "conv"
-    (with two trailing dimensions of 1).
+    `form`: its form in the LDM tensor: "same", "q", "k", "v" (thirds of the rows), "transposed", or "conv" (with two
+    trailing dimensions of 1).
     """
 
     part: str
@@ -118,7 +118,7 @@ def _swap(name: str, table: dict[str, str]) -> str | None:
 
 
 def unet_table(attention: Sequence[bool], layers: int) -> PathTable:
-    """Module paths of a UNet with transformers on the levels `attention` and `layers` blocks a level."""
+    """Module paths of a UNet with transformers on the levels `attention` and `layers` blocks per level."""
     pairs = list(_UNET_ENDS)
 
     def resnet(ldm: str, diffusers: str) -> None:
@@ -186,7 +186,7 @@ class LdmNames:
         self._open_clip_layer = PathTable(_OPEN_CLIP_LAYER)
 
     def targets(self, key: str) -> tuple[Target, ...]:
-        """What an LDM tensor becomes: one tensor, three for a joint projection, none if it is not used."""
+        """The diffusers tensors of an LDM tensor: one, three for a joint projection, none if it is not used."""
         if key.startswith(UNET_PREFIX):
             name = self._unet.to_diffusers(key.removeprefix(UNET_PREFIX))
             return () if name is None else (Target("unet", name),)
@@ -205,7 +205,7 @@ class LdmNames:
         return ()
 
     def source(self, part: str, name: str) -> tuple[str, str]:
-        """The LDM key that holds a diffusers tensor, and its form there. Raises `KeyError` if unknown."""
+        """The LDM key with a diffusers tensor, and the tensor's form there. Raises `KeyError` for an unknown tensor."""
         if part in ("unet", "vae"):
             table, prefix = (self._unet, UNET_PREFIX) if part == "unet" else (self._vae, VAE_PREFIX)
             ldm = table.to_ldm(name)

@@ -1,7 +1,7 @@
-"""The VAE's encoder with its large intermediate results freed as soon as they are used: the same bits, less memory.
+"""Runs the VAE's encoder with less memory and the same bits: large intermediate results are freed as soon as possible.
 
 At 1024 px a feature map of the first stage has 256 MB in half precision. diffusers' own forward pass keeps up to five
-of them alive at once; three are enough.
+of them at once; three are enough.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.nn import functional
 def encode(vae: Any, pixels: Tensor) -> DiagonalGaussianDistribution:
     """The posterior of `vae.encode(pixels)` for pixels [B, 3, H, W] in the VAE's precision, on its device.
 
-    An encoder that is built in another way than Stable Diffusion's is used as it is.
+    An encoder that differs from Stable Diffusion's is called as usual.
     """
     if not _is_usual(vae):
         return vae.encode(pixels).latent_dist
@@ -41,7 +41,7 @@ def encode(vae: Any, pixels: Tensor) -> DiagonalGaussianDistribution:
 
 
 def _resnet(block: ResnetBlock2D, x: Tensor) -> Tensor:
-    """norm, SiLU, conv, norm, SiLU, conv, and the shortcut added; `x` and two results of its size at the most."""
+    """norm, SiLU, conv, norm, SiLU, conv, plus the shortcut. At most `x` and two results of its size are in memory."""
     hidden = functional.silu(block.norm1(x), inplace=True)
     hidden = block.conv1(hidden)
     hidden = functional.silu(block.norm2(hidden), inplace=True)
@@ -79,5 +79,5 @@ def _is_plain(resnet: Any) -> bool:
 
 
 def _watched(module: nn.Module) -> bool:
-    """True when somebody has put a forward pass or a hook of their own on the module."""
+    """True when the module has a replaced forward method or a hook."""
     return "forward" in vars(module) or bool(module._forward_hooks) or bool(module._forward_pre_hooks)

@@ -1,1 +1,1 @@
-"""diffusers' modules over tensors that belong to somebody else."""
+"""Views: diffusers modules whose weights are the tensors of another model, without a copy."""

@@ -1,4 +1,4 @@
-"""Attention that computes rightly on the torch that is there."""
+"""Avoids fused attention where the installed torch, or a replacement by the WebUI, computes it wrongly."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ TORCHS = torch._C._nn.scaled_dot_product_attention
 
 
 def flash_is_sound(device: torch.device, version: str = torch.__version__) -> bool:
-    """False on a processor with torch before 2.3.
+    """False on a CPU with torch before 2.3.
 
-    The backward pass of torch 2.1.2's fused attention for processors, run by two threads on a UNet of SD 1.5's size,
-    wrote past its memory and ended the process; 2.3.1 and 2.13.0 did not. 2.2 was not tried.
+    The backward pass of torch 2.1.2's fused attention on CPUs, run by two threads on a UNet of SD 1.5's size, wrote
+    past its memory and crashed the process. 2.3.1 and 2.13.0 did not; 2.2 was not tried.
     """
     return device.type != "cpu" or release(version) >= (2, 3)
 
 
 def is_replaced() -> bool:
-    """True where a WebUI has put an attention of its own in place of torch's for the whole process.
+    """True when a WebUI has replaced torch's attention in the whole process.
 
-    SageAttention and others have no backward pass: queries, keys and values would learn nothing, in silence.
+    SageAttention and others have no backward pass: queries, keys and values would silently learn nothing.
     """
     return functional.scaled_dot_product_attention is not TORCHS
 
 
 def use_sound_attention(module: nn.Module, version: str = torch.__version__) -> None:
-    """Gives a diffusers module plain attention, in matrix products, where the fused one is not sound.
+    """Gives a diffusers module plain attention, by matrix products, where fused attention is unsafe.
 
-    Where torch's own has been replaced it gets that one back, for itself alone.
+    Where torch's attention was replaced, only this module gets torch's back.
     """
     parameter = next(module.parameters(), None)
     if parameter is None or not hasattr(module, "set_attn_processor"):
@@ -48,7 +48,7 @@ def use_sound_attention(module: nn.Module, version: str = torch.__version__) -> 
 
 
 def torchs_processor() -> AttnProcessor2_0:
-    """diffusers' own fused processor, but bound to torch's attention whatever the process has under that name."""
+    """diffusers' own fused processor, but bound to torch's own attention, whatever has replaced it."""
     call: Any = AttnProcessor2_0.__call__
     names = {**call.__globals__, "F": _Functional("functional with torch's attention")}
     bound = FunctionType(call.__code__, names, call.__name__, call.__defaults__, call.__closure__)

@@ -1,8 +1,9 @@
-"""Configurations of diffusers and transformers modules, from the shapes of an LDM file's tensors.
+"""Derives the configurations of diffusers and transformers modules from the shapes of an LDM file's tensors.
 
-A released model gives exactly its released configuration. Of a custom one, width, depth and what each level has are
-in the shapes. Head counts and group counts are not: heads follow the family's rule, groups are the most, up to 32,
-that divide every width. A file that differs says so in its metadata (see `models.checkpoint`).
+A released model gets exactly its released configuration. For a custom model, the shapes show width, depth and the
+content of each level. They do not show numbers of heads and groups. Heads follow the family's rule; groups are the
+largest number up to 32 that divides every width. A file that differs states so in its metadata (see
+`checkpoints.stated`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TEXT_LAYOUTS: dict[str, tuple[TextLayout, ...]] = {
 
 
 def structure_of(family: str, shapes: Shapes) -> Structure:
-    """The structure that decides the names of an LDM file."""
+    """The structure of an LDM file, which decides its names."""
     has_unet = UNET_PREFIX + "input_blocks.0.0.weight" in shapes
     unet = unet_config(family, shapes) if has_unet else None
     return structure_from_configs(family, unet, vae_config(family, shapes), text_layouts(family, shapes))
@@ -40,7 +41,7 @@ def structure_from_configs(
     vae: Mapping[str, Any] | None,
     texts: tuple[TextLayout, ...] | None = None,
 ) -> Structure:
-    """The same, from configurations. What is None has the released model's structure."""
+    """The structure, from configurations. A configuration that is None stands for that of the released model."""
     unet = unet or released_config(family, "unet")
     vae = vae or released_config(family, "vae")
     return Structure(
@@ -53,7 +54,7 @@ def structure_from_configs(
 
 
 def text_layouts(family: str, shapes: Shapes) -> tuple[TextLayout, ...]:
-    """Where this file keeps its text encoders; some old files leave out "text_model."."""
+    """The places of the text encoders in this file. Some old files leave out "text_model."."""
     layouts = []
     for layout in TEXT_LAYOUTS[family]:
         if not layout.open_clip and layout.prefix + "embeddings.token_embedding.weight" in shapes:
@@ -63,7 +64,7 @@ def text_layouts(family: str, shapes: Shapes) -> tuple[TextLayout, ...]:
 
 
 def unet_config(family: str, shapes: Shapes) -> dict[str, Any]:
-    """The UNet's configuration. Raises `AtelierError` when the tensors are not those of such a UNet."""
+    """The UNet's configuration. Raises `AtelierError` when the tensors do not belong to such a UNet."""
     own = {key.removeprefix(UNET_PREFIX): shape for key, shape in shapes.items() if key.startswith(UNET_PREFIX)}
     levels = _unet_levels(own)
     channels = [level[0] for level in levels]
@@ -105,7 +106,7 @@ def unet_config(family: str, shapes: Shapes) -> dict[str, Any]:
 
 
 def _unet_levels(own: Shapes) -> list[tuple[int, int, int]]:
-    """For every level, finest first: its width, the depth of its transformers (0: none), its number of blocks."""
+    """For every level, finest first: width, depth of its transformers (0 for none), and number of blocks."""
     levels: list[tuple[int, int, int]] = []
     width, depth, blocks, index = 0, 0, 0, 1
     while True:
@@ -180,7 +181,7 @@ def text_config(family: str, index: int, shapes: Shapes) -> dict[str, Any]:
 
 
 def _count(own: Shapes, prefix: str) -> int:
-    """How many numbered children `prefix` has, from 0. Raises `AtelierError` when one in between is missing."""
+    """The number of numbered children of `prefix`, from 0. Raises `AtelierError` when one in between is missing."""
     found = {key[len(prefix) :].split(".", 1)[0] for key in own if key.startswith(prefix)}
     numbers = {number for number in found if number.isdecimal()}
     if numbers != {str(number) for number in range(len(numbers))}:

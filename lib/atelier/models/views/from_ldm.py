@@ -1,4 +1,4 @@
-"""From tensors in the LDM layout to the modules of a model, sharing the tensors' memory."""
+"""Builds the modules of a model from tensors in the LDM layout, sharing the tensors' memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from atelier.models.views.configs import structure_of, text_config, unet_config,
 from atelier.models.views.view import view
 
 ALL_PARTS = frozenset(("unet", "text_encoder", "vae"))
-"""What a lease can be asked for; "text_encoder" means all of them."""
+"""Parts that can be leased; "text_encoder" means all text encoders."""
 
 TEXT_CLASSES: dict[str, tuple[type[nn.Module], ...]] = {
     "sd1": (CLIPTextModel,),
@@ -57,7 +57,7 @@ class Weights:
 def configs_of(
     family: Family, shapes: Mapping[str, Sequence[int]], parts: frozenset[str] = ALL_PARTS
 ) -> dict[str, dict[str, Any]]:
-    """The configurations of the asked parts of an LDM file, from the shapes of its tensors."""
+    """The configurations of these parts of an LDM file, from the shapes of its tensors."""
     configs = {}
     if "unet" in parts:
         configs["unet"] = unet_config(family.name, shapes)
@@ -77,9 +77,9 @@ def weights_from_ldm(
     parts: frozenset[str] = ALL_PARTS,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Weights:
-    """Reads the tensors of the asked parts. What `read(key)` returns is used as it is, or as a view of it.
+    """Reads the tensors of these parts. The results of `read(key)` are used as they are, or as views.
 
-    `overrides` corrects what shapes do not tell, per part: {"unet": {"attention_head_dim": 4}}.
+    `overrides` has configuration values that shapes do not show, per part: {"unet": {"attention_head_dim": 4}}.
     """
     names = LdmNames(structure_of(family.name, shapes))
     configs = configs_of(family, shapes, parts)
@@ -104,7 +104,7 @@ def parts_from_weights(
     prediction_type: str = "epsilon",
     zero_terminal_snr: bool = False,
 ) -> Parts:
-    """Modules over the tensors of `weights`. The UNet has to be there. Raises `AtelierError` when one is not whole."""
+    """Modules over the tensors of `weights`, which must have a UNet. Raises `AtelierError` for an incomplete module."""
     if "unet" not in weights.tensors:
         raise AtelierError("The model has no UNet.")
 
@@ -128,12 +128,12 @@ def parts_from_weights(
 
 
 def clip_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a text encoder's configuration, what shapes the module."""
+    """The values of a text encoder's configuration that change the module."""
     return {key: value for key, value in config.items() if key in _CLIP_KEYS}
 
 
 def _is_unused_layer(part: str, name: str, configs: Mapping[str, Mapping[str, Any]]) -> bool:
-    """SD2's last text layer lies in the file and is never computed."""
+    """True for SD2's last text layer, which is in the file but never used."""
     layers = PREFIX + "encoder.layers."
     if not name.startswith(layers):
         return False

@@ -1,4 +1,4 @@
-"""diffusers and transformers modules whose parameters are somebody else's tensors."""
+"""Makes diffusers and transformers modules whose parameters are the tensors of another model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from atelier.models.views.attention import is_replaced, use_sound_attention
 
 
 def alias(tensor: Tensor) -> Tensor:
-    """An ordinary tensor over the same storage: same memory, no history, `requires_grad` False.
+    """An ordinary tensor over the same storage: the same memory, no autograd history, `requires_grad` False.
 
-    Works for inference tensors too, whose own views could not be saved for a backward pass.
-    Raises `AtelierError` for tensors without plain memory (meta, quantised, sparse).
+    This works for inference tensors too, whose own views cannot be saved for a backward pass. Raises `AtelierError`
+    for tensors without plain memory (meta, quantised, sparse).
     """
     if tensor.device.type == "meta" or tensor.is_quantized or tensor.layout != torch.strided:
-        raise AtelierError("A weight of the base is offloaded or quantised: it has no plain memory to share.")
+        raise AtelierError("A weight of the base model is offloaded or quantised, so its memory cannot be shared.")
     with torch.inference_mode(False), torch.no_grad():
         fresh = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         return fresh.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
@@ -36,10 +36,10 @@ _COUNTS = {
 
 
 def build_empty(module_class: type[nn.Module], config: Any) -> nn.Module:
-    """A module of `module_class` on the meta device: no memory, no random numbers drawn.
+    """A module of `module_class` on the meta device, without memory and without using random numbers.
 
-    `config` is a mapping (diffusers or transformers) or a transformers config object. Raises `AtelierError` for one
-    with more layers than any model has: building them would take hours.
+    `config` is a mapping (diffusers or transformers) or a transformers config object. Raises `AtelierError` for more
+    layers than any model has, since building them would take hours.
     """
     if isinstance(config, Mapping):
         for key in _COUNTS & set(config):
@@ -59,12 +59,11 @@ def build_empty(module_class: type[nn.Module], config: Any) -> nn.Module:
 
 
 def view(module_class: type[nn.Module], config: Any, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A module in eval mode whose parameters share the memory of `tensors`, nothing else.
+    """A module in eval mode whose parameters share the memory of `tensors`, and nothing else.
 
-    The parameters are new objects with `requires_grad` False: hooks, gradients and flags of the donor stay
-    its own.
-    Text encoder names may be written with or without the leading "text_model.".
-    Raises `AtelierError` when a tensor is missing, left over or of another shape than `config` says.
+    The parameters are new objects with `requires_grad` False, without the hooks, gradients and flags of the original.
+    Names of text encoders may be with or without the leading "text_model.". Raises `AtelierError` when a tensor is
+    missing, left over, or of another shape than in `config`.
     """
     module = build_empty(module_class, config)
     given = names_of_module(module, tensors)
@@ -93,12 +92,12 @@ def view(module_class: type[nn.Module], config: Any, tensors: Mapping[str, Tenso
 
 
 def view_of(module: nn.Module) -> nn.Module:
-    """A view over another module of the same class: shares its parameters' memory and none of its hooks."""
+    """A view of another module of the same class. It shares the parameters' memory and has no hooks."""
     return view(type(module), module.config, dict(module.named_parameters(remove_duplicate=False)))
 
 
 def view_parts(parts: Parts) -> Parts:
-    """Parts over the tensors of other parts: what a host with plain diffusers modules lends."""
+    """Views of all modules of `parts`, for a host that lends plain diffusers modules."""
     return replace(
         parts,
         denoiser=view_of(parts.denoiser),
@@ -114,7 +113,7 @@ def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _rebuilt_buffer(name: str, buffer: Tensor, device: torch.device) -> Tensor:
-    """Position ids are the one buffer these modules have: they count 0, 1, 2 …"""
+    """The only buffer of these modules: position ids, which are 0, 1, 2 …"""
     if not name.endswith("position_ids"):
         raise AtelierError(f"The buffer {name} is unknown: this version of the library cannot be used.")
     with torch.inference_mode(False):
