@@ -12,7 +12,7 @@ _WORDS = (
     "CUDNN_STATUS_NOT_INITIALIZED",
     "not enough GPU video memory",
 )
-"""Texts of such errors. cuBLAS and cuDNN allocate memory without torch, first when they start. The last is DirectML's."""
+"""Texts of such errors. cuBLAS and cuDNN allocate without torch, first when they start. The last is DirectML's."""
 _PERHAPS = ("unable to find an engine to execute this computation", "Unable to find a valid cuDNN algorithm")
 """cuDNN tries several algorithms and hides that each needed more memory. These texts can have other causes too."""
 FULL = 0.1
