@@ -92,6 +92,49 @@ def test_a_zip_that_unpacks_to_more_than_itself(tmp_path: Path) -> None:
         assert torch.equal(file.read("b"), torch.ones(3)) and file.read("a").shape == (50_000,)
 
 
+def padded(name: str, data: bytes) -> bytes:
+    """The pickle with a megabyte of one letter before what it holds."""
+    if not name.endswith("data.pkl"):
+        return data
+    start, letters = data[:2], 2**20
+    return start + b"X" + struct.pack("<I", letters) + b"a" * letters + b"0" + data[2:]
+
+
+def test_a_pickle_that_unpacks_to_more_than_the_file(tmp_path: Path) -> None:
+    """Its tensors are as small as they look: it is the pickle itself that would fill the memory."""
+    path = tmp_path / "bomb.ckpt"
+    whole = saved({"a": torch.ones(3)})
+    path.write_bytes(repacked(whole, padded, zipfile.ZIP_DEFLATED))
+    assert path.stat().st_size < 2**16
+    with pytest.raises(AtelierError, match="what is in it is larger than the file"):
+        PickleFile(path)
+    path.write_bytes(repacked(whole, padded))
+    with PickleFile(path) as file:
+        assert torch.equal(file.read("a"), torch.ones(3))
+
+
+def test_a_storage_that_unpacks_to_more_than_the_file(tmp_path: Path) -> None:
+    """A tensor of three numbers in a storage of a million: nothing is wrong until the storage is read."""
+    path = tmp_path / "bomb.ckpt"
+    whole = saved({"a": torch.zeros(2**20)[:3]})
+    path.write_bytes(repacked(whole, lambda name, data: data, zipfile.ZIP_DEFLATED))
+    with PickleFile(path) as file, pytest.raises(AtelierError, match="what is in it is larger than the file"):
+        file.read("a")
+    path.write_bytes(whole)
+    with PickleFile(path) as file:
+        assert torch.equal(file.read("a"), torch.zeros(3))
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_many_names_for_one_storage(zipped: bool, tmp_path: Path) -> None:
+    """Each name is read into memory of its own: a hundred of them are a hundred times the file."""
+    path = tmp_path / "shared.ckpt"
+    one = torch.ones(10_000)
+    path.write_bytes(saved({str(name): one for name in range(100)}, zipped))
+    with pytest.raises(AtelierError, match="its tensors are larger than the file"):
+        PickleFile(path)
+
+
 def test_a_tensor_larger_than_what_it_is_stored_in(tmp_path: Path) -> None:
     """Strides of zero make terabytes of one number, or a few of a thousand; many names may share one storage."""
     path = tmp_path / "wide.ckpt"

@@ -353,6 +353,39 @@ def test_open_to_the_network_only_own_folders_count(tmp_path: Path) -> None:
     site.finish()
 
 
+def test_a_folder_whose_name_only_begins_as_an_own_one_is_outside(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", Access(paths=False))
+    runs = site.host.folders.runs
+    for name in ("runs-evil", "runs.old", "runsaway"):
+        beside = runs.with_name(name)
+        beside.mkdir()
+        for pictures in (beside, beside / "uploads"):
+            answer = site.start(train_data_dir=str(pictures))
+            assert answer.status_code == 403, pictures
+            assert "train_data_dir is outside" in answer.json()["error"]
+    assert site.start(train_data_dir=str(runs)).status_code == 200, "an own folder itself is not outside of it"
+    site.finish()
+
+
+@pytest.mark.parametrize("key", ["image_dir", "metadata_file", "conditioning_data_dir"])
+def test_open_to_the_network_every_path_of_a_data_set_counts(tmp_path: Path, key: str) -> None:
+    """Also where all else in it is the WebUI's own, and in a later data set than the first."""
+    site = Site(tmp_path / "site", Access(paths=False))
+    inside = site.host.folders.runs / "uploads"
+    inside.mkdir()
+    own = {"image_dir": str(inside), key: str(inside / "own")}
+    foreign = {"image_dir": str(inside), key: str(tmp_path / "secret")}
+    for subsets in ([[foreign]], [[own, foreign]], [[own], [foreign]]):
+        body = {"settings": {"output_name": "x"}, "datasets": [{"subsets": each} for each in subsets]}
+        answer = site.post("/jobs", json=body)
+        assert answer.status_code == 403, subsets
+        assert f"{key} is outside the WebUI's folders" in answer.json()["error"]
+    assert site.jobs.jobs() == []
+    answer = site.post("/jobs", json={"settings": {"output_name": "x"}, "datasets": [{"subsets": [own]}]})
+    assert answer.status_code == 200, answer.text
+    site.finish()
+
+
 def test_a_kind_that_the_webui_cannot_use_is_answered(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(site.host), "name", "forge")
     lycoris = {"network_module": "lycoris.kohya"}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
+import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +19,9 @@ hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from atelier.config.job import job_from_dict, job_to_dict  # noqa: E402
+from atelier.config.kohya.verdicts import UNKNOWN, training_verdict  # noqa: E402
+from atelier.config.names import check_output_name  # noqa: E402
 from atelier.config.settings.named import CODE_SETTINGS, PATH_SETTINGS  # noqa: E402
 from atelier.config.settings.schema import options  # noqa: E402
 from tests.support.jobs_fakes import PATIENCE  # noqa: E402
@@ -50,6 +57,49 @@ def check(site: Site, answer: Any) -> None:
     assert {path.name for path in root.iterdir()} <= {"lora", "checkpoints", "runs", "cache", "pictures"}
 
 
+def check_started(site: Site, answer: Any, asked: dict[str, Any]) -> None:
+    """The run that was started is one that the schema allows, and lies where runs lie."""
+    job = site.jobs.get(answer.json()["id"])
+    folder = job.record.folder.resolve()
+    assert folder.parent == site.host.folders.runs.resolve()
+    assert check_output_name(job.name) == job.name == asked["output_name"]
+    keys = [key for key, value in asked.items() if value != {}]  # a section with nothing in it
+    assert all(training_verdict(key).verdict != UNKNOWN for key in keys), "no key is passed over in silence"
+    for option in options():
+        value = getattr(job.config.settings, option.key)
+        numbers = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, (int, float))]
+        assert all(math.isfinite(each) for each in numbers), option.key
+        if option.kind in ("int", "float", "int_or_float", "floats"):
+            assert all(option.minimum is None or each >= option.minimum for each in numbers), option.key
+            assert all(option.maximum is None or each <= option.maximum for each in numbers), option.key
+        if option.choices and value is not None:
+            assert value in option.choices, option.key
+    assert job_from_dict(job_to_dict(job.config)) == dataclasses.replace(job.config, notes=[])
+
+
+def check_refused(site: Site, answer: Any) -> None:
+    """Nothing was started, and a person can read why."""
+    check(site, answer)
+    assert answer.status_code != 200, answer.text
+    assert not re.search(r"object at 0x|<class|\w+Error\b|failed unexpectedly", answer.json()["error"])
+
+
+COUNTER = itertools.count()
+
+
+@settings(FUZZ, max_examples=40)
+@given(asked=st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=12), VALUES, max_size=2))
+def test_what_is_started_is_allowed(site: Site, asked: dict[str, Any]) -> None:
+    """Each under a name of its own, as a name that is taken would hide what else is wrong."""
+    usual = {"train_data_dir": str(site.pictures), "output_name": f"allowed {next(COUNTER)}"}
+    asked = {**asked, **usual}
+    answer = site.post("/jobs", content=json.dumps({"settings": asked}), headers={"content-type": "application/json"})
+    if answer.status_code == 200:
+        check_started(site, answer, asked)
+    else:
+        check_refused(site, answer)
+
+
 @FUZZ
 @given(asked=st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=12), VALUES, max_size=5))
 def test_json_settings(site: Site, asked: dict[str, Any]) -> None:
@@ -60,14 +110,18 @@ def test_json_settings(site: Site, asked: dict[str, Any]) -> None:
 @FUZZ
 @given(body=VALUES | st.dictionaries(st.sampled_from(["settings", "datasets", "general"]), VALUES))
 def test_json_of_any_shape(site: Site, body: Any) -> None:
-    check(site, site.post("/jobs", content=json.dumps(body), headers={"content-type": "application/json"}))
+    answer = site.post("/jobs", content=json.dumps(body), headers={"content-type": "application/json"})
+    check(site, answer)
+    check_refused(site, answer)
 
 
 @FUZZ
 @given(body=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
 @pytest.mark.parametrize("kind", ["application/json", "application/toml"])
 def test_any_bytes(site: Site, kind: str, body: bytes) -> None:
-    check(site, site.post("/jobs", content=body, headers={"content-type": kind}))
+    answer = site.post("/jobs", content=body, headers={"content-type": kind})
+    check(site, answer)
+    check_refused(site, answer)
 
 
 @FUZZ
@@ -78,6 +132,7 @@ def test_any_address(site: Site, job: str, file: str, since: Any) -> None:
     for path in (f"/jobs/{quote(job, safe='')}/events", f"/jobs/{quote(job, safe='')}/samples/{quote(file, safe='')}"):
         answer = site.get(path, params={"since": since, "losses": file})
         assert answer.status_code in (200, 404, 405, 422)
+        assert answer.status_code != 200 or answer.text == "the page", "no run and no picture has such a name"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +150,41 @@ def test_any_address(site: Site, job: str, file: str, since: Any) -> None:
 )
 def test_bodies_meant_to_hurt(site: Site, body: str) -> None:
     check(site, site.post("/jobs", content=body, headers={"content-type": "application/json"}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('"a": ' + "[" * 100_000, "not valid JSON"),
+        ('"a": ' + '{"settings":' * 5_000, "not valid JSON"),
+        ('"seed": ' + "9" * 500_000, "a number of 500000 digits"),
+        ('"learning_rate": NaN', "NaN is not a number"),
+        ('"learning_rate": -Infinity', "-Infinity is not a number"),
+        ('"learning_rate": 1e999', "learning_rate is inf; it must be a number"),
+        ('"seed": -1e999', "seed is -inf; it must be a whole number"),
+        ('"seed": 1e308', "it must be at most 9.22337e+18"),
+        ('"network_dim": true', "network_dim is True; it must be a whole number"),
+        ('"network_dim": {"a": 1}', "a is 1; there is no such key"),
+        ('"trigger": true', "trigger is True; it must be text"),
+        ('"output_name": "\\ud800"', "output_name is"),
+        ('"output_name": "a\\u0000"', "output_name is 'a\\x00'; a name has no"),
+        ('"output_name": "../../a"', "a name has no folder in it"),
+        ('"output_name": "aux"', "Windows keeps this name for itself"),
+        ('"train_data_dir": "a\\u0000b"', "train_data_dir is"),
+    ],
+    ids=lambda text: text[:24],
+)  # fmt: skip
+def test_what_hurts_is_refused_for_what_it_is(site: Site, setting: str, words: str) -> None:
+    """All else that a run needs is there, so that nothing else can be the reason."""
+    usual = {"train_data_dir": str(site.pictures), "output_name": "hurts"}
+    others = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in usual.items() if f'"{key}"' not in setting]
+    runs = len(site.jobs.jobs())
+    body = f'{{"settings": {{{", ".join([*others, setting])}}}}}'
+    answer = site.post("/jobs", content=body, headers={"content-type": "application/json"})
+    check_refused(site, answer)
+    assert words in answer.json()["error"]
+    assert len(site.jobs.jobs()) == runs
+    assert site.post("/jobs", json={"settings": {**usual, "output_name": f"works {next(COUNTER)}"}}).status_code == 200
 
 
 def test_every_text_setting_is_known_to_be_a_path_a_class_or_just_text() -> None:

@@ -10,17 +10,18 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from atelier.config.datasets import Dataset, DatasetConfig, Subset
 from atelier.config.errors import AtelierError
-from atelier.config.job import JobConfig
+from atelier.config.job import JobConfig, job_to_dict
 from atelier.config.settings.option import Option
-from atelier.config.settings.schema import option
+from atelier.config.settings.schema import Settings, option
 from atelier.jobs.queue import Jobs
 from atelier.ui.fields import shown_options, to_control
 from atelier.ui.gradio_compat import DroppedFile
-from atelier.ui.server.request import Request, settings_of
+from atelier.ui.server.request import Request, job_of, settings_of
 from atelier.ui.tab.tab import build
 from tests.support.gradio_pages import handler_of
-from tests.support.jobs_fakes import FakeHost, model
+from tests.support.jobs_fakes import FakeHost, job_named, model
 from tests.ui.test_fields import other_value
 
 COMPANIONS: dict[str, dict[str, Any]] = {
@@ -325,6 +326,32 @@ def test_an_open_network_page_takes_nothing_else_that_is_named(
     with pytest.raises(AtelierError, match=said):
         settings_of(Request(asked, files, paths=False), host)
     assert settings_of(Request(asked, files), host).train_data_dir
+
+
+def test_an_open_network_page_takes_no_folders_of_a_file_that_was_read_in(tmp_path: Path) -> None:
+    """Its data sets name folders of this machine, though no control does."""
+    host = FakeHost(tmp_path / "host")
+    picture = tmp_path / "0.png"
+    Image.new("RGB", (64, 64)).save(picture)
+    asked, files = {"output_name": "thing"}, [DroppedFile(picture, "0.png")]
+    imported = {"datasets": job_to_dict(job_named())["datasets"], "extra": {"log_with": "wandb"}}
+    for given in ([], files):
+        with pytest.raises(AtelierError, match="folders and files of this machine cannot be named"):
+            settings_of(Request(asked, given, paths=False, imported=imported), host)
+    without_folders = {"datasets": [], "extra": {"log_with": "wandb"}}
+    assert settings_of(Request(asked, files, paths=False, imported=without_folders), host).train_data_dir
+    assert settings_of(Request(asked, [], paths=True, imported=imported), host).train_data_dir is None
+
+
+def test_captions_from_names_are_for_the_pictures_to_learn_from_alone(tmp_path: Path) -> None:
+    """Regularisation pictures show the class, and are called by it and never by a file's name."""
+    host = FakeHost(tmp_path / "host")
+    subsets = [Subset(image_dir="a"), Subset(image_dir="b", is_reg=True), Subset(image_dir="c", caption_from_name=True)]
+    job = JobConfig(Settings(), DatasetConfig([Dataset(subsets=subsets)]))
+    imported = {"datasets": job_to_dict(job)["datasets"]}
+    for asked, expected in ((True, [True, False, True]), (False, [False, False, True])):
+        found = job_of(Request({"output_name": "thing"}, caption_from_name=asked, imported=imported), host)
+        assert [subset.caption_from_name for subset in found.datasets.subsets] == expected
 
 
 @pytest.mark.parametrize("key", ["", "another page's", None])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,30 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         keep_files([one, two], tmp_path / "up")
     with pytest.raises(AtelierError, match="no picture among"):
         keep_files([dropped(tmp_path / "a", "1.txt")], tmp_path / "up")
+
+
+def test_all_files_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No single one of them is too large, and what is left out does not count."""
+    files = [dropped(tmp_path / "a", f"{number}.png", b"12345") for number in range(3)]
+    monkeypatch.setattr(uploads, "LARGEST_TOTAL", 14)
+    with pytest.raises(AtelierError, match="at most"):
+        keep_files(files, tmp_path / "up")
+    assert not (tmp_path / "up").exists()
+    other = dropped(tmp_path / "a", "large.exe", b"x" * 100)
+    assert len(list(keep_files([*files[:2], other], tmp_path / "up").folder.iterdir())) == 2
+    monkeypatch.setattr(uploads, "LARGEST_TOTAL", 15)
+    assert len(list(keep_files(files, tmp_path / "up").folder.iterdir())) == 3
+
+
+def test_files_dropped_again_count_as_used_now(tmp_path: Path) -> None:
+    """Else the pictures of a run that is about to start could be the oldest, and go."""
+    files = [dropped(tmp_path / "a", "1.png")]
+    before = time.time() - 5
+    folder = keep_files(files, tmp_path / "up").folder
+    assert folder.stat().st_mtime > before
+    os.utime(folder, (1000.0, 1000.0))
+    assert keep_files(files, tmp_path / "up").folder == folder
+    assert folder.stat().st_mtime > before
 
 
 def test_what_the_file_control_of_each_gradio_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
