@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from atelier.jobs.control import Control
+from tests.support.waiting import until
 
 PATIENCE = 30.0
 
@@ -90,7 +91,11 @@ def test_a_wait_for_any_request_wakes_for_each() -> None:
         done = threading.Event()
         thread = threading.Thread(target=lambda done=done: (control.wait_for_request(), done.set()), daemon=True)
         thread.start()
-        while not done.wait(0.001):
+
+        def asked_until_it_wakes(done: threading.Event = done, ask: Callable[[], None] = ask) -> bool:
             ask()
+            return done.wait(0.001)
+
+        until(asked_until_it_wakes, "waking")
         thread.join(PATIENCE)
         assert not thread.is_alive()

@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from atelier.data.tensor_cache import TensorCache
-from atelier.jobs.housekeeping import DAY, LATENTS, UPLOADS, prune, tidy
+from atelier.jobs.housekeeping import LATENTS, UPLOADS, prune, tidy
 from atelier.jobs.queue import Jobs
 from tests.support.jobs_fakes import PATIENCE, FakeHost, Steered, finished, job_named
+
+DAY = 24 * 60 * 60.0
+"""Seconds. Of its own, as a test that takes the day from the code cannot tell how long the code's day is."""
 
 
 def aged(path: Path, days: float) -> Path:

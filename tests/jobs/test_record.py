@@ -18,6 +18,7 @@ from atelier.jobs.files import LineFile, plain, read_json, read_lines, write_byt
 from atelier.jobs.losses import SHOWN, LossCurve, thinned
 from atelier.jobs.record import EVENTS_SENT, Record
 from tests.support.jobs_fakes import PATIENCE
+from tests.support.waiting import until
 
 ATTACK = '<script>alert("x")</script> \ud800 é 名'
 
@@ -184,6 +185,56 @@ def test_progress_is_on_the_disk_before_long(record: Record, monkeypatch: pytest
     assert record.view()["progress"]["step"] == 3
 
 
+def test_the_peak_of_memory_stays_when_memory_falls(record: Record) -> None:
+    seen = []
+    for step, memory in enumerate([1000, 3000, 2000, 0, 2500], 1):
+        record.progress(step, 10, 1, 1, 0.5, 4.5, memory)
+        progress = record.view()["progress"]
+        seen.append((progress["memory"], progress["peak_memory"]))
+    assert seen == [(1000, 1000), (3000, 3000), (2000, 3000), (0, 3000), (2500, 3000)]
+    record.keep_progress()
+    again = Record.open(record.folder)
+    again.progress(6, 10, 1, 1, 0.5, 2.0, 500)
+    assert again.view()["progress"]["peak_memory"] == 3000, "a run that goes on keeps the peak of its first part"
+
+
+@pytest.mark.parametrize("peak", ["much", [], None, -5, 1e300, True])
+def test_a_damaged_peak_is_none(record: Record, peak: object) -> None:
+    """A run that goes on writes its progress whatever it finds there."""
+    head = record.folder / "job.json"
+    head.write_text(json.dumps({**json.loads(head.read_text()), "progress": {"peak_memory": peak}}))
+    again = Record.open(record.folder)
+    again.progress(1, 10, 1, 1, 0.5, 4.5, 700)
+    assert again.view()["progress"]["peak_memory"] == 700
+
+
+def test_progress_is_what_was_told_last(record: Record) -> None:
+    told = {"step": 3, "total": 40, "epoch": 1, "epochs": 5, "seconds_per_step": 0.25, "eta": 9.25, "memory": 7000}
+    record.progress(2, 20, 2, 4, 0.5, 4.0, 6000)
+    record.progress(**told)
+    for found in (record, _reopened(record)):
+        assert found.view()["progress"] == {**told, "peak_memory": 7000}
+        assert (found.step, found.total) == (3, 40)
+
+
+def _reopened(record: Record) -> Record:
+    record.keep_progress()
+    return Record.open(record.folder)
+
+
+def test_events_whose_numbers_repeat_or_fall_are_left_out(record: Record) -> None:
+    """As after a copy of a record, or two writers. The page asks for what comes after a number, so each is one."""
+    numbers = [1, 2, 2, 5, 3, 5, 6, 0, -1]
+    rows = [{"id": number, "kind": "message", "text": str(place)} for place, number in enumerate(numbers)]
+    (record.folder / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    again = Record.open(record.folder)
+    assert [(event["id"], event["text"]) for event in again.view()["events"]] == [
+        (1, "0"), (2, "1"), (5, "3"), (6, "6"),
+    ]  # fmt: skip
+    assert [event["id"] for event in again.view(2)["events"]] == [5, 6]
+    assert again.message("next")["id"] == 7
+
+
 def test_the_first_view_has_all_that_lasts_and_the_newest_messages(record: Record) -> None:
     record.saved(Path("a.safetensors"), 1, 1, "step")
     for number in range(EVENTS_SENT + 50):
@@ -220,11 +271,18 @@ def test_writers_and_readers_at_once(record: Record) -> None:
     for thread in threads:
         thread.start()
     start.wait(PATIENCE)
-    seen, last = [], 0
-    while any(thread.is_alive() for thread in threads) or len(seen) < 160:
+    seen: list[int] = []
+    last = 0
+
+    def read() -> bool:
+        nonlocal last
+        written = not any(thread.is_alive() for thread in threads)
         view = record.view(last) if last else record.view()
-        seen += [event["id"] for event in view["events"]]
+        seen.extend(event["id"] for event in view["events"])
         last = view["last_event"]
+        return written
+
+    until(read, "the writers' end", PATIENCE)
     assert seen == list(range(1, 161))
     assert [event["id"] for event in Record.open(record.folder).view()["events"]] == seen
 

@@ -132,7 +132,7 @@ class Record:
     ) -> None:
         """Notes the progress (times in seconds, memory in bytes). Only the newest is kept, and the peak of memory."""
         with self._lock:
-            peak = max(memory, self._progress.get("peak_memory") or 0)
+            peak = max(memory, self._number("peak_memory"))
             self._progress = {
                 "step": step, "total": total, "epoch": epoch, "epochs": epochs,
                 "seconds_per_step": seconds_per_step, "eta": eta, "memory": memory, "peak_memory": peak,

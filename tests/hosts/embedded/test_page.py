@@ -6,6 +6,7 @@ import io
 import shutil
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from atelier.models.checkpoints.save import save_checkpoint
 from atelier.ui.server.routes import register
 from atelier.ui.tab.tab import build
 from tests.support.models_tiny import tiny_parts
+from tests.support.waiting import until
 
 playwright = pytest.importorskip("playwright.sync_api")
 FLAGS = [
@@ -160,6 +162,10 @@ def test_a_lora_that_is_not_there_is_said_on_the_page(watched: Watched) -> None:
     assert "There is no LoRA named 'absent'" in page.inner_text("#txt2img_html_info")
 
 
+def has_loaded(host: EmbeddedHost, title: str) -> bool:
+    return host.current is not None and host.current.title == title
+
+
 def test_the_checkpoint_is_switched_from_the_list(watched: Watched, host: EmbeddedHost) -> None:
     page = watched.page
     for name in ("second", "first"):
@@ -169,9 +175,7 @@ def test_the_checkpoint_is_switched_from_the_list(watched: Watched, host: Embedd
             "name => document.querySelector('#setting_sd_model_checkpoint input').value === name",
             arg=f"{name}.safetensors",
         )
-        waited = threading.Event()
-        while host.current is None or host.current.title != f"{name}.safetensors":
-            waited.wait(0.02)
+        until(partial(has_loaded, host, f"{name}.safetensors"), f"loading {name}")
 
 
 @pytest.mark.parametrize("width", [1400, 800])

@@ -7,12 +7,11 @@ import threading
 import pytest
 
 from atelier.hosts.embedded.queue_lock import QueueLock
+from tests.support.waiting import until
 
 
 def wait_until_waiting(lock: QueueLock, count: int) -> None:
-    reached = threading.Event()
-    while lock.waiting() < count:
-        reached.wait(0.001)
+    until(lambda: lock.waiting() >= count, f"waiting by {count}")
 
 
 def test_served_in_order_of_arrival() -> None:
