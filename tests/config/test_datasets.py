@@ -143,6 +143,38 @@ def test_in_json_makes_a_fine_tuning_subset(tmp_path: Path) -> None:
     assert [(item.image_dir, item.metadata_file) for item in config.subsets] == [(str(tmp_path), "meta.json")]
 
 
+@pytest.mark.parametrize("key", ["image_dir", "metadata_file", "conditioning_data_dir"])
+def test_what_exists_as_written_wins_over_what_lies_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """As for sd-scripts, a relative path starts where the program was started; the file's own folder comes second."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for parent in (here, there):
+        folder(parent, "pictures", "both")
+    folder(there, "beside")
+    monkeypatch.chdir(here)
+    for name, expected in (("both", "both"), ("beside", str(there / "beside")), ("nowhere", "nowhere")):
+        lines = {"image_dir": "pictures", key: name}
+        text = "".join(f"{key} = '{value}'\n" for key, value in lines.items())
+        (there / "d.toml").write_text("[[datasets]]\n[[datasets.subsets]]\n" + text)
+        (there / "a.toml").write_text("dataset_config = 'd.toml'")
+        (subset,) = load_job(there / "a.toml").datasets.subsets
+        assert getattr(subset, key) == expected
+
+
+def test_a_dataset_file_that_exists_as_written_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the one in the folder of the file that names it, under its path, and at last under its name alone."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    folder(here, "sub")
+    folder(there, "sub")
+    (there / "a.toml").write_text("dataset_config = 'sub/d.toml'")
+    monkeypatch.chdir(here)
+    for place in (there / "d.toml", there / "sub" / "d.toml", here / "sub" / "d.toml"):
+        place.write_text(f"[[datasets]]\n[[datasets.subsets]]\nimage_dir = '{place.as_posix()}'\n")
+        (subset,) = load_job(there / "a.toml").datasets.subsets
+        assert subset.image_dir == place.as_posix(), "the newest file lies where it is looked for first"
+
+
 def test_a_dataset_file_replaces_the_folders(tmp_path: Path) -> None:
     folder(tmp_path, "pictures", "1_old")
     (tmp_path / "d.toml").write_text("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'pictures'\n")

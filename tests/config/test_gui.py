@@ -126,6 +126,41 @@ def test_kinds_of_adapter(
     assert found.settings.train_whole_model is False
 
 
+@pytest.mark.parametrize(
+    ("unet", "text", "only"),
+    [
+        (1e-4, "0", "unet"), ("1e-4", 0, "unet"), ("1e-4", "", "unet"), ("0", "5e-5", "text"), ("", 5e-5, "text"),
+        ("", "0", ""), (0, "0", ""), ("0", "", ""), ("", "", ""), (1e-4, 5e-5, ""), ("fast", "0", ""),
+    ],
+)  # fmt: skip
+def test_a_rate_of_zero_leaves_a_part_out_only_beside_one_that_trains(
+    tmp_path: Path, unet: str | float, text: str | float, only: str
+) -> None:
+    """Where neither part has a rate of its own, both are trained with the learning rate."""
+    found = read(tmp_path, {**LORA, "unet_lr": unet, "text_encoder_lr": text})
+    assert found.settings.network_train_unet_only is (only == "unet")
+    assert found.settings.network_train_text_encoder_only is (only == "text")
+    assert found.usable is (unet != "fast")
+
+
+@pytest.mark.parametrize(
+    ("steps", "percent", "expected"),
+    [
+        (1001, 15, 151),
+        ("1000", "20", 200),
+        (999, 1, 10),
+        (1000, 12.5, 125),
+        (50, 100, 50),
+        (1000, -1, -1),
+        (1000, 0, 0),
+    ],
+)
+def test_a_part_of_a_step_is_a_whole_one(tmp_path: Path, steps: str | int, percent: str | float, expected: int) -> None:
+    """15 % of 1001 steps are 150.15: as the GUI does, the text encoder stops after the 151st."""
+    preset = {"learning_rate": "1e-6", "max_train_steps": steps, "stop_text_encoder_training": percent}
+    assert (read(tmp_path, preset).settings.stop_text_encoder_training or 0) == expected
+
+
 def test_a_preset_without_a_lora_type_trains_the_whole_model(tmp_path: Path) -> None:
     preset = {"learning_rate": "1e-6", "learning_rate_te": 5e-7, "max_train_steps": "1000", "epoch": 1,
               "stop_text_encoder_training": "20", "max_resolution": 512}  # fmt: skip
@@ -194,6 +229,28 @@ def test_the_guis_own_toml_is_known(tmp_path: Path) -> None:
     found = read_any(tmp_path / "config.toml")
     assert found.usable and found.kind == "kohya_ss GUI config"
     assert (found.settings.max_train_epochs, found.settings.optimizer_type) == (3, "Lion")
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind"),
+    [
+        (["noise_offset_type = 'Original'"], "sd-scripts training TOML"),
+        (["epoch = 3"], "sd-scripts training TOML"),
+        (["epoch = 3", "optimizer = 'Lion'"], "sd-scripts training TOML"),
+        (["epoch = 3", "optimizer = 'Lion'", "lr_warmup = 10"], "kohya_ss GUI config"),
+        (["network_module = 'networks.lora'", "epoch = 3", "optimizer = 'Lion'", "lr_warmup = 10"],
+         "sd-scripts training TOML"),
+    ],
+)  # fmt: skip
+def test_a_name_or_two_of_the_guis_make_no_gui_file(tmp_path: Path, lines: list[str], kind: str) -> None:
+    """They may be mistakes in a training TOML; read as the GUI's, train_batch_size and all would mean other things."""
+    (tmp_path / "a.toml").write_text("learning_rate = 3e-4\nmax_train_epochs = 0\n" + "\n".join(lines))
+    found = read_any(tmp_path / "a.toml")
+    assert found.kind == kind
+    if kind == "sd-scripts training TOML":
+        assert found.settings.max_train_epochs is None and verdict(found, lines[-1].split()[0]) == UNKNOWN
+    else:
+        assert found.settings.max_train_epochs == 3
 
 
 @pytest.mark.parametrize(

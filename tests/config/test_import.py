@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,26 @@ FUZZ = settings(
 )
 
 
+PROBLEM = re.compile(r"fuzz\.(json|toml)(, line \d+)?: \w+ is .+; [a-z].{8,}|\w.*[^.]\.", re.DOTALL)
+"""FILE, perhaps line N: KEY is VALUE; what is allowed. Or a sentence."""
+
+
+def check_sentences(found: dict[str, Any]) -> None:
+    """What a person reads: what is wrong where and what is allowed, and never a word of Python's."""
+    for problem in found["problems"]:
+        assert PROBLEM.fullmatch(problem), problem
+    for note in found["notes"]:
+        assert note.endswith((".", "?")) and len(note.split()) > 3, note
+    for text in [*found["problems"], *found["notes"], *(key["note"] for key in found["keys"])]:
+        assert not re.search(r"Traceback|\bobject at 0x|<class|\w+Error\b|\w+Exception\b", text), text
+    for key in found["keys"]:
+        assert key["verdict"] in (HONOURED, WITHOUT_EFFECT, NOT_SUPPORTED, UNKNOWN, WRONG)
+        assert key["note"] or key["verdict"] == HONOURED, key
+        if key["verdict"] == WRONG:
+            assert any(key["key"] in problem and key["note"] in problem for problem in found["problems"]), key
+    assert found["usable"] is (found["problems"] == [])
+
+
 @FUZZ
 @given(some.dictionaries(KEYS, ANY, max_size=8))
 def test_any_json_is_answered_in_sentences(tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]) -> None:
@@ -139,6 +160,7 @@ def test_any_json_is_answered_in_sentences(tmp_path_factory: pytest.TempPathFact
     path.write_text(json.dumps(data))
     found = import_report(path)
     json.dumps(found, allow_nan=False)
+    check_sentences(found)
     if found["kind"]:
         assert {key["key"] for key in found["keys"]} >= set(data)
     if found["usable"]:
@@ -167,7 +189,11 @@ def test_any_dataset_file_is_answered_in_sentences(
         path.write_text(tomlkit.dumps(content), encoding="utf-8")
     except (ValueError, TypeError, UnicodeEncodeError):
         return
-    json.dumps(import_report(path), allow_nan=False)
+    found = import_report(path)
+    json.dumps(found, allow_nan=False)
+    check_sentences(found)
+    assert found["kind"], "it is a dataset file whatever its values are"
+    assert {key["key"] for key in found["keys"]} >= {key for key, value in data.items() if value is not None}
 
 
 def test_a_data_sets_strength(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,6 +67,15 @@ def test_without_buckets_all_share_one_size() -> None:
     assert Buckets((500, 500), enabled=False).bucket_for((9, 9)) == (496, 496)
 
 
+@pytest.mark.parametrize("size", [(1000, 1000), (300, 400), (100, 900), (4000, 3000), (512, 512)])
+def test_without_buckets_small_pictures_are_enlarged_whatever_is_asked(size: tuple[int, int]) -> None:
+    """As in kohya's scripts, bucket_no_upscale is about buckets: all pictures of a batch have one size."""
+    for resolution in ((512, 512), (512, 768)):
+        asked = Buckets(resolution, enabled=False, no_upscale=True).fit(size)
+        assert asked == Buckets(resolution, enabled=False).fit(size)
+        assert asked.bucket == resolution
+
+
 def test_bounds_give_way_to_a_small_resolution() -> None:
     assert Buckets((64, 64)).sizes == [(64, 64)]
     sizes = Buckets((64, 64), step=8, minimum=32).sizes
@@ -102,6 +113,15 @@ def test_what_sdxl_is_told() -> None:
     assert size_condition_crop((999, 1000), (576, 448), True) == (0, 64)
 
 
+def test_what_sdxl_is_told_of_a_flipped_picture() -> None:
+    """255 x 256 in 512 x 256: 257 stay free, of which kohya's halves are 128 and, from the other side, 129."""
+    assert size_condition_crop((255, 256), (512, 256), False) == (0, 128)
+    assert size_condition_crop((255, 256), (512, 256), True) == (0, 129)
+    # 256 x 255 in 256 x 512: what is free above and below is not flipped
+    assert size_condition_crop((256, 255), (256, 512), False) == (128, 0)
+    assert size_condition_crop((256, 255), (256, 512), True) == (128, 0)
+
+
 SIDES = st.integers(1, 12000)
 
 
@@ -131,3 +151,41 @@ def test_any_size(size: tuple[int, int], side: int, step: int, enabled: bool, no
         assert fit.bucket[0] == fit.resized[0] or fit.bucket[1] == fit.resized[1]
     left, top, right, bottom = crop_box(fit.resized, fit.bucket, (0.7, 0.3))
     assert min(left, top) >= 0 and right <= fit.resized[0] and bottom <= fit.resized[1]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    size=st.tuples(st.integers(64, 6000), st.integers(64, 6000)),
+    resolution=st.sampled_from([(64, 64), (512, 512), (512, 768), (1000, 600)]),
+    step=st.sampled_from([8, 32, 64]),
+    enabled=st.booleans(),
+    no_upscale=st.booleans(),
+)
+def test_any_size_in_exact_numbers(
+    size: tuple[int, int], resolution: tuple[int, int], step: int, enabled: bool, no_upscale: bool
+) -> None:
+    """What must hold is told by the arguments alone, in fractions, and by nothing that the buckets say."""
+    buckets = Buckets(resolution, enabled, step=step, no_upscale=no_upscale)
+    width, height = size
+    fit = buckets.fit(size)
+    ratio = Fraction(width, height)
+    if not enabled:
+        assert fit.bucket == (resolution[0] // 8 * 8, resolution[1] // 8 * 8)
+    if enabled and no_upscale:
+        area = resolution[0] * resolution[1]
+        if width * height <= area:
+            assert fit.resized == size, "small enough: no pixel is touched"
+        else:
+            assert fit.resized[0] < width and fit.resized[1] < height
+            assert abs(fit.resized[0] - fit.resized[1] * ratio) <= max(1, ratio), "the picture keeps its shape"
+        for side, inner in zip(fit.resized, fit.bucket):
+            assert inner == (side // step * step or side // 8 * 8), "as much of the picture as steps allow"
+        return
+    if enabled and size not in buckets.sizes:
+        nearest = min(abs(Fraction(*bucket) - ratio) for bucket in buckets.sizes)
+        assert abs(Fraction(*fit.bucket) - ratio) <= nearest + Fraction(1, 10**12)
+    scale = max(Fraction(fit.bucket[0], width), Fraction(fit.bucket[1], height))
+    for side, resized in zip(size, fit.resized):
+        assert abs(resized - side * scale) <= Fraction(1, 2) + Fraction(1, 10**9), (
+            "resized as far as it must, no further"
+        )

@@ -63,6 +63,15 @@ def test_long_file_cut_within_a_letter(tmp_path: Path) -> None:
     assert text is not None and set(text) == {"a", "é"}
 
 
+def test_of_a_large_file_the_beginning_is_read(tmp_path: Path) -> None:
+    """64 KB are far more than any text encoder takes, and a file of gigabytes must not fill the memory."""
+    (tmp_path / "a.txt").write_bytes(b"0123456789abcdef" * 2**16)
+    assert read_caption_file(tmp_path / "a.txt", False) == "0123456789abcdef" * 2**12
+    (tmp_path / "b.txt").write_bytes(b"a cat\n" * 2**18)
+    text = read_caption_file(tmp_path / "b.txt", True)
+    assert text is not None and 2**16 - 6 <= len(text) <= 2**16
+
+
 def test_what_is_no_caption_file(tmp_path: Path) -> None:
     (tmp_path / "folder.txt").mkdir()
     assert read_caption_file(tmp_path / "folder.txt", False) is None

@@ -27,7 +27,7 @@ from atelier.models.checkpoints.save import save_checkpoint
 from atelier.models.checkpoints.stated import CONFIG_KEY
 from atelier.training.optim.optimizers import parse_arguments
 from atelier.ui.gradio_compat import DroppedFile
-from atelier.ui.server.uploads import keep_files
+from atelier.ui.server.uploads import _safe_name, keep_files
 from tests.support.models_tiny import tiny_parts
 
 pytestmark = pytest.mark.timeout(60)
@@ -197,6 +197,21 @@ def test_dropped_names_are_files_everywhere(name: str, tmp_path: Path) -> None:
     (file,) = kept.folder.iterdir()
     assert len(file.name.encode()) <= 130 and file.stem.lower() not in ("con", "nul", "com1")
     assert file.resolve().parent == kept.folder.resolve()
+    assert kept.left_out == [], "a picture of any name is kept"
+    assert file.suffix == Path(name).suffix and file.read_bytes() == arrived.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "kept_as"),
+    [
+        ("CON.png", "_CON.png"), ("nul.jpg", "_nul.jpg"), ("com1.webp", "_com1.webp"), ("..\\..\\x.png", "_.._x.png"),
+        ("a\ud800.png", "a_.png"), ("a?.png", "a_.png"), (" .png", "png"), ("x" * 80 + ".png", "x" * 80 + ".png"),
+        ("画" * 120 + ".png", "画" * 38 + ".png"), ("console.png", "console.png"),
+    ],
+)  # fmt: skip
+def test_the_name_that_a_dropped_file_gets(name: str, kept_as: str) -> None:
+    """As near to its own as every system allows."""
+    assert _safe_name(name) == kept_as
 
 
 def test_a_half_made_folder_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
