@@ -133,14 +133,17 @@ FUZZ = settings(
 )
 
 
-PROBLEM = re.compile(r"fuzz\.(json|toml)(, line \d+)?: \w+ is .+; [a-z].{8,}|\w.*[^.]\.", re.DOTALL)
-"""FILE, perhaps line N: KEY is VALUE; what is allowed. Or a sentence."""
+PLACE = re.compile(r"fuzz\.(json|toml)(, line \d+)?: ")
+PROBLEM = re.compile(PLACE.pattern + r"\w+( is .+;|:) [a-z].{8,}[.?]", re.DOTALL)
+"""FILE, perhaps line N: KEY is VALUE; what is allowed."""
 
 
 def check_sentences(found: dict[str, Any]) -> None:
     """What a person reads: what is wrong where and what is allowed, and never a word of Python's."""
     for problem in found["problems"]:
-        assert PROBLEM.fullmatch(problem), problem
+        assert PROBLEM.fullmatch(problem) if PLACE.match(problem) else re.fullmatch(r"\w.* .*\.", problem, re.DOTALL), (
+            problem
+        )
     for note in found["notes"]:
         assert note.endswith((".", "?")) and len(note.split()) > 3, note
     for text in [*found["problems"], *found["notes"], *(key["note"] for key in found["keys"])]:

@@ -362,7 +362,7 @@ def test_a_folder_whose_name_only_begins_as_an_own_one_is_outside(tmp_path: Path
         for pictures in (beside, beside / "uploads"):
             answer = site.start(train_data_dir=str(pictures))
             assert answer.status_code == 403, pictures
-            assert "train_data_dir is outside" in answer.json()["error"]
+            assert "train_data_dir" in answer.json()["error"] and "outside" in answer.json()["error"]
     assert site.start(train_data_dir=str(runs)).status_code == 200, "an own folder itself is not outside of it"
     site.finish()
 
@@ -379,7 +379,7 @@ def test_open_to_the_network_every_path_of_a_data_set_counts(tmp_path: Path, key
         body = {"settings": {"output_name": "x"}, "datasets": [{"subsets": each} for each in subsets]}
         answer = site.post("/jobs", json=body)
         assert answer.status_code == 403, subsets
-        assert f"{key} is outside the WebUI's folders" in answer.json()["error"]
+        assert key in answer.json()["error"] and "outside the WebUI's folders" in answer.json()["error"]
     assert site.jobs.jobs() == []
     answer = site.post("/jobs", json={"settings": {"output_name": "x"}, "datasets": [{"subsets": [own]}]})
     assert answer.status_code == 200, answer.text

@@ -155,26 +155,26 @@ def test_bodies_meant_to_hurt(site: Site, body: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ('"a": ' + "[" * 100_000, "not valid JSON"),
-        ('"a": ' + '{"settings":' * 5_000, "not valid JSON"),
-        ('"seed": ' + "9" * 500_000, "a number of 500000 digits"),
-        ('"learning_rate": NaN', "NaN is not a number"),
-        ('"learning_rate": -Infinity', "-Infinity is not a number"),
-        ('"learning_rate": 1e999', "learning_rate is inf; it must be a number"),
-        ('"seed": -1e999', "seed is -inf; it must be a whole number"),
-        ('"seed": 1e308', "it must be at most 9.22337e+18"),
-        ('"network_dim": true', "network_dim is True; it must be a whole number"),
-        ('"network_dim": {"a": 1}', "a is 1; there is no such key"),
-        ('"trigger": true', "trigger is True; it must be text"),
-        ('"output_name": "\\ud800"', "output_name is"),
-        ('"output_name": "a\\u0000"', "output_name is 'a\\x00'; a name has no"),
-        ('"output_name": "../../a"', "a name has no folder in it"),
-        ('"output_name": "aux"', "Windows keeps this name for itself"),
-        ('"train_data_dir": "a\\u0000b"', "train_data_dir is"),
+        ('"a": ' + "[" * 100_000, ["not valid JSON"]),
+        ('"a": ' + '{"settings":' * 5_000, ["not valid JSON"]),
+        ('"seed": ' + "9" * 500_000, ["a number of 500000 digits"]),
+        ('"learning_rate": NaN', ["not valid JSON", "NaN"]),
+        ('"learning_rate": -Infinity', ["not valid JSON", "-Infinity"]),
+        ('"learning_rate": 1e999', ["learning_rate", "is inf", "number"]),
+        ('"seed": -1e999', ["seed", "is -inf", "whole number"]),
+        ('"seed": 1e308', ["seed", "at most 9.22337e+18"]),
+        ('"network_dim": true', ["network_dim", "is True", "whole number"]),
+        ('"network_dim": {"a": 1}', ["a is 1", "no such"]),
+        ('"trigger": true', ["trigger", "is True", "text"]),
+        ('"output_name": "\\ud800"', ["output_name", r"is '\ud800'"]),
+        ('"output_name": "a\\u0000"', ["output_name", r"is 'a\x00'"]),
+        ('"output_name": "../../a"', ["output_name", "is '../../a'", "folder"]),
+        ('"output_name": "aux"', ["output_name", "is 'aux'", "Windows"]),
+        ('"train_data_dir": "a\\u0000b"', ["train_data_dir", r"is 'a\x00b'"]),
     ],
-    ids=lambda text: text[:24],
+    ids=lambda given: given[:24] if isinstance(given, str) else None,
 )  # fmt: skip
-def test_what_hurts_is_refused_for_what_it_is(site: Site, setting: str, words: str) -> None:
+def test_what_hurts_is_refused_for_what_it_is(site: Site, setting: str, words: list[str]) -> None:
     """All else that a run needs is there, so that nothing else can be the reason."""
     usual = {"train_data_dir": str(site.pictures), "output_name": "hurts"}
     others = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in usual.items() if f'"{key}"' not in setting]
@@ -182,7 +182,7 @@ def test_what_hurts_is_refused_for_what_it_is(site: Site, setting: str, words: s
     body = f'{{"settings": {{{", ".join([*others, setting])}}}}}'
     answer = site.post("/jobs", content=body, headers={"content-type": "application/json"})
     check_refused(site, answer)
-    assert words in answer.json()["error"]
+    assert [word for word in words if word not in answer.json()["error"]] == []
     assert len(site.jobs.jobs()) == runs
     assert site.post("/jobs", json={"settings": {**usual, "output_name": f"works {next(COUNTER)}"}}).status_code == 200
 
