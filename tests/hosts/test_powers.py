@@ -10,7 +10,12 @@ from PIL import Image
 
 from atelier.config.errors import AtelierError
 from atelier.hosts import powers
+from atelier.hosts.a1111.host import A1111Host
 from atelier.hosts.contract import SampleRequest
+from atelier.hosts.embedded.host import EmbeddedHost
+from atelier.hosts.forge.host import ForgeHost
+from atelier.hosts.reforge.host import ReForgeHost
+from atelier.hosts.sdnext.host import SDNextHost
 
 PICTURE = Image.new("RGB", (9, 9))
 REQUEST = SampleRequest("", width=640)
@@ -138,3 +143,38 @@ def test_what_is_no_advice_fails_as_it_does(ask: Any, monkeypatch: pytest.Monkey
         monkeypatch.setattr(able, name, broken)
     with pytest.raises(RuntimeError, match="the WebUI's own"):
         ask(able)
+
+
+def test_each_adapter_has_the_powers_of_its_webui() -> None:
+    """Read from their classes: what a WebUI does not do, its adapter does not claim."""
+    kinds = {
+        kind: set()
+        for kind in (
+            powers.LoadsChosen, powers.MakesRoom, powers.CountsBytesOnDevice, powers.TellsBeforeEnd, powers.HasRemarks,
+            powers.RemarksOnLoras, powers.KnowsUsualRequest, powers.Captions,
+        )
+    }  # fmt: skip
+    offloads = set()
+    for host in (A1111Host, ForgeHost, ReForgeHost, SDNextHost, EmbeddedHost):
+        for kind, hosts in kinds.items():
+            if issubclass(host, kind):
+                hosts.add(host.name)
+        if hasattr(host, "can_offload_denoiser"):
+            offloads.add(host.name)
+    everyone = {"a1111", "forge", "reforge", "sdnext", "embedded"}
+    assert {kind.__name__: hosts for kind, hosts in kinds.items()} == {
+        "LoadsChosen": {"forge", "sdnext"},
+        "MakesRoom": {"forge", "reforge"},
+        "CountsBytesOnDevice": everyone,
+        "TellsBeforeEnd": {"sdnext"},
+        "HasRemarks": {"sdnext"},
+        "RemarksOnLoras": {"sdnext"},
+        "KnowsUsualRequest": everyone,
+        "Captions": {"a1111", "forge", "reforge"},
+    }
+    assert offloads == everyone - {"sdnext"}
+
+
+def test_no_adapter_is_made_from_another() -> None:
+    for host in (A1111Host, ForgeHost, ReForgeHost, SDNextHost, EmbeddedHost):
+        assert host.__bases__ == (object,)

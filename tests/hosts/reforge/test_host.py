@@ -70,6 +70,8 @@ def test_a_model_that_is_taken_apart_is_gone(forge: Any) -> None:
         assert ReForgeHost().loaded_model() is None
         with pytest.raises(BaseGone, match="has none"), lease.turn():
             pass
+    model.forge_objects.unet = None
+    assert not ReForgeHost().can_offload_denoiser and not lease.can_offload_denoiser
 
 
 def test_a_checkpoint_is_chosen_by_its_title(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:

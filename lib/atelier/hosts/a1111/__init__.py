@@ -1,4 +1,4 @@
-"""AUTOMATIC1111's WebUI."""
+"""AUTOMATIC1111: an LDM model, a FIFO queue, LoRAs merged into the weights; medvram and lowvram move it about."""
 
 from atelier.hosts.webui import WebUI
 

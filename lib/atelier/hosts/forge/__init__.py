@@ -1,4 +1,4 @@
-"""Forge."""
+"""Forge: a model kept as `forge_objects`, moved by its memory management; LoRAs merged by exchanging tensors."""
 
 from atelier.hosts.webui import WebUI
 

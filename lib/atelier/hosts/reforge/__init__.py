@@ -1,4 +1,4 @@
-"""reForge."""
+"""reForge: A1111's page over ComfyUI's memory management; a model kept as `forge_objects`."""
 
 from atelier.hosts.webui import WebUI
 

@@ -1,4 +1,4 @@
-"""SD.Next."""
+"""SD.Next: a diffusers pipeline behind a plain lock, offloaded in several ways."""
 
 from atelier.hosts.webui import WebUI
 

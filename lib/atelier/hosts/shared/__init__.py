@@ -1,1 +1,1 @@
-"""What the adapters of several WebUIs have in common."""
+"""What the adapters of several WebUIs hold and forward to: loan and turns, drawing, folders, login, memory."""
