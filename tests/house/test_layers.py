@@ -10,7 +10,7 @@ import pytest
 
 LAYERS = [
     {"cli"},
-    {"bench"},
+    {"bench", "reference"},
     {"ui"},
     {"report"},
     {"jobs"},

@@ -23,6 +23,7 @@ COMMANDS = {
     "bench": "measure our step against the bare UNet loop",
     "report": "versions, WebUI, card and last errors for a report of a fault, without anything private",
     "gpu": "prove or refute on a GPU what was predicted: memory, speed, every kind of adapter, in eight minutes",
+    "docs": "write the pages of docs/ that are made from the program",
     "build-demo-base": "train the demo base anew, from rendered pictures",
 }
 

@@ -62,16 +62,16 @@ class _Routes:
         """Each route: method, path, function, and more for the API page."""
         job = "/jobs/{job_id}"
         return [
-            ("GET", "/jobs", self.list_runs, {"summary": "Runs"}),
-            ("POST", "/jobs", self.start, {"summary": "Start a run", "openapi_extra": START_BODY}),
-            ("GET", job, self.show, {"summary": "One run with its settings"}),
-            ("GET", job + "/events", self.events, {"summary": "Progress of a run"}),
-            ("GET", job + "/samples/{file}", self.sample, {"summary": "A sample picture", "responses": PICTURE}),
-            ("POST", job + "/{action}", self.act, {"summary": "Stop, pause, resume, save, sample"}),
-            ("GET", "/settings", self.settings, {"summary": "Every setting"}),
-            ("GET", "/memory", self.memory, {"summary": "The memory that the run on the page needs"}),
-            ("GET", "/model", self.model, {"summary": "The model that a run would train on"}),
-            ("GET", "/report", self.report, {"summary": "Text for a bug report", "responses": PLAIN_TEXT}),
+            ("GET", "/jobs", self.list_runs, _about("Runs", "JSON: `jobs`, `running`, `queued`")),
+            ("POST", "/jobs", self.start, _about("Start a run", RUN + ", `settings`, `remarks`", body=START_BODY)),
+            ("GET", job, self.show, _about("One run with its settings", RUN + ", `settings`")),
+            ("GET", job + "/events", self.events, _about("What is new of a run", RUN + NEWS)),
+            ("GET", job + "/samples/{file}", self.sample, _about("A sample picture", "A picture", "image/png")),
+            ("POST", job + "/{action}", self.act, _about("Stop, pause, resume, save, sample", RUN)),
+            ("GET", "/settings", self.settings, _about("Every setting", "JSON: `settings`")),
+            ("GET", "/memory", self.memory, _about("The memory that the run on the page needs", "JSON: `sentences`")),
+            ("GET", "/model", self.model, _about("The model that a run would train on", MODEL)),
+            ("GET", "/report", self.report, _about("Text for a bug report", "Plain text", "text/plain")),
         ]
 
     async def list_runs(self, request: Request, limit: int = 50) -> Response:
@@ -249,8 +249,15 @@ def _refusal(refused: Refused) -> Response:
     return JSONResponse(plain({"error": str(refused), **refused.more}), refused.status, headers=headers)
 
 
-PICTURE: dict[int, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture."}}
-PLAIN_TEXT: dict[int, dict[str, Any]] = {200: {"content": {"text/plain": {}}, "description": "The text."}}
+def _about(summary: str, answer: str, kind: str = "", body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """For the API page: what a route does, what comes back, of which kind that is if it is no JSON, and the body."""
+    responses: dict[int, Any] | None = {200: {"content": {kind: {}}}} if kind else None
+    return {"summary": summary, "response_description": answer, "responses": responses, "openapi_extra": body}
+
+
+RUN = "JSON: the run"
+NEWS = ", `progress`, `events`, `last_event`, `losses`, `rates`"
+MODEL = "JSON: `loaded`, `title`, `family`, `refusal`"
 START_BODY = {
     "requestBody": {
         "required": True,
