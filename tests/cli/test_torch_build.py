@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from atelier.cli.torch_build import unused_card
+from atelier.cli.shared.torch_build import unused_card
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def demo(out: Path, base: Path, steps: int) -> dict[str, Any]:
     """Before, training, after. Gives the report."""
     import torch
 
-    from atelier.cli.headless import run_job
+    from atelier.cli.shared.headless import run_job
     from atelier.config.job import job_from_settings
     from atelier.demo.measure import held_out_scenes, mean_similarity, score
     from atelier.hosts.embedded.host import EmbeddedHost

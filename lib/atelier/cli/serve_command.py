@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
 
     from fastapi import FastAPI
 
-    from atelier.cli.torch_build import unused_card
+    from atelier.cli.shared.torch_build import unused_card
     from atelier.hosts.embedded.host import EmbeddedHost
     from atelier.hosts.embedded.server import serve
     from atelier.jobs.queue import current

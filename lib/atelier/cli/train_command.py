@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> int:
     options, rest = parser.parse_known_args(arguments)
     overrides = pairs(rest)
 
-    from atelier.cli.headless import run_job
+    from atelier.cli.shared.headless import run_job
     from atelier.config.kohya.toml_in import load_job
     from atelier.hosts.embedded.host import EmbeddedHost
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from atelier.cli.headless import PrintingRecord, run_job
+from atelier.cli.shared.headless import PrintingRecord, run_job
 from atelier.config.errors import AtelierError
 from atelier.jobs.files import read_json, write_json
 from atelier.jobs.lock import FolderLock

@@ -70,7 +70,7 @@ def dreambooth(out: Path, base: Path, steps: int) -> dict[str, Any]:
 
 def train(out: Path, host: EmbeddedHost, kind: str, steps: int) -> Path:
     """One run, as `run.py train` makes it. Gives the checkpoint."""
-    from atelier.cli.headless import run_job
+    from atelier.cli.shared.headless import run_job
     from atelier.config.job import job_from_settings
 
     job = job_from_settings(settings(kind, steps))

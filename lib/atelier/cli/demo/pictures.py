@@ -11,7 +11,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from atelier.hosts.embedded.host import EmbeddedHost
 
-ASSETS = Path(__file__).resolve().parents[3] / "assets" / "demo"
+ASSETS = Path(__file__).resolve().parents[4] / "assets" / "demo"
 SEEDS = (11, 22, 33)
 STEPS, CFG, SIDE = 20, 3.0, 64
 PROMPTS = ("a zwx badge", "a zwx badge on a white background", "a zwx badge on a yellow background")
