@@ -38,6 +38,7 @@ def test_what_there_is_not_is_told(wrong: list[str], capsys: pytest.CaptureFixtu
     assert ended.value.code == 2 and wrong[0] in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--json", str(tmp_path / "report.json")]) == 0
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -50,6 +51,7 @@ def test_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{case['step_ratio']:.3f}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The last one is torch.compile, which takes a compiler and a minute.
     monkeypatch.setattr(choices, "WAYS", choices.WAYS[:-1])
@@ -70,6 +72,7 @@ def test_a_process_that_is_killed_ends_the_bench() -> None:
         apart(os._exit, 1)
 
 
+@pytest.mark.slow
 def test_another_command_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are run, ours first in each pair, by a clock that is set: a command this short takes any time."""
     mark = tmp_path / "ran"

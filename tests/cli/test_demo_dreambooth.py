@@ -29,6 +29,7 @@ def test_class_prompts_are_none_of_those_that_are_measured() -> None:
     assert len(prompts) == len(set(prompts)) == dreambooth.KNOWN and not held_out & set(prompts)
 
 
+@pytest.mark.slow
 def test_the_command_measures_both(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One step each, few pictures: what matters here is that every figure comes from the model it names."""
     monkeypatch.setattr(dreambooth, "HELD_OUT", 2)

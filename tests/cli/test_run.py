@@ -137,6 +137,7 @@ def pip_calls(starter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list
     return calls
 
 
+@pytest.mark.slow
 def test_an_environment_whose_making_was_interrupted_is_made_anew(
     starter: ModuleType, pip_calls: list[list[str]], tmp_path: Path
 ) -> None:

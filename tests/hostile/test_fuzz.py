@@ -62,6 +62,7 @@ def test_it_finds_an_empty_sentence(tmp_path: Path) -> None:
     assert found.faults and all("no sentence" in fault for fault in found.faults)
 
 
+@pytest.mark.slow
 def test_a_hang_ends_it_and_leaves_the_input(tmp_path: Path, root: Path) -> None:
     script = """
 import sys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,15 @@ def module_of(root: Path, path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
+def parsed(path: Path, changed: int) -> ast.Module:
+    """A file of the code, read once; `changed` is when it was written, in nanoseconds."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path, modules: Collection[str] = (), top_level_only: bool = False) -> Iterator[str]:
     """The modules that a file imports, also inside functions; `from a import b` is a.b if `modules` has that."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path, path.stat().st_mtime_ns)
     for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

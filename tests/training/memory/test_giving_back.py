@@ -70,6 +70,7 @@ def test_nothing_is_left_of_a_run_that_failed(seen: list[Any], tmp_path: Path) -
     assert "driver" in str(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [{}, {"network_args": ["algo=loha"], "network_module": "lycoris.kohya"}])
 def test_a_paused_run_holds_nothing_of_the_host_s_model(
     network: dict[str, Any], seen: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

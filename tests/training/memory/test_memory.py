@@ -23,6 +23,7 @@ from tests.support.training_memory_models import pictures_to_measure, request_to
 MB = 1 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are reset by Linux' clear_refs")
 @pytest.mark.parametrize(
     ("checkpointing", "rank", "kind"),
@@ -55,6 +56,7 @@ def request_(tmp_path_factory: pytest.TempPathFactory) -> Request:
     return request_to_measure(tiny_job(folder, network_dim=8, train_batch_size=4, network_train_unet_only=True))
 
 
+@pytest.mark.slow
 def test_what_a_step_needs_follows_its_settings(request_: Request) -> None:
     plain = predict(request_)
     assert predict(replace(request_, gradient_checkpointing=True)).activations < 0.6 * plain.activations
@@ -70,6 +72,7 @@ def test_what_a_step_needs_follows_its_settings(request_: Request) -> None:
     assert whole.borrowed == 0 and plain.borrowed == plain.base
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [["algo=lora", "dora_wd=True"], ["algo=loha"], ["algo=lokr"], ["algo=diag-oft"]])
 def test_a_kind_that_computes_whole_weights_keeps_them(request_: Request, kind: list[str]) -> None:
     settings = {**json.loads(request_.settings), "network_module": "lycoris.kohya", "network_args": kind}
@@ -78,6 +81,7 @@ def test_a_kind_that_computes_whole_weights_keeps_them(request_: Request, kind: 
     assert found.activations > plain.activations + 0.5 * plain.base
 
 
+@pytest.mark.slow
 def test_what_a_whole_model_saves(request_: Request) -> None:
     """A step inside the backward pass never holds all gradients; bf16 weights need half, their moments stay float32."""
     whole = replace(request_, whole_model=True, trains_text=False, gradient_checkpointing=True)

@@ -96,6 +96,7 @@ def test_steps_inside_the_backward_pass_are_not_cut_in_mid_run() -> None:
     assert largest_cut(replace(fused, accumulates=True)) == largest_cut(replace(fused, settings="{}")) == 4
 
 
+@pytest.mark.slow
 def test_what_lies_there_from_begin_to_end_is_predicted(tmp_path: Path) -> None:
     worn = tmp_path / "worn.safetensors"
     worn.write_bytes(bytes(3 * MB))
@@ -115,6 +116,7 @@ def test_what_lies_there_from_begin_to_end_is_predicted(tmp_path: Path) -> None:
     assert more.kept == plain.kept + 3 * MB and more.peak == plain.peak + 3 * MB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "goal"),
     [
@@ -252,6 +254,7 @@ def test_a_model_in_the_way_of_a_step_is_taken_off_the_device() -> None:
 # -- the VAE -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_picture_too_large_to_decode_at_once_is_decoded_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = drawn_parts("sd1")
     vae: Any = parts.vae

@@ -234,6 +234,7 @@ def test_fp8_base_is_the_way_in_which_a_base_is_streamed(fp8: bool) -> None:
     assert make_plan(settings, tiny_parts(), savings).fp8 is fp8
 
 
+@pytest.mark.slow
 def test_what_streaming_saves() -> None:
     """The blocks' weights are off the device but for two at a time; as float8 half of them stay."""
     configs = released("sd1")

@@ -81,6 +81,7 @@ def session(job: JobConfig, host: TinyHost, folder: Path, lease: Any) -> Iterato
         yield begun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "settings"),
     [

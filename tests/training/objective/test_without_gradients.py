@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from atelier.hosts.contract import SampleRequest
@@ -62,6 +63,7 @@ def test_validation(tmp_path: Path) -> None:
     assert host.passes.count(True) == STEPS and host.passes.count(False) >= 5 * STEPS
 
 
+@pytest.mark.slow
 def test_class_pictures(tmp_path: Path) -> None:
     host = trained(tmp_path, class_prompt=["a thing"], num_class_images=1)
     assert list((host.folders.cache / "class_pictures").rglob("*.png"))

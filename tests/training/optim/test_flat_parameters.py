@@ -111,6 +111,7 @@ def test_a_state_is_that_of_the_weights_by_themselves(name: str, arguments: list
     assert_near(turned_to_plain.weights, plain.weights)
 
 
+@pytest.mark.slow
 def test_a_run_learns_the_same_and_resumes_with_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = tiny_job(write_pictures(tmp_path / "pictures"), max_train_steps=6, network_train_unet_only=True)
     stepped: list[int] = []

@@ -83,6 +83,7 @@ def test_a_named_sampler_comes_without_the_hosts_schedule(pictures: Path, tmp_pa
     assert (host.asked[0].request.sampler, host.asked[0].request.scheduler) == ("Euler", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("host_is", "words"), [({"fails": KeyError("no")}, "could not draw it"), ({"draws": False}, "no sampler")]
 )
@@ -108,6 +109,7 @@ def test_the_embedded_host_draws_what_the_saved_file_draws(pictures: Path, tmp_p
     assert bare is not None and bare.tobytes() != first.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"train_whole_model": True}, {"base_weights": ["<lora>"]}])
 def test_another_base_than_the_hosts_is_drawn_by_our_own_sampler(
     changes: dict[str, object], pictures: Path, plain: Run, tmp_path: Path

@@ -53,6 +53,7 @@ def test_as_many_at_once_as_fit_into_the_longest_wait(
     assert longest_wait(torch.device("cpu")) < longest_wait(torch.device("cuda")) <= 2
 
 
+@pytest.mark.slow
 def test_what_is_read_at_once_is_what_is_read_one_by_one(tmp_path: Path) -> None:
     """A run's losses, rates and file do not rest on when its losses are read; the last one is never left."""
     job = tiny_job(write_pictures(tmp_path / "pictures"), max_train_steps=7, lr_scheduler="cosine")

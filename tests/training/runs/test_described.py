@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from atelier.config.datasets import DatasetConfig, datasets_from_folders
 from atelier.config.job import JobConfig
 from atelier.config.settings.schema import options
 from tests.support.training_fakes import MemoryRecord, run, tiny_job, write_pictures
 
 
+@pytest.mark.slow
 def test_descriptions_are_in_the_file(tmp_path: Path) -> None:
     described = [option.key for option in options() if option.group == "Description" and option.kind == "str"]
     asked = {key: f"text of {key}" for key in described}

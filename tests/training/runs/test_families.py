@@ -28,6 +28,7 @@ def parts(family: str) -> Parts:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", PREFIXES)
 def test_a_run_stopped_and_resumed(family: str, tmp_path: Path) -> None:
     pictures = write_pictures(tmp_path / "pictures", 2, side=96)
@@ -50,6 +51,7 @@ def test_a_run_stopped_and_resumed(family: str, tmp_path: Path) -> None:
     assert_same(second.tensors, straight.tensors)
 
 
+@pytest.mark.slow
 def test_sdxls_text_encoders_have_rates_of_their_own(tmp_path: Path) -> None:
     """Each text encoder has its own rate, and one with none stays as it is."""
     pictures = write_pictures(tmp_path / "pictures", 1, side=64)
