@@ -131,7 +131,7 @@ def test_the_journey(page: Any, address: str, data: Path, root: Path) -> None:
     page.locator("#atelier_output_name input, #atelier_output_name textarea").first.fill("journey")
     page.locator("#atelier_output_name input, #atelier_output_name textarea").first.blur()
     page.locator("#atelier_found").get_by_text(re.compile("7 of 7 captioned|7 pictures")).first.wait_for()
-    page.locator("#atelier_found").get_by_text(re.compile("This needs about .* beside the model")).wait_for()
+    page.locator("#atelier_found").get_by_text(re.compile("This needs about .* beside the loaded model")).wait_for()
     page.locator("#atelier_advanced > button, #atelier_advanced .label-wrap").first.click()
     wanted = (
         ("Learning", "max_train_steps", STEPS),

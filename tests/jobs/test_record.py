@@ -136,7 +136,7 @@ def test_a_line_that_was_cut_off_is_left_out(record: Record) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(AtelierError, match="Make the folder writable, or make room"):
+    with pytest.raises(AtelierError, match="Make the folder writable, or free some space"):
         Record.create(tmp_path / "file" / "run", {})
 
 

@@ -100,7 +100,7 @@ class Steered:
             with self._changed:
                 self._changed.wait_for(lambda: self._allowed or self._asked(control), 0.01)
             if control.stopping:
-                record.status("stopped", f"Stopped after step {step}; what was learnt is kept.")
+                record.status("stopped", f"Stopped after step {step}. What was learned is kept.")
                 return
             if control.paused:
                 record.status("paused", "Paused.")

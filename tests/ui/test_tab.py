@@ -105,7 +105,7 @@ def test_class_pictures_are_told_before_train(page: Page) -> None:
     page.set(class_prompt=["a dog"], num_class_images=4)
     assert "4 of 4 class pictures are drawn before the training: a dog." in page.change()
     page.set(num_class_images=None)
-    assert "say in num_class_images how many" in page.change()
+    assert "Class pictures to draw (num_class_images) is empty" in page.change()
 
 
 @pytest.fixture

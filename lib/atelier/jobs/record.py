@@ -76,7 +76,7 @@ class Record:
         except OSError as error:
             raise AtelierError(
                 f"The run cannot be recorded in {folder}: {error.strerror or error}. "
-                "Make the folder writable, or make room on its disk."
+                "Make the folder writable, or free some space on its disk."
             ) from error
         return record
 

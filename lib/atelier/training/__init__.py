@@ -1,1 +1,1 @@
-"""The loop, losses, optimisers, schedules, previews and the state that resumes."""
+"""Training: the loop, losses, optimizers, schedules, sample pictures, and states to resume from."""

@@ -1,4 +1,4 @@
-"""From a batch of pictures to the loss of each: latents, prompt embeddings, noise, and the objective over them."""
+"""Computes the loss of each picture of a batch: latents, prompt embeddings, noise, and the objective."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from atelier.training.trained.whole_model import WholeModel
 
 @dataclass(frozen=True)
 class BatchLosses:
-    """The losses of one session, over the modules that it has borrowed. To be used inside a turn."""
+    """Computes losses with the borrowed modules of one session. Use it inside a turn."""
 
     context: RunContext
     parts: Parts
@@ -40,7 +40,7 @@ class BatchLosses:
     loss_options: LossOptions
     encode_pictures: LatentEncoder
     embed: PromptCache
-    """Prompt embeddings of captions, each encoded once; not for a text encoder in training."""
+    """Prompt embeddings of captions, each encoded once. Not used for a text encoder in training."""
     watch: Stopwatch
 
     @classmethod
@@ -53,7 +53,7 @@ class BatchLosses:
         accelerator: Accelerator,
         watch: Stopwatch,
     ) -> BatchLosses:
-        """With what the settings say of noise and losses."""
+        """Makes one with the run's settings of noise and losses."""
         settings = context.job.settings
         return cls(
             context=context,
@@ -70,9 +70,9 @@ class BatchLosses:
         )
 
     def share_of_step(self, batch: Batch, step: int, micro: int) -> Tensor:
-        """The batch's share of the loss of step `step`, a 0-d tensor to go backward from. `micro` counts its batches.
+        """The batch's share of the loss of step `step`, a 0-d tensor for the backward pass. `micro` counts its batches.
 
-        A batch has a place in the global one: its share and its noise follow from that.
+        Share and noise depend on the batch's place in the global batch.
         """
         context, purpose = self.context, (step, micro)
         share = 1.0 / (batch.total * context.accumulation)
@@ -89,7 +89,7 @@ class BatchLosses:
                 return self._losses(batch, latents, rows, text).sum() * share
 
     def held_out(self, batch: Batch, noise_for: Callable[[Tensor], NoiseSample]) -> Tensor:
-        """Each held-out picture's loss [B], without gradient. `noise_for` gives the noise for its latents."""
+        """The loss [B] of each validation picture, without gradient. `noise_for` makes the noise for its latents."""
         self.network.eval()
         try:
             with self.accelerator.autocast():

@@ -1,4 +1,4 @@
-"""Everything about a run that stays the same from its first session to its last."""
+"""The context of a run: everything that stays the same over all its sessions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.config.sample_prompts import SamplePrompt
+from atelier.config.settings.schema import labelled
 from atelier.data.dataset import TrainingData
 from atelier.data.prefetch import Prefetcher
 from atelier.data.tensor_cache import TensorCache
@@ -27,7 +28,7 @@ from atelier.training.progress.step_schedule import StepSchedule, Throttle
 
 @dataclass
 class RunContext:
-    """What was asked, of which host, on which pictures, and where results go."""
+    """A run's job, host, training data, record and outputs."""
 
     job: JobConfig
     host: Host
@@ -44,11 +45,11 @@ class RunContext:
     throttle: Throttle = field(default_factory=Throttle)
     saves: list[Save] = field(default_factory=list)
     rate_scale: float = 1.0
-    """What the learning rates are multiplied with, since losses were no numbers."""
+    """Factor of the learning rates, below 1 after a loss was NaN."""
     lowered: int = 0
-    """How often, since this process began."""
+    """How often the learning rates were lowered since this process started."""
     first_step: int = 0
-    """The steps that count as done before the run: initial_step."""
+    """Steps that count as done before the run: initial_step."""
 
     @property
     def accumulation(self) -> int:
@@ -65,7 +66,7 @@ class RunContext:
 
     @property
     def host_draws(self) -> bool:
-        """True when the host's own sampler draws the samples."""
+        """True when the WebUI draws the samples."""
         return draws_with_host(self.job.settings)
 
     @property
@@ -81,9 +82,9 @@ class RunContext:
         return trains_text(self.job.settings)
 
     def prefetcher(self, step: int, rank: int, world: int) -> Prefetcher:
-        """Batches from optimiser step `step` on, assembled beside the training; `rank` takes its part of each.
+        """Loads batches from optimizer step `step` on, beside the training; each with the part of process `rank`.
 
-        The steps before initial_step have used theirs only where skip_until_initial_step says so.
+        The batches of the steps before initial_step count as used only with skip_until_initial_step.
         """
         first, last = step * self.accumulation, self.step_schedule.total_steps * self.accumulation
         unused = 0 if self.job.settings.skip_until_initial_step else self.first_step * self.accumulation
@@ -94,7 +95,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Save:
-    """A file that this run wrote: at the end of an epoch, in the middle, or when asked."""
+    """A file that this run wrote."""
 
     path: Path
     step: int
@@ -104,28 +105,28 @@ class Save:
 
 
 def draws_with_host(settings: Any) -> bool:
-    """True when the host is to draw the samples and can: it has only its own model."""
+    """True when the WebUI shall draw the samples and can."""
     return settings.sample_with == "host" and why_not_host(settings) is None
 
 
 def why_not_host(settings: Any) -> str | None:
-    """Why our own sampler draws although the host was asked for, as a sentence; None when the host can."""
+    """Why our own sampler draws although the WebUI was asked for, as a sentence; None when the WebUI can."""
     if settings.sample_with != "host":
         return None
     if settings.train_whole_model:
-        return "Samples are drawn by our own sampler: the WebUI has the model as it was, not the one in training."
+        return "Samples are drawn by Atelier: the WebUI has the original model, not the one in training."
     if settings.base_weights:
-        return "Samples are drawn by our own sampler: the WebUI's model does not wear the base_weights."
+        return f"Samples are drawn by Atelier: in the WebUI, {labelled('base_weights')} would be missing."
     return None
 
 
 def trains_denoiser(settings: Any) -> bool:
-    """True when the UNet, or its adapters, learn."""
+    """True when the UNet or its adapters are trained."""
     return not settings.network_train_text_encoder_only and rate_of(settings, "unet_lr") != 0
 
 
 def trains_text(settings: Any) -> bool:
-    """True when a text encoder, or its adapters, learn."""
+    """True when a text encoder or its adapters are trained."""
     if settings.train_whole_model:
         return bool(settings.train_text_encoder and settings.stop_text_encoder_training != -1)
     if settings.network_train_unet_only or settings.cache_text_encoder_outputs:
@@ -134,13 +135,13 @@ def trains_text(settings: Any) -> bool:
 
 
 def rate_of(settings: Any, key: str) -> float:
-    """A part's own learning rate, else the common one."""
+    """The learning rate of the setting `key`, or learning_rate when it is empty."""
     value = getattr(settings, key)
     return settings.learning_rate if value is None else value
 
 
 def text_rates(settings: Any) -> list[float]:
-    """The learning rate of each text encoder; one number in the settings stands for all."""
+    """The learning rate of each text encoder; a single number in the settings is used for all."""
     value = settings.text_encoder_lr
     if value is None or value == []:
         return [settings.learning_rate]
@@ -148,7 +149,7 @@ def text_rates(settings: Any) -> list[float]:
 
 
 def whole_text_rates(settings: Any) -> list[float]:
-    """The same for training the whole model: learning_rate_te, or te1 and te2 of SDXL."""
+    """Like `text_rates` for training the whole model: learning_rate_te, or te1 and te2 for SDXL."""
     first = settings.learning_rate_te if settings.learning_rate_te1 is None else settings.learning_rate_te1
     second = settings.learning_rate_te2
     common = settings.learning_rate
@@ -169,7 +170,7 @@ def noise_options(settings: Any) -> NoiseOptions:
 
 
 def noise_process(settings: Any, parts: Parts) -> NoiseProcess:
-    """The process of the base's family, with the settings that choose timesteps."""
+    """The noise process of the base's family, with the settings that choose timesteps."""
     lowest = settings.min_timestep or 0
     highest = TIMESTEPS if settings.max_timestep is None else settings.max_timestep
     flow = parts.family.flow
@@ -194,7 +195,7 @@ def loss_options(settings: Any) -> LossOptions:
 
 
 def schedule_options(settings: Any) -> ScheduleOptions:
-    """The settings of `training.schedulers`."""
+    """The settings of `optim.schedulers`."""
     return ScheduleOptions(
         name=settings.lr_scheduler,
         class_path=settings.lr_scheduler_type or "",
@@ -209,7 +210,7 @@ def schedule_options(settings: Any) -> ScheduleOptions:
 
 
 def total_steps(settings: Any, batches_per_epoch: int) -> int:
-    """Optimiser steps of the run: max_train_epochs wins over max_train_steps, as in kohya."""
+    """Optimizer steps of the run. As in kohya's scripts, max_train_epochs wins over max_train_steps."""
     accumulation = max(1, settings.gradient_accumulation_steps)
     if settings.max_train_epochs:
         return -(-settings.max_train_epochs * batches_per_epoch // accumulation)
@@ -217,9 +218,9 @@ def total_steps(settings: Any, batches_per_epoch: int) -> int:
 
 
 def first_step(settings: Any, step_schedule: StepSchedule) -> int:
-    """The steps that count as done: initial_step, else those before initial_epoch. Raises `AtelierError`.
+    """Steps that count as done: initial_step, or the steps before initial_epoch. Raises `AtelierError`.
 
-    As in kohya, the learning rate's schedule begins at its beginning all the same.
+    As in kohya's scripts, the learning rate schedule still starts from its beginning.
     """
     step = settings.initial_step
     if step is None:
@@ -227,7 +228,7 @@ def first_step(settings: Any, step_schedule: StepSchedule) -> int:
         step = ((settings.initial_epoch or 1) - 1) * a_epoch
     if step >= step_schedule.total_steps:
         raise AtelierError(
-            f"The run would begin at step {step}, after its last one, {step_schedule.total_steps}: steps are counted "
-            "from the very beginning, so raise max_train_steps, or lower initial_step or initial_epoch."
+            f"The run would start at step {step}, after its last step {step_schedule.total_steps}. Raise "
+            f"{labelled('max_train_steps')}, or lower {labelled('initial_step')} or {labelled('initial_epoch')}."
         )
     return int(step)

@@ -1,4 +1,4 @@
-"""What the trainer asks of whoever runs it: a record to write to, and requests to heed."""
+"""The interfaces of the trainer to its caller: a record to write to, and requests to follow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunRecord(Protocol):
     def saved(self, path: Path, step: int, epoch: int, kind: str) -> None: ...
 
     def saved_files(self) -> list[tuple[Path, int, int, str]]:
-        """What `saved` was told so far, also before a restart."""
+        """All files noted by `saved`, also before a restart."""
         ...
 
     def log(self, text: str) -> None: ...

@@ -1,10 +1,10 @@
-"""The recipe of a run, from what was asked to the finished file.
+"""The recipe of a run, from the job to the finished file.
 
-check what was asked and find the pictures
+check the job and find the pictures
 until it is done or stopped:
-    borrow the base and train from the last state      (session.py)
+    borrow the base model and train from the last state      (session.py)
     a pause, another checkpoint, too little memory: keep the state, wait, go on
-write the LoRA, make it known to the host
+write the LoRA and add it to the WebUI's list
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ PARTS = frozenset(("unet", "text_encoder", "vae"))
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: "done", "stopped" or "diverged", after how many steps, and the file it left."""
+    """How a run ended: "done", "stopped" or "diverged", after how many steps, and the last file."""
 
     state: str
     steps: int
@@ -65,8 +65,8 @@ class Outcome:
 def train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -> Outcome:
     """Runs `job` on the model that `host` has loaded, from the newest state in the record if there is one.
 
-    Raises `AtelierError` with a sentence for the person who asked, before anything is trained, when it cannot be done.
-    All memory that the run took is free when this ends, whichever way.
+    Raises `AtelierError` with a sentence for the person, before anything is trained, when the job cannot be done. All
+    memory of the run is freed when this ends, even after an error.
     """
     try:
         return _train(job, host, record, control)
@@ -80,7 +80,7 @@ def train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) ->
 def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -> Outcome:
     record.status("preparing", "Looking at the pictures.")
     context = prepare(job, host, record, control)
-    # Before anything is borrowed: a device can be too small to take the whole base for a first look.
+    # Before anything is borrowed, since a device can be too small for the whole base.
     context.savings.can_stream = can_offload_denoiser(host) and not context.whole_model
     context.savings.recall(record.folder)
     states = record.folder / "state"
@@ -88,7 +88,7 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
     if state is not None:
         record.message(f"Going on from step {state.step}.")
     trained: Session | None = None
-    gone = f"This run trains on {context.base.title}; it goes on when that is loaded again."
+    gone = f"This run trains on {context.base.title}. Load that model to go on."
     while True:
         ending = _wait_for_base(context, gone)
         if ending is Ending.PAUSED:
@@ -99,7 +99,7 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
             except BaseGone as error:
                 gone = str(error)
             except Exception as error:
-                # Of several processes only one has run out of it: the others would wait for the step that it repeats.
+                # With several processes, the others would wait for the step that this one repeats.
                 if not is_out_of_memory(error) or process_count() > 1:
                     raise
                 if not context.savings.take_next():
@@ -109,8 +109,8 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
             finally:
                 state = session.keep() or go_back(states) or state
                 session.leave()
-                for told in remarks(host):
-                    record.message(told, "warning")
+                for remark in remarks(host):
+                    record.message(remark, "warning")
             if saved is not None:
                 record.message(f"Out of memory: {saved} {_goes_on(session, state)}", "warning")
             give_back_memory()
@@ -118,7 +118,7 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
         if ending is Ending.DIVERGED and trained is not None and _lowered(context, trained):
             state = go_back(states)
             step = state.step if state is not None else 0
-            record.message(f"The loss was not a number: back to step {step}, with half the learning rate.", "warning")
+            record.message(f"The loss became NaN: back to step {step}, with half the learning rate.", "warning")
             continue
         if ending is Ending.PAUSED:
             ending = _wait_while_paused(context)
@@ -127,7 +127,7 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
 
 
 def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -> RunContext:
-    """Everything that stays the same over the run's sessions. Raises `AtelierError` for what cannot be trained."""
+    """The context of the run. Raises `AtelierError` when the job cannot be trained."""
     settings = job.settings
     base = loaded_base(host)
     check_writable(output_folder(settings, host.folders))
@@ -135,7 +135,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     found = scan(job.datasets, job.trigger)
     for problem in found.problems:
         record.message(f"{problem.path.name} is left out: {problem.reason}", "warning")
-    optimizer_class(settings.optimizer_type)  # said before anything is drawn or copied when it is not installed
+    optimizer_class(settings.optimizer_type)  # raises here, before anything is drawn or copied, if it is missing
     whole = settings.train_whole_model
     file_remarks: tuple[str | None, ...] = ()
     if not whole:
@@ -168,13 +168,13 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
         started_at=time.time(),
         first_step=first_step(settings, step_schedule),
         saves=[Save(*file) for file in record.saved_files()],
-        # The state of a whole model is many gigabytes, which wear a disk: it is written less often.
+        # The state of a whole model has many gigabytes, so it is written less often to spare the disk.
         throttle=Throttle(600.0 if settings.train_whole_model else 60.0),
     )
 
 
 def loaded_base(host: Host) -> ModelInfo:
-    """The host's model, if it can be borrowed. Raises `AtelierError` that says what to do if not."""
+    """The host's model. Raises `AtelierError`, which says what to do, when it cannot be borrowed."""
     info = host.loaded_model()
     if info is None:
         raise AtelierError("No model is loaded. Choose a checkpoint at the top of the page, then press Train again.")
@@ -187,12 +187,12 @@ def loaded_base(host: Host) -> ModelInfo:
             "(with PyTorch for CUDA or ROCm), an Apple or Intel GPU, or the CPU."
         )
     if info.family is None:
-        raise AtelierError(f"{info.title} is of a family that cannot be trained yet; choose one of SD 1, 2 or XL.")
+        raise AtelierError(f"{info.title} is of a family that cannot be trained yet. Choose a model of SD 1, 2 or XL.")
     return info
 
 
 def sample_prompts(job: JobConfig) -> list[SamplePrompt]:
-    """The prompts to draw while training: the given ones, or one with the trigger word."""
+    """The prompts of the sample pictures: those of the settings, or one with the trigger word."""
     settings = job.settings
     given = (settings.sample_prompts or "").strip()
     if not given:
@@ -211,22 +211,22 @@ def sample_prompts(job: JobConfig) -> list[SamplePrompt]:
 
 
 def _keep(folder: Path, state: State, record: RunRecord) -> None:
-    """Writes the state; a full disk is told and does not end the run."""
+    """Writes the state. A full disk is reported and does not end the run."""
     try:
         write_state(folder, state)
     except OSError as error:
-        record.message(f"The state at step {state.step} could not be kept: {error}. Training goes on.", "warning")
+        record.message(f"The state at step {state.step} could not be written: {error}. Training goes on.", "warning")
 
 
 def _goes_on(session: Session, state: State | None) -> str:
-    """Where a session goes on after one that ran out of memory: a step taken in part has spoilt the weights."""
+    """A sentence: where training goes on after running out of memory. A step that was half taken spoils the weights."""
     if state is None or state.step == session.step:
         return "The step is repeated."
-    return f"Training goes on from step {state.step}, whose state is the last whole one."
+    return f"Training goes on from step {state.step}, the last saved state."
 
 
 def _too_little(context: RunContext) -> AtelierError:
-    """When every saver is on and it is not enough."""
+    """The error when all memory savings are on and the memory is still not enough."""
     settings, savings = context.job.settings, context.savings
     on = {
         "gradient checkpointing": savings.gradient_checkpointing or settings.gradient_checkpointing,
@@ -237,13 +237,13 @@ def _too_little(context: RunContext) -> AtelierError:
     saved = ", ".join(what for what, is_on in on.items() if is_on)
     smaller = "a smaller resolution" if settings.train_whole_model else "a smaller resolution or rank"
     return AtelierError(
-        f"The memory is not enough, though all that saves some is on ({saved}). What was learnt is kept. Close what "
-        f"else uses the memory, or train with {smaller}."
+        f"Out of memory, although every memory saving is on ({saved}). Progress is saved. Close other programs that "
+        f"use the GPU, or train with {smaller}."
     )
 
 
 def _lowered(context: RunContext, session: Session) -> bool:
-    """Halves the rates of the next session after a loss that was no number, if that was asked for and can help."""
+    """Halves the learning rates of the next session after a loss was NaN, if that was asked for and is possible."""
     if context.job.settings.when_diverged != "lower" or not can_be_lowered(session.learner.stepper.optimizer):
         return False
     if context.lowered >= TRIES:
@@ -254,7 +254,7 @@ def _lowered(context: RunContext, session: Session) -> bool:
 
 
 def _wait_for_base(context: RunContext, message: str) -> Ending:
-    """Waits until the host has the base loaded. PAUSED to go on with a session, STOPPED when the run is to end."""
+    """Waits until the host has loaded the base model. Returns PAUSED to start a session, STOPPED to end the run."""
     told = False
     while not context.control.stopping:
         info = context.host.loaded_model()
@@ -268,29 +268,29 @@ def _wait_for_base(context: RunContext, message: str) -> Ending:
 
 
 def _wait_while_paused(context: RunContext) -> Ending:
-    """Waits while the person wants the run to pause. PAUSED to go on with another session, STOPPED to end."""
+    """Waits while the run is paused. Returns PAUSED to start another session, STOPPED to end the run."""
     control = context.control
     if control.paused and not control.stopping:
-        context.record.status("paused", "Paused; the device is free. Press Resume to go on.")
+        context.record.status("paused", "Paused. The device is free. Press Resume to go on.")
     while control.paused and not control.stopping:
         control.wait_while_paused(1.0)
     return Ending.STOPPED if control.stopping else Ending.PAUSED
 
 
 def _finish(context: RunContext, session: Session | None, ending: Ending) -> Outcome:
-    """Writes the last file and closes the record. `session` is the last one that trained, None if none did."""
+    """Writes the last file and closes the record. `session`: the last session that trained, or None."""
     record = context.record
     if context.latent_cache.disk_problem is not None:
         record.message(context.latent_cache.disk_problem, "warning")
     step, path = (session.step, session.write_last(ending)) if session is not None else (context.first_step, None)
     if ending is Ending.DIVERGED:
-        kept = f"what was good after step {step} is saved" if path else "what was saved before stays as it was"
+        kept = f"The good weights after step {step} are saved" if path else "Files saved before are unchanged"
         record.status(
             "failed",
-            f"The loss was not a number, so training ended; {kept}. A lower learning rate usually helps.",
+            f"The loss became NaN, so training ended. {kept}. A lower learning rate usually helps.",
         )
     elif ending is Ending.STOPPED:
-        record.status("stopped", f"Stopped after step {step}; what was learnt is kept.")
+        record.status("stopped", f"Stopped after step {step}. What was learned is kept.")
     else:
         record.status("done", "Done.")
     return Outcome(ending.value, step, path)

@@ -1,7 +1,7 @@
-"""One stretch of training: from entering the lease to leaving it.
+"""A session: one stretch of training, from borrowing the base model to returning it.
 
-A run is one session, or several: a pause, a switched checkpoint or too little memory ends a session with its state
-written, and the next one goes on from there to the same bits.
+A run has one session or several. A pause, a switched checkpoint or too little memory ends a session with its state
+written, and the next one goes on from there with the same bits.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Session:
         self._updating = False
 
     def run(self, lease: Lease, state: State | None) -> Ending:
-        """Gives why it ended. Everything borrowed is given back on every path.
+        """Trains and returns why it ended. Everything borrowed is returned, even after an error.
 
-        Raises `BaseGone` when the host loads another model; what was learnt until then is in `capture`.
+        Raises `BaseGone` when the host loads another model; what was learned until then is in `capture`.
         """
         if state is not None:
             self.step = state.step
@@ -65,31 +65,31 @@ class Session:
             return self._loop()
 
     def enter(self, stack: ExitStack, lease: Lease, state: State | None) -> None:
-        """Borrows the base and sets everything up; `stack` undoes it."""
+        """Borrows the base model and sets everything up; `stack` undoes it."""
         learner, workplace = set_up(self.context, stack, lease, state, self.watch)
         self._workplace, self._learner = workplace, learner
 
     @property
     def ready(self) -> bool:
-        """True once it has everything that a step needs."""
+        """True when everything for a step is set up."""
         return self._learner is not None
 
     @property
     def learner(self) -> Learner:
-        """What learns; from `enter` on."""
+        """The trained weights and their optimizer; from `enter` on."""
         assert self._learner is not None
         return self._learner
 
     @property
     def workplace(self) -> Workplace:
-        """What needs the base; from `enter` to `leave`."""
+        """The parts that need the base model; from `enter` to `leave`."""
         assert self._workplace is not None
         return self._workplace
 
     def keep(self) -> State | None:
-        """Writes the state after the last whole step and gives it; None when there is nothing whole to keep."""
+        """Writes the state after the last complete step and returns it; None when a step was left half taken."""
         learner = self._learner
-        # Losses are left to read where something has ended the session.
+        # After an error, losses may still wait to be read.
         if learner is None or self._updating or not learner.monitor.read() or not learner.stepper.sound:
             return None
         state = self.capture()
@@ -99,7 +99,7 @@ class Session:
         return state
 
     def leave(self) -> None:
-        """Forgets the host's model and what only steps need. What was learnt stays, on the CPU, to be written."""
+        """Drops the host's model and all that only steps need. The trained weights stay, on the CPU, to be written."""
         self._workplace = None
         if self._learner is None:
             return
@@ -110,7 +110,7 @@ class Session:
                 module.to("cpu")
 
     def write_last(self, ending: Ending) -> Path | None:
-        """The file that the run leaves: its own name when it is done, else the step's. None without a step."""
+        """Writes the run's last file: under its own name when it is done, else with the step. None without a step."""
         lost = ending is Ending.DIVERGED and self.context.whole_model
         if self._learner is None or self.step == self.context.first_step or not self._learner.is_main or lost:
             return None
@@ -127,7 +127,7 @@ class Session:
         while True:
             bad, stopping, paused = self._agreed(not good, control.stopping, control.paused)
             if bad:
-                if good:  # another process has read that loss first
+                if good:  # another process has read a bad loss first
                     self._read_losses()
                 return Ending.DIVERGED
             if self.step >= context.step_schedule.total_steps:
@@ -139,7 +139,7 @@ class Session:
             good = self.advance()
 
     def advance(self) -> bool:
-        """A step, and what follows it: losses, states, saves and samples that are due. False when it diverged."""
+        """Takes a step and does what is due after it: losses, states, saves, samples. False when it diverged."""
         started = time.monotonic()
         waited = self.take_step()
         seconds = time.monotonic() - started - waited
@@ -151,9 +151,9 @@ class Session:
         return (not due or self._read_losses()) and self._after_step()
 
     def take_step(self) -> float:
-        """One optimiser step. Gives the seconds that were spent waiting for the host.
+        """Takes one optimizer step. Returns the seconds spent waiting for the host.
 
-        The step counts as soon as the weights have it, whatever fails after that.
+        The step counts as soon as the weights are changed, even if something fails after that.
         """
         context, learner, workplace = self.context, self.learner, self.workplace
         stepper = learner.stepper
@@ -169,7 +169,7 @@ class Session:
                         turn.enter_context(workplace.lease.turn())
                     turn.enter_context(kept_within(learner.device))
                     waited += time.monotonic() - asked
-                    # A fused backward pass changes weights from its first moment on.
+                    # A fused backward pass changes weights from its beginning.
                     self._updating = stepper.fused
                     for part in split_batch(batch, workplace.plan.micro_batches):
                         with at_strength(learner.network, context.data.network_multiplier(part)):
@@ -186,7 +186,7 @@ class Session:
         return waited
 
     def _forward_backward(self, batch: Batch, micro: int) -> Tensor:
-        """Adds one batch's gradients; gives its share of the step's loss, detached."""
+        """Adds the gradients of one batch and returns its share of the step's loss, detached."""
         if len(batch.captions) == 0:
             return torch.zeros((), device=self.learner.device)
         loss = self.workplace.losses.share_of_step(batch, self.step, micro)
@@ -196,7 +196,7 @@ class Session:
         return loss.detach()
 
     def _agreed(self, *asked: bool) -> Sequence[bool]:
-        """The same answers in every process: yes to what any of them says yes to."""
+        """The answers that all processes share: True when it is True in any process."""
         learner = self.learner
         if learner.alone:
             return asked
@@ -204,7 +204,7 @@ class Session:
         return (votes > 0).tolist()
 
     def _save(self, kind: str) -> Path | None:
-        """A file of the weights, of their average, or one of each, as ema_save says."""
+        """Saves the weights, their moving average, or both, as ema_save says."""
         stepper, outputs = self.learner.stepper, self.learner.outputs
         average, beside = stepper.average, self.settings.ema_save == "beside"
         path = None
@@ -224,17 +224,17 @@ class Session:
             place.previews.draw(step)
 
     def _read_losses(self) -> bool:
-        """Reads the pending losses. False, with the last good weights back in place, when one was not finite."""
+        """Reads the waiting losses. When one is not finite, restores the last good weights and returns False."""
         if self.learner.monitor.read():
             self.workplace.last_good.remember(self.step)
             return True
         self.step = self.workplace.last_good.roll_back()
-        # The optimiser still holds what went wrong: no state is made of it.
+        # The optimizer's moments are spoilt, so no state is made of them.
         self._updating = True
         return False
 
     def _after_step(self) -> bool:
-        """Saves, states and samples that are due at this step, by rhythm or by request. False when it diverged."""
+        """Saves, states and samples that are due after this step, regularly or by request. False when it diverged."""
         settings, step_schedule, control = self.settings, self.context.step_schedule, self.context.control
         learner, place = self.learner, self.workplace
         if not learner.is_main:
@@ -260,7 +260,7 @@ class Session:
                     self.context.record.validation(self.step, place.validator.measure())
             if sample:
                 self._draw(self.step)
-        except BaseGone as error:  # files need no base: what is due is saved first
+        except BaseGone as error:  # files do not need the base model: they are saved first
             gone = error
         learner.outputs.preview = place.previews.newest
         for kind in kinds:
@@ -274,7 +274,7 @@ class Session:
     # -- state ----------------------------------------------------------------------------------------------------
 
     def capture(self) -> State:
-        """The complete state after the finished steps, on the CPU. It holds weights in training, not copies."""
+        """The complete state after the finished steps, on the CPU. It has the weights themselves, not copies."""
         network, stepper = self.learner.network, self.learner.stepper
         tensors: dict[str, Tensor] = {}
         values: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What a session works with, made once as it begins: what needs the base, and what outlasts its loan."""
+"""The parts of a session, made once at its start: those that need the base model, and those that outlast its loan."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from atelier.training.trained.whole_model import OwnedLease, WholeModel
 
 @dataclass(frozen=True)
 class Learner:
-    """What learns, and what writes down how it goes. It stays when the base has been given back."""
+    """The trained weights with their optimizer, and the progress reports. They outlast the loan of the base model."""
 
     network: Network | WholeModel
     stepper: Stepper
@@ -47,14 +47,14 @@ class Learner:
     accelerator: Accelerator
     device: torch.device
     is_main: bool
-    """True in the one process that writes."""
+    """True in the process that writes files."""
     alone: bool
-    """True where no other process trains along."""
+    """True when there is only one process."""
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """What needs the base: gone as soon as the session is left."""
+    """The parts that need the base model. They are dropped when the session ends."""
 
     lease: Lease
     parts: Parts
@@ -70,10 +70,10 @@ class Workplace:
 def set_up(
     context: RunContext, stack: ExitStack, lease: Lease, state: State | None, watch: Stopwatch
 ) -> tuple[Learner, Workplace]:
-    """Borrows the base and builds everything over it, at the place where `state` left; `stack` undoes it.
+    """Borrows the base model and builds everything on it, continuing from `state`; `stack` undoes it.
 
-    Raises `BaseGone` when the host has another model than the run began with, and `AtelierError` when the state is of
-    another run or nothing is left to train.
+    Raises `BaseGone` when the host has another model than at the run's start, and `AtelierError` when the state belongs
+    to another run or there is nothing to train.
     """
     settings = context.job.settings
     if context.whole_model:
@@ -90,7 +90,7 @@ def set_up(
     if told is not None and state is None:
         context.record.message(told, "warning")
     accelerator = stack.enter_context(borrowed_accelerator(device, plan.precision))
-    # Asked once: when the session ends, the accelerator's global state is another's again.
+    # Read once, since the accelerator's global state is restored when the session ends.
     is_main, alone = accelerator.is_main_process, accelerator.num_processes == 1
     with lease.turn():
         _check_base(context)
@@ -100,7 +100,7 @@ def set_up(
         stack.enter_context(network.attached())
         stack.enter_context(plan.applied(parts, device))
         with plan.on_device(device, parts.vae, *parts.text_encoders):
-            pass  # from here on they are where the plan says
+            pass  # moves them to where the plan says
     stepper = Stepper(context, network, plan, accelerator)
     if state is not None:
         _restore(context, network, stepper, state)
@@ -113,7 +113,7 @@ def set_up(
     # Steps that overflow are skipped by the scaler, which lowers its scale: some are usual, many in a row are not.
     patience = 0 if accelerator.scaler is None else OVERFLOWS
     monitor = Monitor(context.record, context.step_schedule, device, patience)
-    # A second copy of a whole model would be too much: its last good weights are those of the last state.
+    # A whole model is too large for a second copy: its last good weights are those of the last state.
     last_good = LastGoodWeights([] if context.whole_model else stepper.stepped, step)
     outputs = outputs_for(context, network, plan.precision)
     if state is None and is_main:
@@ -134,16 +134,16 @@ def set_up(
 
 
 def _check_base(context: RunContext) -> None:
-    """Raises `BaseGone` when the host lent another model than the run began with. Called inside a turn."""
+    """Raises `BaseGone` when the host lends another model than at the run's start. Called inside a turn."""
     info = context.host.loaded_model()
     if info is None or info.identity != context.base.identity:
-        raise BaseGone(f"This run trains on {context.base.title}; it goes on when that is loaded again.")
+        raise BaseGone(f"This run trains on {context.base.title}. Load that model to go on.")
 
 
 def _restore(context: RunContext, network: Network | WholeModel, stepper: Stepper, state: State) -> None:
-    """Puts weights, optimiser, schedule and scaler where `state` left them.
+    """Restores weights, optimizer, schedule and loss scaler from `state`.
 
-    Raises `AtelierError` when the state is of a run on another model, of another network or another optimiser.
+    Raises `AtelierError` when the state belongs to another base model, network or optimizer.
     """
     for warning in differences(state.values, context, stepper.name):
         context.record.message(warning, "warning")

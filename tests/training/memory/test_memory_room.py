@@ -55,8 +55,8 @@ def test_a_base_that_is_not_on_the_device_has_to_find_room_there(there: int | No
 @pytest.mark.parametrize(
     ("there", "free", "said"),
     [
-        (2000, 500, "This needs about 220 MB on the GPU beside the model; 500 MB are free."),
-        (0, 2500, "This needs about 2.2 GB on the GPU with the model in it; 2.4 GB can be had."),
+        (2000, 500, "This needs about 220 MB on the GPU beside the loaded model; 500 MB are free."),
+        (0, 2500, "This needs about 2.2 GB on the GPU, with the model; 2.4 GB are available."),
     ],
 )
 def test_what_is_said_of_it(there: int, free: int, said: str) -> None:
@@ -76,7 +76,7 @@ def test_a_streamed_base_frees_what_it_takes_now() -> None:
 
     plan = make_memory_plan(request, 100 * MB, sizes, False, 2000 * MB)
     assert plan.request.streamed and plan.fits
-    assert plan.sentences()[0] == "This needs about 850 MB on the GPU with the model in it; 2.1 GB can be had."
+    assert plan.sentences()[0] == "This needs about 850 MB on the GPU, with the model; 2.1 GB are available."
 
 
 def test_savers_that_a_stronger_one_makes_needless_are_left_out() -> None:
@@ -167,7 +167,10 @@ def test_the_sentences_of_the_tab_follow_where_the_base_is(tmp_path: Path, monke
     monkeypatch.setattr(memory_run, "configs_of_model", lambda family, path: released(family))
     monkeypatch.setattr(memory_run, "remembering", lambda folder: lambda request: of(2000, 200, 2000))
     job = tiny_job(write_pictures(tmp_path / "pictures", 1))
-    for there, said in ((2000, "220 MB on the GPU beside the model"), (100, "2.2 GB on the GPU with the model in it")):
+    for there, said in (
+        (2000, "220 MB on the GPU beside the loaded model"),
+        (100, "2.2 GB on the GPU, with the model"),
+    ):
         monkeypatch.setattr(host, "bytes_on_device", lambda there=there: there * MB)
         assert said in memory_lines(job, host, [(512, 512)])[0]
 

@@ -164,7 +164,7 @@ def test_a_device_too_small_for_the_base_streams_from_the_start(pictures: Path, 
     plain = run(tiny_job(pictures), tmp_path / "plain")
     done = run(tiny_job(pictures), tmp_path / "streamed", host=Small(tmp_path / "streamed"))
     assert_same(done.tensors, plain.tensors)
-    assert done.record.told("the UNet now rests in the processor's memory")
+    assert done.record.told("the UNet is now kept in CPU memory")
 
 
 def test_a_streamed_run_goes_on_after_a_restart_with_the_savers_it_had(pictures: Path, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_the_plan_streams_when_nothing_else_is_enough(free: int, can: bool, stre
     request = Request("sdxl", "{}", 64, 64, 1, "{}", device="cuda", can_stream=can)
     plan = make_memory_plan(request, free, flat(free), eight_bit=False)
     assert plan.request.streamed == streamed == plan.savings().streamed
-    assert any("rests in the processor's memory" in sentence for sentence in plan.sentences()) == streamed
+    assert any("The UNet is kept in CPU memory" in sentence for sentence in plan.sentences()) == streamed
     for other in (replace(request, whole_model=True), replace(request, device="cpu")):
         assert not make_memory_plan(other, free, flat(free), eight_bit=False).request.streamed
 

@@ -225,7 +225,8 @@ def test_where_it_cannot_be_fused_it_is_told(
     changes: dict[str, Any], words: str | None, pictures: Path, tmp_path: Path
 ) -> None:
     done = run(tiny_job(pictures, fused_backward_pass=True, **changes), tmp_path / "run")
-    assert done.outcome.state == "done" and done.record.told("fused_backward_pass is off") == (words is not None)
+    assert done.outcome.state == "done"
+    assert done.record.told("Step inside backward (fused_backward_pass) is off") == (words is not None)
     assert words is None or done.record.told(words)
 
 

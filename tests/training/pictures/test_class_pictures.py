@@ -154,9 +154,9 @@ def test_what_cannot_be_drawn_is_a_sentence(pictures: Path, tmp_path: Path) -> N
     host.on_sample = fail
     with pytest.raises(AtelierError, match="could not draw the class picture"):
         prepare(job(pictures), host, record, Control())
-    with pytest.raises(AtelierError, match="nothing says what the class is"):
+    with pytest.raises(AtelierError, match="there is no class"):
         prepare(job(pictures, class_prompt=[]), host, record, Control())
-    with pytest.raises(AtelierError, match="say in num_class_images"):
+    with pytest.raises(AtelierError, match=r"Class pictures to draw \(num_class_images\) is empty"):
         prepare(job(pictures, num_class_images=None), host, record, Control())
 
 

@@ -118,4 +118,4 @@ def test_another_base_than_the_hosts_is_drawn_by_our_own_sampler(
         changes = {"base_weights": [str(plain.outcome.path)]}
     host = DrawingHost(tmp_path / "host")
     done = sampled(pictures, host, **changes)
-    assert host.asked == [] and len(done.record.pictures) == 4 and done.record.told("our own sampler")
+    assert host.asked == [] and len(done.record.pictures) == 4 and done.record.told("Samples are drawn by Atelier")

@@ -173,7 +173,7 @@ def test_unknown_names_say_what_is_known() -> None:
         create_optimizer(groups, "Addam", 1.0, [])
     with pytest.raises(AtelierError, match="pip install notthere"):
         create_optimizer(groups, "notthere.Adam", 1.0, [])
-    with pytest.raises(AtelierError, match="does not take these arguments"):
+    with pytest.raises(AtelierError, match="does not accept these arguments"):
         create_optimizer(groups, "AdamW", 1.0, ["wibble=3"])
     with pytest.raises(AtelierError, match="key=value"):
         create_optimizer(groups, "AdamW", 1.0, ["wibble"])

@@ -180,14 +180,14 @@ def test_a_loss_scaler_survives_in_a_state() -> None:
 
 def test_another_optimiser_is_refused(pictures: Path, tmp_path: Path) -> None:
     first = run(tiny_job(pictures, **PLAIN), tmp_path, stopped_at(3))
-    with pytest.raises(AtelierError, match="begun with the optimiser adamw"):
+    with pytest.raises(AtelierError, match="started with the optimizer adamw"):
         again(first, pictures, tmp_path, **PLAIN, optimizer_type="Lion")
     assert read_newest(first.record.folder / "state") is not None
 
 
 @pytest.mark.parametrize(
     ("changed", "told"),
-    [({"learning_rate": 1e-3}, "learning rates stay"), ({"seed": 8}, "seed is another"), ({}, "")],
+    [({"learning_rate": 1e-3}, "learning rates stay"), ({"seed": 8}, "The seed differs"), ({}, "")],
 )
 def test_other_settings_are_told(changed: dict[str, Any], told: str, pictures: Path, tmp_path: Path) -> None:
     first = run(tiny_job(pictures, **PLAIN), tmp_path, stopped_at(3))
@@ -200,7 +200,7 @@ def test_other_pictures_are_told(tmp_path: Path) -> None:
     own = write_pictures(tmp_path / "own", 4)
     first = run(tiny_job(own, **PLAIN), tmp_path, stopped_at(3))
     (own / "picture3.png").unlink()
-    assert again(first, own, tmp_path, **PLAIN).record.told("not those that the run was begun with")
+    assert again(first, own, tmp_path, **PLAIN).record.told("The pictures differ from those of the run's start")
 
 
 # -- without a page ----------------------------------------------------------------------------------------------------

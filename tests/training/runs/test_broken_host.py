@@ -224,13 +224,13 @@ def test_the_host_cannot_draw(originals: Path, straight: Run, tmp_path: Path) ->
 def test_the_host_cannot_be_told_of_a_checkpoint(originals: Path, tmp_path: Path) -> None:
     host = BrokenHost(tmp_path, "publish a checkpoint", 1)
     done = run(tiny_job(originals, **{**SETTINGS, "train_whole_model": True}), tmp_path, host=host)
-    assert done.record.told("the page could not be told")
+    assert done.record.told("the WebUI does not list it yet")
     assert done.outcome.state == "done" and done.outcome.path is not None and done.outcome.path.exists()
 
 
 def test_the_host_cannot_be_told_of_a_file(originals: Path, straight: Run, tmp_path: Path) -> None:
     host = BrokenHost(tmp_path, "publish", 1)
     done = run(tiny_job(originals, **SETTINGS), tmp_path, host=host)
-    assert done.record.told("the page could not be told")
+    assert done.record.told("the WebUI does not list it yet")
     assert [path.stem for path in host.published] == ["tiny-step00000004", "tiny"]
     assert_same(done.tensors, straight.tensors)

@@ -78,7 +78,7 @@ def test_full_disk_for_a_while(originals: Path, straight: Run, tmp_path: Path) -
     record = MemoryRecord(tmp_path / "record")
     with files_of_at_most(2**40):
         done = run(tiny_job(originals, **SETTINGS), tmp_path, at, record=record)
-    assert record.told("Step 4 was not saved") and record.told("The state at step 4 could not be kept")
+    assert record.told("Step 4 was not saved") and record.told("The state at step 4 could not be written")
     assert [step for _, step, _, _ in record.saves] == [2, 6]
     assert leftovers(tmp_path) == []
     assert_same(done.tensors, straight.tensors)
@@ -110,7 +110,7 @@ def test_too_little_room_is_told_before_writing(
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
 
     done = run(tiny_job(originals, **SETTINGS), tmp_path, at)
-    assert done.record.told("make room") and [step for _, step, _, _ in done.record.saves] == [4, 6]
+    assert done.record.told("Free some space") and [step for _, step, _, _ in done.record.saves] == [4, 6]
 
 
 @pytest.mark.parametrize("where", ["replace", "open"])
@@ -247,9 +247,9 @@ def test_what_is_wrong_is_told_before_anything_is_borrowed(tmp_path: Path) -> No
     pictures = write_pictures(tmp_path / "pictures", 1)
     host = TinyHost(tmp_path)
     for changes, words in (
-        ({"unet_lr": 0.0, "text_encoder_lr": [0.0]}, "Nothing is left to train"),
+        ({"unet_lr": 0.0, "text_encoder_lr": [0.0]}, "There is nothing to train"),
         ({"optimizer_type": "Nonesuch"}, "is not known"),
-        ({"optimizer_args": ["speed=1"]}, "does not take these arguments"),
+        ({"optimizer_args": ["speed=1"]}, "does not accept these arguments"),
         ({"lr_scheduler": "nonesuch"}, "is not known"),
         ({"mixed_precision": "fp16"}, "a processor cannot train in"),
         ({"network_weights": str(tmp_path / "missing.safetensors")}, "missing.safetensors"),

@@ -222,4 +222,4 @@ def test_out_of_memory_within_the_update(
     monkeypatch.setattr(torch.optim.AdamW, "step", full)
     done = run(tiny_job(originals, **SETTINGS), tmp_path)
     assert_same(done.tensors, straight.tensors)
-    assert done.record.told("Training goes on from step 2, whose state is the last whole one.")
+    assert done.record.told("Training goes on from step 2, the last saved state.")

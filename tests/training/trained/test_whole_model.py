@@ -145,7 +145,7 @@ def test_rates_of_single_blocks(pictures: Path, tmp_path: Path) -> None:
     for text, words in (("1,2", "has 2 numbers"), ("fast", "must be 23 numbers"), ("-1", "none below 0")):
         with pytest.raises(AtelierError, match=words):
             block_rates(text, "sdxl")
-    with pytest.raises(AtelierError, match="block_lr has the blocks of SDXL"):
+    with pytest.raises(AtelierError, match=r"Block learning rates \(block_lr\) is for SDXL"):
         run(tiny_job(pictures, block_lr="1e-5", **WHOLE), tmp_path / "run")
     parts = small_parts("sdxl")
     rates = ",".join(["0"] * 13 + ["1e-5"] * 9 + ["2e-5"])
@@ -165,7 +165,7 @@ def test_it_goes_on_from_a_saved_checkpoint(tmp_path: Path, pictures: Path) -> N
     assert by_epoch.record.rows == found.record.rows
     skipped = run(tiny_job(pictures, initial_step=2, skip_until_initial_step=True, **WHOLE), tmp_path / "skipped")
     assert [row[0] for row in skipped.record.rows] == [3, 4] and skipped.record.values != found.record.values
-    with pytest.raises(AtelierError, match="would begin at step 4"):
+    with pytest.raises(AtelierError, match="would start at step 4"):
         run(tiny_job(pictures, initial_step=4, **WHOLE), tmp_path / "late")
 
 
@@ -179,7 +179,7 @@ def test_killed_between_the_checkpoint_and_its_note(tmp_path: Path, pictures: Pa
     written = first.outcome.path.read_bytes()
     other = run(tiny_job(pictures, **{**WHOLE, "seed": 9}), tmp_path / "run", record=MemoryRecord(tmp_path / "other"))
     assert other.outcome.path is not None and other.outcome.path.name == "tiny-2.safetensors"
-    assert other.record.told("tiny.safetensors is another run's") and first.outcome.path.read_bytes() == written
+    assert other.record.told("tiny.safetensors belongs to another run") and first.outcome.path.read_bytes() == written
 
 
 @pytest.mark.parametrize(("form", "ending"), [("ckpt", ".ckpt"), ("diffusers", "")])

@@ -1,1 +1,1 @@
-"""How a step lies on the device: precision, turns with the host, streaming, what saves memory."""
+"""How a step uses the device: precision, memory savings, streaming of blocks, and turns with the WebUI."""

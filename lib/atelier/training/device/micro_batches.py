@@ -1,4 +1,4 @@
-"""A batch cut into parts that are computed one after the other."""
+"""Splits a batch into micro-batches, which are computed one after the other."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from atelier.data.batch import Batch
 
 
 def split_batch(batch: Batch, count: int) -> Iterator[Batch]:
-    """`count` parts of nearly the same size, none without a picture, in order.
+    """Yields `count` parts of nearly the same size in order, none without a picture.
 
-    Each knows its place in the global batch, from which its share of the loss and its noise follow: the gradients of
-    the parts add up to those of the whole. A batch of one picture, or of none, is given as it is.
+    Each part knows its place in the global batch, which decides its share of the loss and its noise. So the gradients
+    of the parts add up to those of the whole batch. A batch of one picture, or of none, is not split.
     """
     pictures = len(batch)
     count = max(1, min(count, pictures))

@@ -1,4 +1,4 @@
-"""What is decided before the first step: precision, and which savings of memory are on."""
+"""The plan of a session, made before its first step: precision, and which memory savings are on."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from atelier.training.device.streaming import Streamed
 
 @dataclass
 class Plan:
-    """How a session computes."""
+    """How a session computes: precision and memory savings."""
 
     precision: str
     gradient_checkpointing: bool = False
     text_and_vae_off: bool = False
-    """Text encoders and VAE, which the run must own, stay in the processor's memory between their uses."""
+    """Text encoders and VAE, which must be the run's own copies, are in CPU memory while they are not used."""
     micro_batches: int = 1
-    """A batch is computed in so many parts."""
+    """Number of parts in which a batch is computed."""
     streamed: bool = False
-    """The UNet rests in the processor's memory, and its blocks come to the device as they compute."""
+    """The UNet is in CPU memory, and each block is copied to the device when it computes."""
     fp8: bool = False
     optimizer: str = ""
-    """Used in place of the one asked for, if it is not empty."""
+    """The optimizer to use instead of the setting; "" uses the setting."""
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """What matrix products run in, None for float32."""
+        """The precision of matrix products; None for float32."""
         return autocast_dtype(self.precision)
 
     @contextmanager
     def applied(self, parts: Parts, device: torch.device) -> Iterator[None]:
-        """Sets the borrowed modules up. They are views of our own: the host's modules are not touched.
+        """Prepares the borrowed modules. They are our own views; the host's modules are not changed.
 
-        Entered inside a turn, in which a denoiser that is streamed to `device` is in the CPU's memory. What streaming
-        has on the device is gone at the end.
+        Entered inside a turn, during which a denoiser that is streamed to `device` is in CPU memory. The copies that
+        streaming makes on the device are freed at the end.
         """
         streamed = None
         if self.streamed:
@@ -62,7 +62,7 @@ class Plan:
         """Turns gradient checkpointing on, if the plan has it."""
         if not self.gradient_checkpointing:
             return
-        # Checkpointing is only active in training mode; Stable Diffusion's UNet and text encoders have no dropout.
+        # Checkpointing is active only in training mode. Stable Diffusion's UNet and text encoders have no dropout.
         for module in [parts.denoiser, *parts.text_encoders]:
             module.train()
         if hasattr(parts.denoiser, "enable_gradient_checkpointing"):
@@ -72,7 +72,7 @@ class Plan:
 
     @contextmanager
     def on_device(self, device: torch.device, *modules: nn.Module | None) -> Iterator[None]:
-        """Has modules that rest on `device` while they are used. Those that learn never rest."""
+        """Moves offloaded modules to `device` inside the block. Modules in training are never offloaded."""
         given = [module for module in modules if module is not None] if self.text_and_vae_off else []
         resting = [module for module in given if not any(p.requires_grad for p in module.parameters())]
         try:
@@ -85,7 +85,7 @@ class Plan:
 
 
 def make_plan(settings: Settings, parts: Parts, savings: MemorySavings) -> Plan:
-    """The plan for a session on these parts. Raises `AtelierError` when the device cannot do what was asked."""
+    """The plan for a session on these parts. Raises `AtelierError` when the device cannot do what the settings ask."""
     base = next(parts.denoiser.parameters()).dtype
     precision = choose(
         settings.mixed_precision, parts.device, numbers_of(parts.denoiser.parameters()), base, bool(settings.full_bf16)
@@ -102,9 +102,9 @@ def make_plan(settings: Settings, parts: Parts, savings: MemorySavings) -> Plan:
 
 
 def _checkpoint_text(encoder: Any) -> None:
-    """Turns gradient checkpointing of a transformers model on, so that adapters inside it get their gradients.
+    """Turns on gradient checkpointing of a transformers model so that adapters in it get their gradients.
 
-    The reentrant kind, which transformers takes by itself up to 4.x, gives none unless the input wants one too.
+    Reentrant checkpointing, the default of transformers up to 4.x, gives them none unless the input requires one too.
     """
     enable = getattr(encoder, "gradient_checkpointing_enable", None)
     if enable is None:

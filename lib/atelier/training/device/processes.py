@@ -1,7 +1,7 @@
-"""Accelerate, as a guest: mixed precision and several processes, with its global state put back afterwards.
+"""Uses accelerate for mixed precision and several processes, and restores its global state afterwards.
 
-Gradients are summed over processes by hand, in one buffer: the trained weights are few, their layers wrap another
-model's, and a batch may leave a process without a picture, none of which a wrapping DDP takes well.
+Gradients are summed over processes by our own code, in one buffer, instead of DDP: there are few trained weights, they
+are inside another model's layers, and a process may have no picture of a batch.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch import nn
 
 
 def process_count() -> int:
-    """How many processes train together: as many as `accelerate launch` started, else one."""
+    """The number of processes that train together: those that `accelerate launch` started, else one."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
 
 
 def is_main_process() -> bool:
-    """True in the process that saves: the only one, or the first of those that `accelerate launch` started."""
+    """True in the process that saves files: the only process, or the first that `accelerate launch` started."""
     return process_count() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def borrowed_accelerator(device: torch.device, precision: str) -> Iterator[Accelerator]:
-    """An `Accelerator` for one session; another extension's, and the environment, are as before when it ends."""
+    """An `Accelerator` for one session. Afterwards accelerate's global state and the environment are as before."""
     shared = [AcceleratorState._shared_state, PartialState._shared_state, GradientState._shared_state]
     before = [dict(state) for state in shared]
     environment = {key: value for key, value in os.environ.items() if key.startswith("ACCELERATE_")}
@@ -50,7 +50,7 @@ def borrowed_accelerator(device: torch.device, precision: str) -> Iterator[Accel
 
 
 def sum_gradients(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> None:
-    """Adds up every process's gradients; a process that saw no picture gives zeros."""
+    """Sums the gradients of all processes. A process without a picture adds zeros."""
     if accelerator.num_processes == 1:
         return
     trained = list(parameters)

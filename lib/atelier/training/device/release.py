@@ -1,4 +1,4 @@
-"""Memory that a run took is free when it ends or rests, not when Python's collector next comes by."""
+"""Frees a run's memory when it ends or pauses, instead of waiting for Python's garbage collector."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import torch
 
 
 def give_back_memory() -> None:
-    """Collects what nothing uses any more, and returns the device's cached memory to it, and the processor's."""
-    # Modules, hooks and optimisers hold one another: without the collector a whole model would stay for minutes.
+    """Runs the garbage collector, and returns cached memory of the device and of the CPU to the system."""
+    # Modules, hooks and optimizers refer to each other: without the collector a whole model would stay for minutes.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if sys.platform == "linux":
-        # glibc keeps what is freed between two blocks in use: after a run on the processor that can be gigabytes.
+        # glibc keeps freed memory between blocks in use. After a run on the CPU that can be gigabytes.
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:  # other C libraries give memory back by themselves
+        if trim is not None:  # other C libraries return memory by themselves
             trim(ctypes.c_size_t(0))
 
 
 def forget_frames(error: BaseException) -> None:
-    """Lets go of the variables of the functions that an error came through; its traceback still names their lines."""
+    """Clears the local variables in an error's traceback, since they hold tensors. The traceback keeps its lines."""
     seen: BaseException | None = error
     while seen is not None:
         traceback.clear_frames(seen.__traceback__)

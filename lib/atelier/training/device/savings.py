@@ -1,4 +1,4 @@
-"""Ways of needing less memory: which are on, which can still be taken, and how they outlast a restart."""
+"""Memory savings of a run: which are on, which can still be turned on, and how they are kept over a restart."""
 
 from __future__ import annotations
 
@@ -10,58 +10,58 @@ from pathlib import Path
 from atelier.config.files.durable import put_in_place
 
 FILE = "savers.json"
-"""In the folder of a run's record."""
+"""The file in the folder of a run's record."""
 
 
 @dataclass
 class MemorySavings:
-    """What was turned on since the run began, in the order of their cost. `notes` tells the person.
+    """The savings that were turned on since the run started, in the order of their cost. `notes` are for the person.
 
-    `largest_batch` and `can_rest` say what is possible: into how many micro-batches a batch can be cut, and whether
-    text encoders and VAE are the run's own, beside a device that they can leave.
+    `largest_batch`: into how many micro-batches a batch can be split. `can_rest`: True when text encoders and VAE are
+    the run's own copies and can be moved from the device to CPU memory.
     """
 
     text_and_vae_off: bool = False
     gradient_checkpointing: bool = False
     micro_batches: int = 1
-    """A batch is computed in so many parts, one after the other; their gradients add up to the batch's."""
+    """Number of parts in which a batch is computed, one after the other. Their gradients are added up."""
     optimizer: str = ""
-    """The optimiser to use in place of the one that was asked for; "" for none."""
+    """The optimizer to use instead of the setting; "" uses the setting."""
     notes: list[str] = field(default_factory=list)
     largest_batch: int = 1
     can_rest: bool = False
     streamed: bool = False
-    """The UNet rests in the processor's memory, its blocks come to the device as they compute."""
+    """The UNet is in CPU memory, and each block is copied to the device when it computes."""
     fp8: bool = False
-    """If they are streamed, they are kept on the device as float8 instead."""
+    """When streamed, the blocks are kept on the device as float8 instead."""
     can_stream: bool = False
     planned: bool = False
     known: bool = False
-    """They lie in the run's folder, and are not to be planned."""
+    """True when the savings are written in the run's folder, so that no new plan is made."""
 
     def take_next(self) -> bool:
-        """Turns on the next saver that can be applied in mid-run; False when there is none left."""
+        """Turns on the next saving that is possible during a run; False when none is left."""
         if self.can_rest and not self.text_and_vae_off:
             self.text_and_vae_off = True
-            self.notes.append("text encoder and VAE now rest in the processor's memory while they are not needed.")
+            self.notes.append("text encoder and VAE are now kept in CPU memory while they are not needed.")
         elif not self.gradient_checkpointing:
             self.gradient_checkpointing = True
-            self.notes.append("gradient checkpointing is now on, which needs much less memory and is a third slower.")
+            self.notes.append("gradient checkpointing is now on. It needs much less memory and is a third slower.")
         elif self.micro_batches < self.largest_batch:
             self.micro_batches = min(2 * self.micro_batches, self.largest_batch)
             self.notes.append(
-                f"a batch is now computed in {self.micro_batches} parts, one after the other, whose gradients "
-                "are added up."
+                f"a batch is now computed in {self.micro_batches} parts, one after the other. Their gradients are "
+                "added up."
             )
         elif self.can_stream and not self.streamed:
             self.streamed = True
-            self.notes.append("the UNet now rests in the processor's memory; its blocks come as they compute.")
+            self.notes.append("the UNet is now kept in CPU memory. Each block is copied to the GPU when it computes.")
         else:
             return False
         return True
 
     def keep(self, folder: Path) -> None:
-        """Writes them into the run's folder: a run that goes on after a restart computes as before.
+        """Writes the savings into the run's folder, so that a resumed run computes as before.
 
         Raises `OSError` when the disk is full.
         """
@@ -78,7 +78,7 @@ class MemorySavings:
         self.known = True
 
     def recall(self, folder: Path) -> bool:
-        """Takes what `keep` wrote; False when there is nothing of the kind."""
+        """Reads what `keep` wrote; False when there is no such file."""
         try:
             kept = json.loads((folder / FILE).read_text(encoding="utf-8"))
             values = {name: type(getattr(self, name))(kept[key]) for name, key in _KEPT.items()}
@@ -98,4 +98,4 @@ _KEPT = {
     "streamed": "streamed",
     "fp8": "fp8",
 }
-"""What outlasts a restart, and its key in the file, whose names are those of 0.1.0."""
+"""Fields that are kept over a restart, with their keys in the file. The keys are those of version 0.1.0."""

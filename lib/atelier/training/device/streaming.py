@@ -1,11 +1,12 @@
-"""A denoiser's blocks that rest in the processor's memory and are on the device only while they compute.
+"""Streams a denoiser's blocks: their weights are in CPU memory, and on the device only while they compute.
 
-A frozen base needs no copy back: a block gets copies of its weights before its forward pass, and they are let go after
-it. With gradient checkpointing the backward pass computes each block's forward pass again, fetches its weights for
-that, and autograd keeps them until the block's gradients are done. While a block computes, the next one is fetched.
+The base is frozen, so nothing is copied back. A block gets copies of its weights before its forward pass, and they are
+freed after it. With gradient checkpointing the backward pass computes each block's forward pass again and copies its
+weights for that; autograd keeps them until the block's gradients are done. While a block computes, the weights of the
+next block are copied.
 
-`fp8`: the copies stay on the device as float8, half of fp16, and are cast up block by block. That changes the base a
-little; streaming alone changes nothing.
+`fp8`: the copies stay on the device as float8, half the size of fp16, and are cast up block by block. That changes the
+base a little. Streaming alone changes nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ FP8 = getattr(torch, "float8_e4m3fn", None)
 
 
 class Streamed:
-    """A denoiser whose blocks are fetched as they compute, from `begin` to `end`. Trained weights are left alone.
+    """A denoiser whose blocks are fetched when they compute, from `begin` to `end`. Trained weights are not moved.
 
-    `units` are the blocks (see `models.family.Family.units`). `fetch` makes a device's copy of a weight; by
-    default on `device`, beside what the device computes.
+    `units` are the blocks (see `models.family.Family.units`). `fetch` copies a weight to the device; by default to
+    `device`, in parallel with its computation.
     """
 
     def __init__(
@@ -52,11 +53,11 @@ class Streamed:
         self._first: int | None = None
         self._last: int | None = None
         self._next: dict[int, int] = {}
-        """In which order blocks compute, as it was seen."""
+        """Block -> next block, in the order in which they were seen to compute."""
         self._before: dict[int, int] = {}
 
     def begin(self) -> None:
-        """From here on blocks come and go by themselves; all other weights go to the device now."""
+        """Starts streaming: blocks are fetched when they compute. All other weights are moved to the device now."""
         streamed: set[int] = set()
         for unit in self._blocks:
             weights = _weights(unit)
@@ -76,7 +77,7 @@ class Streamed:
             self._staging = Staging(self._device, max((each.room for each in self._units), default=0))
 
     def end(self) -> None:
-        """The denoiser's own weights are back, where they were."""
+        """Ends streaming: the denoiser has its own weights again, where they were."""
         for unit in self._units:
             unit.end()
         for owner, name, weight in self._others:
@@ -84,7 +85,7 @@ class Streamed:
         self._units, self._others, self._ahead, self._staging = [], [], None, None
 
     def take(self, index: int) -> list[nn.Parameter]:
-        """Copies of a unit's weights on the device. The one that comes next is then under way."""
+        """Copies of a unit's weights on the device. The copy of the next unit is then started."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == index:
             _, found, done = ahead
@@ -93,7 +94,7 @@ class Streamed:
                 for copy in found:
                     copy.record_stream(torch.cuda.current_stream(self._device))
         else:
-            del ahead  # what was fetched in vain is let go first
+            del ahead  # free copies that are not needed before making new ones
             found = self._copies(index)
         return found
 
@@ -104,7 +105,7 @@ class Streamed:
         return [_frozen(copy) for copy in self._staging.copies(unit.tensors)]
 
     def fetch_after(self, index: int) -> None:
-        """Begins to fetch the unit that follows `index`: the one before it in a backward pass."""
+        """Starts to fetch the unit that computes after `index`; in a backward pass, the unit before it."""
         if torch._C._current_graph_task_id() != -1:
             following = self._before.get(index)
         else:
@@ -121,7 +122,7 @@ class Streamed:
             self._ahead = (following, copies, self._side.record_event())
 
     def _notice(self, index: int) -> None:
-        """Learns the order of a forward pass; the first block of the next one is not fetched early."""
+        """Learns the order of a forward pass. The first block of the next pass is not fetched in advance."""
         if self._first is None:
             self._first = index
         if index != self._first and self._last is not None:
@@ -133,7 +134,7 @@ class Streamed:
 
 
 class _Unit:
-    """One block: its weights at rest, and the forward pass that fetches them."""
+    """One block: its offloaded weights, and a forward pass that fetches them."""
 
     def __init__(
         self, stream: Streamed, index: int, module: nn.Module, weights: list[tuple[nn.Module, str, nn.Parameter]]
@@ -203,9 +204,9 @@ def _frozen(tensor: Tensor) -> nn.Parameter:
 
 
 class Packed:
-    """A weight on the device: matrices and kernels as float8 with a factor for each row, which uses all of its range.
+    """A weight on the device. Matrices and kernels are float8 with a scale for each row, to use the full range.
 
-    Biases and norms, which are small and matter, stay as they are.
+    Biases and norms are small and sensitive, and keep their precision.
     """
 
     def __init__(self, fetch: Callable[[Tensor], Tensor], weight: nn.Parameter) -> None:
@@ -219,7 +220,7 @@ class Packed:
         self.values = fetch(values)
 
     def unpacked(self, dtype: torch.dtype) -> Tensor:
-        """The weight in `dtype`, fresh."""
+        """A new tensor with the weight in `dtype`."""
         if self._factor is None:
             return self.values.to(dtype, copy=True)
         return (self.values.to(torch.float32) * self._factor).to(dtype)

@@ -1,4 +1,4 @@
-"""Work longer than a turn: one that lets the host in between its parts."""
+"""A turn for long work, which lets the WebUI use its model in between."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atelier.hosts.contract import Lease
 
 
 class LongTurn:
-    """A turn that can be given up for a moment: `with LongTurn(lease) as turn: …; turn.breathe(); …`."""
+    """A turn that can be interrupted: `with LongTurn(lease) as turn: …; turn.breathe(); …`."""
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
@@ -24,8 +24,8 @@ class LongTurn:
     def breathe(self) -> None:
         """Lets the host use its model, then takes the turn again. Raises `BaseGone` as entering does.
 
-        A WebUI's turn begins with gradients on. Where they were off they stay off: a picture would otherwise keep all
-        that its steps computed until it is done.
+        A turn starts with gradients on. Where they were off they stay off; otherwise a picture would keep the results
+        of all its steps until it is finished.
         """
         learning = torch.is_grad_enabled()
         self._end(None, None, None)

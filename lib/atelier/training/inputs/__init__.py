@@ -1,1 +1,1 @@
-"""What a step is fed with: latents of pictures and prompt embeddings of captions, encoded once."""
+"""The inputs of a step: latents of pictures and prompt embeddings of captions, each encoded once."""

@@ -1,4 +1,4 @@
-"""Latents of a batch: from the cache, or from the VAE and then into the cache."""
+"""The latents of a batch, from the cache, or from the VAE and then put into the cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from atelier.training.randomness import derived_seed
 
 
 class LatentEncoder:
-    """Gives normalised latents [B, C, h, w] on the training device for a batch of pixels or cached latents."""
+    """Returns normalised latents [B, C, h, w] on the training device for a batch of pixels or cached latents."""
 
     def __init__(self, parts: Parts, cache: TensorCache | None, batch_size: int) -> None:
         self._parts = parts
@@ -25,7 +25,7 @@ class LatentEncoder:
         self._full_encoder: nn.Module | None = None
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Raises `AtelierError` when the VAE gives NaN in every precision."""
+        """The latents of a batch. Raises `AtelierError` when the VAE's result is NaN in every precision."""
         latents = batch.latents
         if latents is None:
             if batch.pixels is None:
@@ -35,7 +35,7 @@ class LatentEncoder:
         return self._parts.family.normalised(to_device(latents, self._parts.device, torch.float32))
 
     def _encode_together(self, batch: Batch) -> None:
-        """Caches whole groups of pictures, those that are not cached since the batch was loaded."""
+        """Caches whole groups of pictures, unless they were cached after the batch was loaded."""
         cache = self._cache
         if cache is None:
             return
@@ -45,7 +45,7 @@ class LatentEncoder:
                     cache.put(key, latents)
 
     def _fresh(self, pixels: Tensor, keys: list[str]) -> Tensor:
-        """The latents of a batch, each picture encoded but once: some may be cached since the batch was loaded."""
+        """The latents of a batch, without encoding pictures again that were cached after the batch was loaded."""
         if self._cache is None:
             return self.encode(pixels, keys)
         found = [self._cache.get(key) for key in keys]
@@ -59,13 +59,13 @@ class LatentEncoder:
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, keys: list[str]) -> Tensor:
-        """Samples of the VAE's posterior, as it gives them, [B, C, h, w] for pixels [B, 3, H, W] in -1..1.
+        """Samples of the VAE's posterior, not normalised, [B, C, h, w] for pixels [B, 3, H, W] in -1..1.
 
-        The noise of each sample depends on the picture's key alone: cached and fresh encodings agree, in every run.
+        The noise of each sample depends only on the picture's key, so cached and new encodings are equal in every run.
         """
         vae = self._parts.vae
         if vae is None:
-            raise AtelierError("This run needs the VAE, which was not borrowed.")
+            raise AtelierError("This run needs the VAE, but the model was borrowed without it.")
         rows = []
         for start in range(0, pixels.shape[0], self._batch_size):
             mean, deviation = self._posterior(vae, pixels[start : start + self._batch_size])
@@ -76,9 +76,9 @@ class LatentEncoder:
         return torch.stack(rows)
 
     def _posterior(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Repeats in float32 what half precision overflows on, with a copy of the VAE's encoder made when it is needed.
+        """When half precision overflows, encodes again in float32 with a copy of the VAE's encoder.
 
-        The copy lies in the processor's memory between its uses: the device has better use for the room.
+        The copy is made when it is first needed, and is in CPU memory between its uses to save the device's.
         """
         parameter = next(vae.parameters())
         half = parameter.dtype == torch.float16
@@ -96,18 +96,18 @@ class LatentEncoder:
             finally:
                 full.to("cpu")
         if found is None:
-            raise AtelierError("The VAE gives NaN for a picture, in full precision too: choose another VAE.")
+            raise AtelierError("The VAE returns NaN for a picture, even in full precision. Choose another VAE.")
         return found
 
 
 def _encoder_in_float32(vae: nn.Module) -> nn.Module:
-    """A copy without the decoder, which is three fifths of a VAE and not needed."""
+    """A copy in float32 without the decoder, which is three fifths of a VAE and not needed."""
     half = copy.copy(vae)
     half._modules = {name: module for name, module in vae._modules.items() if not name.startswith(("decoder", "post"))}
     return copy.deepcopy(half).float()
 
 
 def posterior(family: Family, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Mean and standard deviation as the family gives them; None when half precision has overflowed."""
+    """Mean and standard deviation from the family; None when half precision has overflowed."""
     mean, deviation = family.posterior(vae, pixels)
     return (mean, deviation) if bool(torch.isfinite(mean).all()) else None

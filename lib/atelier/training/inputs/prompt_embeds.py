@@ -1,4 +1,4 @@
-"""Prompt embeddings of captions, kept while the text encoder does not change, in this run and for later ones."""
+"""A cache of prompt embeddings, for text encoders that are not trained, in this run and for later runs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from atelier.training.context import RunContext
 from atelier.training.device.plan import Plan
 
 LIMIT = 256 * 2**20
-"""Bytes: some 840 captions for SDXL in half precision, 2,200 for SD 1."""
+"""Bytes of the cache on the device: about 840 captions for SDXL in half precision, 2,200 for SD 1."""
 FOLDER = "text"
-"""In the host's cache folder."""
+"""Folder in the host's cache folder."""
 
 
 class PromptCache:
-    """Remembers the embeddings of each caption, so that a text encoder that is not trained runs once a caption.
+    """Remembers the embeddings of each caption, so that a text encoder that is not trained runs once per caption.
 
-    Shuffled captions make ever new texts: the oldest beyond `limit` bytes, which lie on the device, are forgotten.
-    With a `disk` they are found there again, also by a later run, and the encoder need not come to the device at all.
+    Shuffled captions make ever new texts, so the oldest embeddings beyond `limit` bytes on the device are dropped. With
+    a `disk` they are found there again, even by a later run, and the encoder may not have to be moved to the device.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class PromptCache:
         disk: TensorCache | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """`device` is where embeddings from the disk go."""
+        """`device`: where embeddings from the disk are moved to."""
         self.encode = encode
         self._limit = limit
         self._disk = disk
@@ -57,20 +57,20 @@ class PromptCache:
         )
 
     def _encoded(self, caption: str) -> PromptEmbeds:
-        # One by one: in a batch, the last bits of a caption's states can depend on what is beside it.
+        # One by one: in a batch, the last bits of a caption's embeddings can depend on the other captions.
         with torch.no_grad():
             encoded = self.encode([caption])
         pooled = None if encoded.pooled is None else encoded.pooled[0].clone()
         states = PromptEmbeds(encoded.hidden[0].clone(), pooled)
         if self._disk is not None:
-            # The pooled embedding first: where there is a hidden one, both are there.
+            # The pooled embedding is written first, so that both exist when the hidden one does.
             if pooled is not None:
                 self._disk.put(f"pooled/{caption}", pooled)
             self._disk.put(f"hidden/{caption}", states.hidden)
         return states
 
     def _kept(self, caption: str) -> PromptEmbeds | None:
-        """What an earlier run, or this one, has left on the disk."""
+        """The embeddings that this or an earlier run has written to the disk."""
         if self._disk is None:
             return None
         hidden = self._disk.get(f"hidden/{caption}")
@@ -84,10 +84,10 @@ class PromptCache:
 
 
 def prompt_cache(context: RunContext, parts: Parts, plan: Plan) -> PromptCache:
-    """The cache of a session: on disk if the settings ask for it and no text encoder is in training.
+    """The cache of a session, on disk if the settings ask for it and no text encoder is trained.
 
-    On disk an embedding is found by its caption, the family, the base's identity, the precision, and the settings that
-    it depends on.
+    On disk an embedding is found by its caption, the family, the base's identity, the precision, and the settings on
+    which it depends.
     """
     settings = context.job.settings
     length = settings.max_token_length or 75

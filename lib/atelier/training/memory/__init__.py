@@ -1,1 +1,1 @@
-"""How much memory a run will need, and the plan that makes it fit."""
+"""Predicts the memory of a run, and plans the memory savings that make it fit."""

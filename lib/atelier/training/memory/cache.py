@@ -1,4 +1,4 @@
-"""Predictions that were made once, kept in the host's cache folder: the next start of the same run has them at hand."""
+"""Keeps memory predictions in the host's cache folder, so that the next start of the same run has them at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST = 500
 
 
 def remembering(folder: Path) -> Callable[[Request], Prediction]:
-    """`predict`, with what is written in `folder`. A folder that cannot be read or written does no harm."""
+    """`predict` with a cache in `folder`. A folder that cannot be read or written does no harm."""
 
     def predicted(request: Request) -> Prediction:
         key = _key(request)
@@ -53,7 +53,7 @@ def _read(path: Path) -> dict[str, dict[str, int]]:
 
 
 def _write(path: Path, content: dict[str, dict[str, int]]) -> None:
-    """In one piece, so that another process never reads half of it."""
+    """Writes the file as a whole, so that another process never reads half of it."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

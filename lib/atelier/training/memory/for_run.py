@@ -1,4 +1,4 @@
-"""The memory plan of a run: for the session that is about to train it, and for the tab before Start."""
+"""The memory plan of a run: for its first session, and for the tab before the start."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ log = logging.getLogger(__name__)
 
 
 def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) -> None:
-    """Chooses the run's savings once, before its first step, and tells the record what and why.
+    """Chooses the run's memory savings once, before its first step, and writes what and why to the record.
 
-    `fresh`: the run has no state yet; otherwise its optimiser stays. A run that goes on after a restart takes the
-    savings it had. Failing to predict is told and does not end the run.
+    `fresh`: the run has no state yet, so its optimizer may be changed. A resumed run keeps its savings. A failed
+    prediction is reported and does not end the run.
     """
     savings = context.savings
     if savings.planned:
@@ -50,7 +50,7 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
     savings.gradient_checkpointing |= context.job.settings.gradient_checkpointing
     try:
         request = replace(_request_of_parts(context, parts), can_stream=can_offload_denoiser(lease))
-    except (AttributeError, LookupError, TypeError, ValueError) as error:  # its modules say nothing of their shapes
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # its modules do not show their shapes
         log.info("the memory of a step cannot be predicted: %s", error)
         _not_predicted(context, error)
         return
@@ -58,11 +58,11 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
     savings.largest_batch = largest_cut(request)
     savings.fp8 |= request.fp8
     if savings.known:
-        savings.streamed &= request.can_stream  # the WebUI may have been started with other flags since
+        savings.streamed &= request.can_stream  # the WebUI may have been restarted with other flags
         return
     try:
         plan = _plan_on(context.host, lease, parts, request, fresh and process_count() == 1)
-    except Exception as error:  # a prediction is advice; whatever the libraries raise, the run can be tried
+    except Exception as error:  # a prediction is only advice: the run is tried whatever the libraries raise
         log.exception("the memory of a step could not be predicted")
         _not_predicted(context, error)
         return
@@ -75,22 +75,21 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
 
 
 def _not_predicted(context: RunContext, error: Exception) -> None:
-    context.record.message(f"How much memory this needs could not be predicted: {error}", "info")
+    context.record.message(f"The memory that this run needs could not be predicted: {error}", "info")
 
 
 def keep_savings(context: RunContext) -> None:
-    """Writes the savings into the run's folder; a full disk is told."""
+    """Writes the savings into the run's folder; a full disk is reported."""
     try:
         context.savings.keep(context.record.folder)
     except OSError as error:
-        context.record.message(f"What saves memory in this run could not be noted: {error}", "warning")
+        context.record.message(f"The memory savings of this run could not be written: {error}", "warning")
 
 
 def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -> list[str]:
-    """What the tab shows before Start: the sentences of the plan for pictures of these `sizes` (w, h) each, [] when
-    unknown.
+    """The sentences of the plan for the tab, for pictures of these `sizes`, each (width, height) in pixels.
 
-    Takes seconds the first time. Known are models whose file can be looked into.
+    It is [] when the model's file does not show its shapes. It takes seconds the first time.
     """
     info = host.loaded_model()
     if info is None or info.family is None or info.refusal or not sizes:
@@ -112,14 +111,14 @@ def largest(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _plan_on(host: Host, lease: Lease, parts: Parts, request: Request, may_change_optimizer: bool) -> MemoryPlan:
-    """The plan against what is free, after the host was asked to make room if that is too little."""
+    """The plan for the free memory. If that is too little, the host is first asked to free some."""
     predicted = remembering(host.folders.cache)
     wanted = needs(
         predicted(request), bytes_on(parts.device, parts.parameters()), in_hand(request), reserve(request.device)
     )
     if wanted > host.memory.free():
         host.memory.ask(wanted)
-        with lease.turn():  # some hosts make room when the next turn begins
+        with lease.turn():  # some hosts free memory when the next turn starts
             pass
     there = bytes_on(parts.device, parts.parameters())
     return make_memory_plan(
@@ -128,7 +127,7 @@ def _plan_on(host: Host, lease: Lease, parts: Parts, request: Request, may_chang
 
 
 def _request_of_parts(context: RunContext, parts: Parts) -> Request:
-    """As the tab asked for it where the model's file tells enough, so that its prediction is at hand."""
+    """The request as the tab made it when the model's file shows its shapes, so that its prediction is cached."""
     base = context.base
     if base.path is not None and tells(base.path):
         configs = configs_of_model(parts.family.name, base.path)

@@ -1,4 +1,4 @@
-"""Bytes that an optimiser keeps for each trained number."""
+"""The size of an optimizer's state: bytes for each trained parameter."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from atelier.training.optim.optimizers import create_optimizer, is_schedule_free
 log = logging.getLogger(__name__)
 
 _SHAPE = (512, 32)
-"""Large enough that a count of steps or a row of means does not weigh, and of a LoRA's proportions."""
+"""Shape of a LoRA's matrix, large enough that a step count or a row of means does not matter."""
 _EIGHT_BIT = {"adamw8bit": 2, "pagedadamw8bit": 2, "lion8bit": 1, "pagedlion8bit": 1, "sgdnesterov8bit": 1}
-"""One byte a moment; quantised only on a GPU, so it cannot be measured without one."""
+"""One byte per moment. They are quantised only on a GPU, so this cannot be measured without one."""
 SMALL_STATE = 4096
 """bitsandbytes keeps the state of tensors with fewer numbers in float32."""
 _SCALES = 4 / 256
@@ -28,9 +28,10 @@ _WHEN_UNKNOWN = 8.0
 
 @functools.lru_cache(maxsize=64)
 def state_bytes(name: str, arguments: str, dtype: str = "float32") -> float:
-    """Bytes of state for each trained number: two real steps of the optimiser on a small matrix tell.
+    """Bytes of state for each trained parameter, measured with two real steps of the optimizer on a small matrix.
 
-    `arguments` are kohya's optimizer_args as a JSON list. An optimiser that cannot run here counts as two moments.
+    `arguments` are kohya's optimizer_args as a JSON list. For an optimizer that cannot run here, two moments are
+    assumed.
     """
     eight = _EIGHT_BIT.get(name.lower())
     if eight is not None:
@@ -44,7 +45,7 @@ def state_bytes(name: str, arguments: str, dtype: str = "float32") -> float:
             weight.grad = torch.full_like(weight, 0.01)
             optimizer.step()
     except Exception as error:  # noqa: BLE001 - any library's any error: the run itself will tell the person
-        log.info("the optimiser %s could not be measured: %s", name, error)
+        log.info("the optimizer %s could not be measured: %s", name, error)
         return _WHEN_UNKNOWN
     return _bytes(optimizer.state) / weight.numel()
 

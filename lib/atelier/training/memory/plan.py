@@ -1,4 +1,4 @@
-"""The fewest savings with which a run fits into the memory that is free, chosen before its first step."""
+"""Chooses the fewest memory savings with which a run fits into the free memory, before its first step."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from atelier.training.memory.request import Request
 log = logging.getLogger(__name__)
 
 IN_HAND = 0.1
-"""This share of what a run needs beside the base is kept free: kernels' workspaces and fragments are not predicted."""
+"""Safety margin: this share of everything but the base, for kernels' workspaces and fragmentation."""
 IN_HAND_OF_C = (0.4, 0.6)
-"""The same on a processor, without and with gradient checkpointing: C's allocator keeps what is freed between blocks
-that are in use, the more the more often blocks come and go (docs/performance.md has the figures)."""
+"""The margin on a CPU, without and with gradient checkpointing. C's allocator keeps freed memory between blocks that
+are in use, the more the more often memory is allocated and freed (docs/performance.md has the figures)."""
 _NEARLY = 0.95
-"""A host may hold a part of its model in another precision than the rest."""
+"""A host may have a part of its model in another precision than the rest."""
 EIGHT_BIT = {"adamw": "AdamW8bit", "lion": "Lion8bit"}
-"""The 8-bit form of an optimiser, from bitsandbytes."""
+"""Optimizer -> its 8-bit form in bitsandbytes."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """A run's request with the chosen savings, what it needs and what was free, in bytes, and a note per saver.
+    """A run's request with the chosen savings, the needed and the free bytes, and a note for each saving.
 
-    `there`: how much of the run's base lies on the device already, in bytes; None for all that the host lends.
+    `there`: bytes of the run's base that are on the device already; None for all that the host lends.
     """
 
     asked: Request
@@ -47,29 +47,30 @@ class MemoryPlan:
         return self.needs(self.there) <= self.free
 
     def needs(self, there: int | None) -> int:
-        """Bytes that have to be free where `there` bytes of the base lie on the device."""
+        """Bytes that must be free when `there` bytes of the base are on the device already."""
         return needs(self.prediction, there, in_hand(self.request), reserve(self.request.device))
 
     def sentences(self) -> list[str]:
-        """For the person: what is needed and what is free, what was turned on, and a warning if it is not enough."""
+        """Sentences for the person: needed and free memory, the chosen savings, and a warning if it is not enough."""
         place = "of memory" if self.request.device == "cpu" else "on the GPU"
         lent = self.prediction.borrowed
         there = lent if self.there is None else self.there
         if self.request.whole_model or self.request.streamed or there < _NEARLY * lent:
             needed, free = size(self.needs(0)), size(self.free + there)
-            first = f"This needs about {needed} {place} with the model in it; {free} can be had."
+            first = f"This needs about {needed} {place}, with the model; {free} are available."
         else:
             needed, free = size(self.needs(there)), size(self.free)
-            first = f"This needs about {needed} {place} beside the model; {free} are free."
-        told = [first, *self.notes]
+            first = f"This needs about {needed} {place} beside the loaded model; {free} are free."
+        sentences = [first, *self.notes]
         if not self.fits:
-            told.append(
-                "That may not be enough: close what else uses the memory, or choose a smaller resolution or rank."
+            sentences.append(
+                "That may not be enough. Close other programs that use the memory, or choose a smaller resolution or "
+                "rank."
             )
-        return told
+        return sentences
 
     def savings(self) -> MemorySavings:
-        """The savings that are on, and those that an out-of-memory error can still turn on."""
+        """The savings that are on, and limits for those that an out-of-memory error may still turn on."""
         request = self.request
         return MemorySavings(
             text_and_vae_off=request.text_and_vae_off,
@@ -93,11 +94,11 @@ def make_memory_plan(
     eight_bit: bool | None = None,
     there: int | None = None,
 ) -> MemoryPlan:
-    """Turns savings on one after the other until the run fits into `free` bytes; all of them if it never does.
+    """Turns on savings one after the other until the run fits into `free` bytes; all of them if it never does.
 
-    A saver that does not help is left out again, and so is one that a later, stronger one makes needless.
-    `eight_bit`: whether an 8-bit optimiser may be chosen; None asks whether bitsandbytes works here. `there`: as in
-    `MemoryPlan`.
+    A saving that does not help is turned off again. If a stronger saving makes an earlier one unnecessary, the earlier
+    one is dropped. `eight_bit`: True when an 8-bit optimizer may be chosen; None checks whether bitsandbytes works.
+    `there`: as in `MemoryPlan`.
     """
     asked = request
     prediction = predicted(request)
@@ -125,7 +126,7 @@ def make_memory_plan(
 
 
 def needs(prediction: Prediction, there: int | None = None, share: float = IN_HAND, reserved: int = 0) -> int:
-    """Bytes that have to be free before the run, of whose base `there` bytes lie on the device; None for all of it.
+    """Bytes that must be free before the run. `there` bytes of its base are on the device already; None for all of it.
 
     `share` of what is needed beside the base is kept in hand, and `reserved` bytes.
     """
@@ -134,7 +135,7 @@ def needs(prediction: Prediction, there: int | None = None, share: float = IN_HA
 
 
 def in_hand(request: Request) -> float:
-    """The share that `needs` keeps free for what is not predicted."""
+    """The safety margin for a request; see `needs`."""
     return IN_HAND_OF_C[request.gradient_checkpointing] if request.device == "cpu" else IN_HAND
 
 
@@ -152,24 +153,24 @@ def eight_bit_works() -> bool:
         bitsandbytes.optim.AdamW8bit([weight], lr=1e-3).step()
         return bool(torch.isfinite(weight).all())
     except Exception as error:  # noqa: BLE001 - it loads libraries of its own, which may raise anything
-        log.info("there are no 8-bit optimisers: %s", error)
+        log.info("there are no 8-bit optimizers: %s", error)
         return False
 
 
 def can_rest(request: Request) -> bool:
-    """True when text encoder and VAE are copies of the run's own, and there is another memory than the device's."""
+    """True when text encoder and VAE are the run's own copies, and the device is not the CPU."""
     return request.whole_model and request.device != "cpu"
 
 
 def can_stream(request: Request) -> bool:
-    """True when the host can keep its UNet in the processor's memory, and the UNet's weights are not trained."""
+    """True when the host can keep its UNet in CPU memory, and the UNet's weights are not trained."""
     return request.can_stream and not request.whole_model and request.device != "cpu"
 
 
 def largest_cut(request: Request) -> int:
-    """Into how many micro-batches a batch can be cut in mid-run.
+    """Into how many micro-batches a batch can be split during a run.
 
-    Not at all where steps are taken inside the backward pass: whole gradients, which that saves, may be far larger.
+    It is 1 with fused_backward_pass: the full gradients, which that avoids, may need far more memory.
     """
     return request.batch if request.divisible and not request.fused else 1
 
@@ -179,7 +180,7 @@ _KINDS = ("rest", "checkpointing", "micro_batches", "8bit", "stream")
 
 
 def _without(request: Request, kind: str, asked: Request) -> Request | None:
-    """The request with this saver as it was asked for; None when another one rests on it."""
+    """The request with this saving as it was asked for; None when another saving depends on it."""
     if kind == "rest":
         return replace(request, text_and_vae_off=asked.text_and_vae_off)
     if kind == "checkpointing" and not request.streamed:
@@ -192,34 +193,34 @@ def _without(request: Request, kind: str, asked: Request) -> Request | None:
 
 
 def _options(request: Request, kind: str, eight_bit: bool | None) -> Iterator[tuple[Request, str]]:
-    """The ways in which a saver can be turned on, the mildest first, each with its note."""
+    """The ways to turn a saving on, the mildest first, each with its note."""
     if kind == "rest" and can_rest(request) and not request.text_and_vae_off:
-        note = "Text encoder and VAE rest in the processor's memory while they are not needed."
+        note = "Text encoder and VAE are kept in CPU memory while they are not needed."
         yield replace(request, text_and_vae_off=True), note
     if kind == "checkpointing" and not request.gradient_checkpointing:
-        note = "Gradient checkpointing was turned on: it needs much less memory, and a step takes a third longer."
+        note = "Gradient checkpointing is on. It needs much less memory, and a step takes about a third longer."
         yield replace(request, gradient_checkpointing=True), note
     if kind == "micro_batches":
         micro_batches, most = request.micro_batches, request.batch if request.divisible else 1
         while micro_batches < most:
             micro_batches = min(2 * micro_batches, most)
-            note = f"A batch is computed in {micro_batches} parts, one after the other, whose gradients are added up."
+            note = f"A batch is computed in {micro_batches} parts, one after the other. Their gradients are added up."
             yield replace(request, micro_batches=micro_batches), note
     # An adapter would save next to nothing, and bitsandbytes waits for the device after each of its tensors.
     if kind == "8bit" and request.device != "cpu" and request.whole_model:
         name = EIGHT_BIT.get(request.optimizer.lower())
         if name is not None and (eight_bit_works() if eight_bit is None else eight_bit):
-            note = f"The optimiser is {name}, the 8-bit form of the one that was asked for."
+            note = f"The optimizer is {name}, the 8-bit form of the chosen one."
             yield replace(request, optimizer=name), note
     if kind == "stream" and can_stream(request) and not request.streamed:
         yield replace(request, streamed=True, gradient_checkpointing=True), streaming_note(request.fp8)
 
 
 def streaming_note(fp8: bool) -> str:
-    """What is told when the UNet's blocks are streamed."""
+    """The note when the UNet's blocks are streamed."""
     if fp8:
-        return "The UNet rests in the processor's memory; the GPU keeps its blocks as float8, cast as they compute."
-    return "The UNet rests in the processor's memory; its blocks come to the GPU as they compute, which takes longer."
+        return "The UNet is kept in CPU memory. The GPU has its blocks as float8 and casts each when it computes."
+    return "The UNet is kept in CPU memory. Each block is copied to the GPU when it computes, which takes longer."
 
 
 def size(count: int) -> str:

@@ -1,11 +1,11 @@
-"""The peak memory of a training step, from running it on tensors without memory.
+"""Predicts the peak memory of a training step by running it on fake tensors, which have shapes but no memory.
 
-The modules, the adapters, the loss and the backward pass are the real ones. `FakeTensorMode` gives every operation's
-shapes and precisions, and `memory_tracking` counts what is alive. Nothing is computed, so it takes seconds for any
-model on any machine.
+The modules, the adapters, the loss and the backward pass are the real ones. `FakeTensorMode` finds the shapes and
+precisions of every operation, and `memory.tracking` counts the living tensors. Nothing is computed, so it takes
+seconds for any model on any machine.
 
-Not seen: what a kernel uses inside one operation (cuDNN's and oneDNN's workspaces), what an allocator loses to
-fragments, and what the driver takes for itself. `memory_plan` keeps a share in hand for these.
+It does not see the workspaces of kernels (cuDNN, oneDNN), the fragmentation of an allocator, and the memory of the
+driver. `memory.plan` has a safety margin for these.
 """
 
 from __future__ import annotations
@@ -47,48 +47,48 @@ from atelier.training.trained.whole_model import WholeModel
 
 @dataclass(frozen=True)
 class Prediction:
-    """Bytes. `caching`, `step` and `update` are the peaks of a run's three moments, base included.
+    """A prediction in bytes. `caching`, `step` and `update` are the peaks of a run's three phases, with the base.
 
-    `caching`: the text encoder and the VAE at work; `step`: forward and backward; `update`: the optimiser.
+    `caching`: the text encoder and the VAE encode. `step`: forward and backward pass. `update`: the optimizer.
     """
 
     base: int
     """Weights of the UNet, text encoders and VAE."""
     text_and_vae: int
-    """Of these, the text encoders and the VAE, which a host may move off the device between turns."""
+    """Part of `base`: the text encoders and the VAE, which a host may move off the device between turns."""
     borrowed: int
-    """Of these, what the host holds anyway."""
+    """Part of `base`: the weights that the host has in memory anyway."""
     trained: int
     gradients: int
     optimizer: int
     activations: int
-    """The most that the forward and backward passes hold beside weights."""
+    """Peak of the forward and backward passes without weights."""
     kept: int
-    """What lies beside all that from begin to end: the last good weights of an adapter, captions' text states, the
-    LoRAs that the base wears."""
+    """Kept during the whole run: the last good weights of an adapter, prompt embeddings of captions, and the LoRAs
+    that are applied to the base."""
     caching: int
     step: int
     update: int
 
     @property
     def peak(self) -> int:
-        """The most that the run has on the device at any time."""
+        """The peak of the whole run on the device."""
         return max(self.caching, self.step, self.update)
 
     @property
     def extra(self) -> int:
-        """What has to be free before the run."""
+        """Bytes that must be free before the run."""
         return max(0, self.peak - self.borrowed)
 
 
 @functools.lru_cache(maxsize=256)
 def predict(request: Request) -> Prediction:
-    """Runs the step that `request` describes without memory. Needs no GPU; takes from 0.1 to some 20 seconds.
+    """Runs the step that `request` describes on fake tensors. It needs no GPU and takes from 0.1 to some 20 seconds.
 
     May raise whatever the libraries raise for a model or network that they cannot run on fake tensors.
     """
     kind = _optimizer_kind(request)
-    state_bytes(*kind)  # measured with real numbers, and remembered: many optimisers read them
+    state_bytes(*kind)  # measured with real tensors, since many optimizers read values, and remembered
     live = LiveBytes()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -99,15 +99,15 @@ def predict(request: Request) -> Prediction:
 
 
 def _optimizer_kind(request: Request) -> tuple[str, str, str]:
-    """The optimiser, its arguments, and the precision of its state."""
+    """The optimizer, its arguments, and the precision of its state."""
     settings: dict[str, Any] = json.loads(request.settings)
-    # A whole model's optimiser steps weights that are lifted to float32 for it, and keeps its moments so.
+    # For a whole model, weights are cast to float32 for the optimizer's step, and its moments are float32 too.
     kind = "bfloat16" if settings.get("full_bf16") and not request.whole_model else "float32"
     return request.optimizer, json.dumps(settings["optimizer_args"]), kind
 
 
 class _Step:
-    """One prediction at work, inside the modes that `predict` entered."""
+    """The computation of one prediction, inside the modes that `predict` has entered."""
 
     def __init__(self, request: Request, live: LiveBytes, stack: ExitStack) -> None:
         self.request = request
@@ -135,7 +135,7 @@ class _Step:
         fused = request.fused
         gradients = max(p.numel() * p.element_size() for p in parameters) if fused else trained
         Plan("no", request.gradient_checkpointing).checkpoint(parts)
-        held = base  # by the host, before it keeps its UNet elsewhere
+        held = base  # by the host, before it offloads its UNet
         if request.streamed:
             rest = bytes_of(parts.denoiser.parameters()) - (trained if request.whole_model else 0)
             before = live.now
@@ -176,7 +176,7 @@ class _Step:
         )
 
     def _kept_text(self, text: PromptEmbeds) -> int:
-        """Bytes of the captions' states that are remembered, none where the text encoder learns."""
+        """Bytes of the cached prompt embeddings; 0 when the text encoder is trained."""
         if self.request.trains_text:
             return 0
         states = [text.hidden] if text.pooled is None else [text.hidden, text.pooled]
@@ -189,7 +189,7 @@ class _Step:
             return [parameter for parameter in whole.parameters() if parameter.requires_grad]
         config = NetworkConfig.from_settings(SimpleNamespace(**self.settings))
         config = replace(config, unet=request.trains_denoiser, text_encoders=request.trains_text)
-        # LyCORIS reads values as it builds some kinds, and fake tensors have none: it builds real weights.
+        # LyCORIS reads values when it builds some kinds, and fake tensors have no values: it builds real weights.
         with _disable_current_modes():
             network = build(parts, config)
         _refill(network)
@@ -200,14 +200,14 @@ class _Step:
         return list(network.parameters())
 
     def _text(self, parts: Parts, grad: bool) -> PromptEmbeds:
-        """The states of a batch's captions, from the real encoders."""
+        """The prompt embeddings of a batch's captions, from the real encoders."""
         parts = replace(parts, tokenizers=[_Tokenizer() for _ in parts.text_encoders])
         length = self.settings.get("max_token_length") or 75
         with torch.set_grad_enabled(grad), self._autocast():
             return parts.family.encode(parts, [""] * self.request.rows, self.settings.get("clip_skip"), length)
 
     def _latents(self, parts: Parts) -> None:
-        """What the VAE needs for the pictures that it encodes at once."""
+        """Runs the VAE on the pictures that it encodes at once."""
         if parts.vae is None:
             return
         request = self.request
@@ -240,7 +240,7 @@ class _Step:
             yield
 
     def _scratch(self, parameters: list[nn.Parameter], fused: bool) -> int:
-        """What the update itself needs: on a GPU torch's optimisers work on all weights at once, with one copy."""
+        """Bytes for the update itself: on a GPU, torch's optimizers step all weights at once, with one copy."""
         sizes = [parameter.numel() * parameter.element_size() for parameter in parameters]
         if fused or (self.request.whole_model and self.settings.get("full_bf16")):
             return 4 * max(parameter.numel() * 4 for parameter in parameters)
@@ -249,7 +249,7 @@ class _Step:
 
 
 class _Tokenizer:
-    """Ids of the right shape."""
+    """A tokenizer that returns ids of the right shape."""
 
     eos_token_id = pad_token_id = bos_token_id = 0
 
@@ -258,7 +258,7 @@ class _Tokenizer:
 
 
 def _parts(request: Request) -> Parts:
-    """The model, without memory."""
+    """The model on fake tensors."""
     configs: dict[str, dict[str, Any]] = json.loads(request.configs)
     base = _stand_in(request.base_dtype, request.autocast)
     kinds = zip(TEXT_PARTS, TEXT_CLASSES[request.family], strict=False)
@@ -274,15 +274,15 @@ def _parts(request: Request) -> Parts:
 
 
 def _stand_in(dtype: str, autocast: str | None) -> torch.dtype:
-    """fp16 and bf16 exchanged when autocast is fp16: they have the same size, and all versions of torch know
-    autocast to bf16 on a processor. Weights that have autocast's precision already are not copied."""
+    """The precision to simulate. fp16 and bf16 are exchanged when autocast is fp16: they have the same size, and all
+    versions of torch know autocast to bf16 on a CPU. Weights that have autocast's precision already are not copied."""
     if autocast == "float16":
         dtype = {"float16": "bfloat16", "bfloat16": "float16"}.get(dtype, dtype)
     return getattr(torch, dtype)
 
 
 def _refill(network: nn.Module) -> None:
-    """Gives an adapter network weights and buffers of the mode that is on, of the same shapes."""
+    """Replaces an adapter network's weights and buffers by fake tensors of the same shapes."""
     for module in network.modules():
         for name, weight in module.named_parameters(recurse=False):
             empty = torch.empty_like(weight, device=weight.device, requires_grad=False)
@@ -292,7 +292,7 @@ def _refill(network: nn.Module) -> None:
 
 
 def _fake(kind: type[nn.Module], config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
-    """A module of fake tensors, each of its own memory."""
+    """A module of fake tensors, each with its own storage."""
     module = build_empty(kind, config).eval().requires_grad_(False)
     _recast(module, dtype)
     for owner in module.modules():
@@ -303,7 +303,7 @@ def _fake(kind: type[nn.Module], config: dict[str, Any], dtype: torch.dtype) -> 
 
 
 def _recast(module: nn.Module, dtype: torch.dtype) -> None:
-    """Puts new parameters of `dtype` in place of the old ones: `Module.to` cannot exchange fake ones."""
+    """Replaces the parameters by new ones in `dtype`, since `Module.to` cannot exchange fake ones."""
     for owner in module.modules():
         for name, parameter in list(owner._parameters.items()):
             if parameter is not None:

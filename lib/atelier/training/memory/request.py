@@ -1,4 +1,4 @@
-"""What a prediction of memory depends on, and where it comes from: a loaded model, a file, or a released model."""
+"""The request of a memory prediction: all that it depends on, from a loaded model, a file, or a released model."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from atelier.training.device.streaming import FP8
 
 @dataclass(frozen=True)
 class Request:
-    """One case. Sizes in pixels; dtypes by torch's names ("float16"); `configs` and `settings` are JSON.
+    """One request. Sizes are in pixels; dtypes have torch's names ("float16"); `configs` and `settings` are JSON.
 
-    `autocast` None is plain float32. `micro_batches` is into how many parts a batch is cut, one after the other.
+    `autocast` None is plain float32. `micro_batches`: into how many parts a batch is split.
     """
 
     family: str
@@ -50,42 +50,42 @@ class Request:
     text_and_vae_off: bool = False
     optimizer: str = "AdamW"
     can_stream: bool = False
-    """True where the host can keep its UNet in the processor's memory."""
+    """True when the host can keep its UNet in CPU memory."""
     streamed: bool = False
-    """The UNet's blocks come to the device as they compute."""
+    """True when the UNet's blocks are copied to the device when they compute."""
     fp8: bool = False
-    """The blocks may be kept on the device as float8 instead, if they have to be streamed."""
+    """True when streamed blocks may be kept on the device as float8 instead."""
     scaled: bool = False
-    """fp16's gradients are scaled, and looked at all together before a step."""
+    """True for fp16, where gradients are scaled and all checked together before a step."""
     shared: bool = False
-    """Several processes add up their gradients."""
+    """True when several processes add up their gradients."""
     divisible: bool = True
-    """False where the noise depends on a batch as a whole."""
+    """False when the noise depends on a batch as a whole."""
     captions: int = 1
-    """How many captions' text states are kept on the device, at the most."""
+    """Most captions whose prompt embeddings are cached on the device."""
     base_loras: int = 0
-    """Bytes of the LoRAs that the base wears while another is trained."""
+    """Bytes of the LoRAs that are applied to the base while another is trained."""
 
     @property
     def rows(self) -> int:
-        """Pictures that are computed at once."""
+        """Number of pictures that are computed at once."""
         return -(-self.batch // max(1, self.micro_batches))
 
     @property
     def fused(self) -> bool:
-        """True when each weight's step is taken inside the backward pass, as soon as it has its gradient."""
+        """True for fused_backward_pass: each weight's step is taken as soon as its gradient is computed."""
         asked = bool(json.loads(self.settings).get("fused_backward_pass"))
         return asked and self.micro_batches == 1 and not (self.accumulates or self.scaled or self.shared)
 
 
 MOST_CAPTIONS = 1 << 12
-"""More than the cache of text states holds."""
+"""More captions than the cache of prompt embeddings can have."""
 NETWORK_KEYS = (
     "network_module", "network_dim", "network_alpha", "network_args", "network_dropout", "network_train_unet_only",
     "network_train_text_encoder_only", "clip_skip", "max_token_length", "vae_batch_size", "cache_latents",
     "optimizer_args", "max_grad_norm", "full_bf16", "fused_backward_pass",
 )  # fmt: skip
-"""The settings that a prediction reads."""
+"""Settings that a prediction depends on."""
 
 
 def request_for(
@@ -98,7 +98,7 @@ def request_for(
     pictures: int = 1,
     **more: Any,
 ) -> Request:
-    """The request of a run with these settings. `configs` as `models.build.configs_of` gives them, `size` (w, h).
+    """The request of a run with these settings. `configs`: as from `views.from_ldm.configs_of`. `size`: (w, h).
 
     `precision` is "no", "fp16" or "bf16"; `more` are fields of `Request`.
     """
@@ -130,7 +130,7 @@ def request_for(
 
 
 def _captions(settings: Settings, pictures: int) -> int:
-    """A power of two, so that one picture more does not ask for another prediction."""
+    """The number of captions, rounded up to a power of two so that another picture needs no new prediction."""
     if settings.shuffle_caption or settings.caption_tag_dropout_rate or settings.enable_wildcard:
         return MOST_CAPTIONS
     return min(MOST_CAPTIONS, 1 << max(0, pictures - 1).bit_length())
@@ -154,12 +154,12 @@ def configs_of_parts(parts: Parts) -> dict[str, dict[str, Any]]:
 
 
 def tells(path: Path) -> bool:
-    """True for a diffusers folder, and for a file whose header tells the shapes of a model's tensors."""
+    """True when the shapes of a model can be read quickly: a diffusers folder, or a file with a header."""
     return is_diffusers_folder(path) or (path.is_file() and path.suffix == ".safetensors")
 
 
 def configs_of_model(family: str, path: Path) -> dict[str, dict[str, Any]]:
-    """Of a model that `tells`: from a folder's configurations, or from a file's header alone."""
+    """The configurations of a model for which `tells` is True, from a folder's files or from a file's header."""
     from atelier.models.registry import family_named
 
     if path.is_dir():
@@ -182,7 +182,7 @@ def released(family: str) -> dict[str, dict[str, Any]]:
 
 
 def dtype_of(module: nn.Module | None) -> str:
-    """The name of the precision that a module is kept in."""
+    """The name of a module's precision."""
     parameter = None if module is None else next(module.parameters(), None)
     return "float32" if parameter is None else name_of(parameter.dtype)
 
@@ -199,5 +199,5 @@ def _plain(module: nn.Module) -> dict[str, Any]:
 
 
 def _without_notes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what diffusers notes about itself."""
+    """The configuration without diffusers' notes about itself."""
     return {key: value for key, value in config.items() if not key.startswith("_")}

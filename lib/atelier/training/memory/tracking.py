@@ -1,4 +1,4 @@
-"""Counting the bytes of tensors that are alive, real ones or fake ones, in the thread that asks."""
+"""Counts the bytes of living tensors, real or fake, in the current thread."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch.utils._pytree import tree_flatten
 
 
 class LiveBytes(TorchDispatchMode):
-    """While it is entered, every storage that an operation makes counts from then until it is freed.
+    """While it is entered, counts every storage that an operation makes until it is freed.
 
-    What autograd saves for the backward pass is a tensor like any other and so counts as long as it is kept. Memory
-    that a kernel uses within one operation is not seen. `now` and `peak` are bytes.
+    Tensors that autograd saves for the backward pass count as long as they are kept. Memory that a kernel uses within
+    one operation is not seen. `now` and `peak` are in bytes.
 
-    Which storages are gone is asked of weak references, whenever their sum would be a new peak by more than `GRAIN`
-    of it: a finaliser on a storage's Python object would tell at once, and ends the process with torch 2.1.
+    Weak references show which storages are freed. They are checked only when the sum would be a new peak by more than
+    `GRAIN` of it. A finaliser on a storage's Python object would be exact, but crashes the process with torch 2.1.
     """
 
     GRAIN = 0.002
@@ -30,7 +30,7 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.peak = 0
         self._sum = 0
-        """Bytes of all in `_known`, some of which may be gone."""
+        """Bytes of all storages in `_known`, some of which may be freed."""
         self._known: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -43,7 +43,7 @@ class LiveBytes(TorchDispatchMode):
         self._known.clear()
 
     def add(self, tensors: Iterable[Tensor]) -> None:
-        """Counts tensors that were there before; those it knows already count once."""
+        """Counts tensors that existed before. Known tensors are not counted twice."""
         for tensor in tensors:
             storage = tensor.untyped_storage()
             # A weak reference keeps the storage's own address from being given to another as long as it is held.
@@ -58,25 +58,25 @@ class LiveBytes(TorchDispatchMode):
 
     @property
     def now(self) -> int:
-        """What is alive."""
+        """Bytes of living tensors."""
         for key in [key for key, (storage, _) in self._known.items() if storage.expired()]:
             self._sum -= self._known.pop(key)[1]
         return self._sum
 
     def leave_out(self, size: int) -> None:
-        """Bytes that are alive and lie elsewhere than on the device."""
+        """Excludes bytes that are alive but not on the device."""
         self._sum -= size
 
     def new_peak(self) -> None:
-        """`peak` begins anew, at what is alive now."""
+        """Resets `peak` to the bytes that are alive now."""
         self.peak = self.now
 
 
 def norms_as_on_gpu(module: nn.Module) -> None:
-    """Lets a module's norms compute in float32 under autocast, as a GPU's do and a processor's do not.
+    """Lets a module's norms compute in float32 under autocast, as on a GPU but not on a CPU.
 
-    What they keep for the backward pass, and what follows them, is then as large as on a GPU. The attention of both
-    keeps its inputs, its output and one float32 number a row.
+    The tensors that they keep for the backward pass, and their outputs, are then as large as on a GPU. On both,
+    attention keeps its inputs, its output and one float32 number per row.
     """
     for child in module.modules():
         if isinstance(child, (nn.GroupNorm, nn.LayerNorm)):

@@ -1,1 +1,1 @@
-"""The mathematics of a step: noise, targets, losses, validation."""
+"""The objective: noise processes, targets, losses and validation."""

@@ -1,4 +1,4 @@
-"""Gaussian noise in kohya's ways: with an offset, of several sizes, another for the input."""
+"""Makes noise as in kohya's scripts: Gaussian, with an offset, pyramid noise, and perturbed for the input."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 from atelier.models.transfer import to_device
 
 TIMESTEPS = 1000
-"""How many a discrete diffusion has."""
+"""Number of timesteps of a discrete diffusion."""
 
 
 @dataclass(frozen=True)
 class NoiseOptions:
-    """kohya's options for the noise; the zeros leave plain Gaussian noise."""
+    """kohya's options for the noise. With the defaults it is plain Gaussian noise."""
 
     noise_offset: float = 0.0
     noise_offset_random_strength: bool = False
@@ -27,7 +27,7 @@ class NoiseOptions:
 
 
 def draw_noise(latents: Tensor, options: NoiseOptions, generator: torch.Generator) -> Tensor:
-    """Noise [B, C, h, w] for `latents`, drawn on the processor, given on their device and in float32."""
+    """Noise [B, C, h, w] for `latents`, in float32 on their device. The random numbers are made on the CPU."""
     noise = torch.randn(latents.shape, generator=generator)
     if options.noise_offset:
         strength = options.noise_offset
@@ -40,7 +40,7 @@ def draw_noise(latents: Tensor, options: NoiseOptions, generator: torch.Generato
 
 
 def draw_input_noise(noise: Tensor, options: NoiseOptions, generator: torch.Generator) -> Tensor:
-    """The noise that the UNet's input gets: `noise` perturbed by gamma (Ning et al. 2023), the target stays `noise`."""
+    """The noise for the UNet's input: `noise` perturbed by gamma (Ning et al. 2023). The target is still `noise`."""
     if not options.ip_noise_gamma:
         return noise
     gamma = options.ip_noise_gamma
@@ -52,7 +52,7 @@ def draw_input_noise(noise: Tensor, options: NoiseOptions, generator: torch.Gene
 def _offset(
     noise: Tensor, latents: Tensor, strength: float, adaptive_scale: float, generator: torch.Generator
 ) -> Tensor:
-    """A constant per picture and channel on top, so that very dark and very bright pictures can be learnt."""
+    """Adds a constant per picture and channel, so that very dark and very bright pictures can be learned."""
     amount: Tensor | float = strength
     if adaptive_scale:
         mean = latents.float().mean(dim=(2, 3), keepdim=True).abs().cpu()
@@ -61,7 +61,7 @@ def _offset(
 
 
 def _pyramid(noise: Tensor, options: NoiseOptions, generator: torch.Generator) -> Tensor:
-    """Noise of several sizes added up, each coarser one weaker by the discount, brought back to unit deviation."""
+    """Adds layers of coarser noise, each weaker by the discount, and scales the sum to a standard deviation of 1."""
     batch, channels, height, width = noise.shape
     for level in range(options.multires_noise_iterations):
         ratio = float(torch.rand(1, generator=generator).item()) * 2 + 2

@@ -1,4 +1,4 @@
-"""From clean latents to the loss of each picture: the whole objective in one function."""
+"""The whole objective in one function, from clean latents to the loss of each picture."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class NoiseSample:
 def sample_noise(
     shape: torch.Size, latents: Tensor, process: NoiseProcess, options: NoiseOptions, seed: int, *purpose: object
 ) -> NoiseSample:
-    """The choices for a whole batch of `shape` [B, C, h, w], from the seed and the purpose alone.
+    """The random choices for a whole batch of `shape` [B, C, h, w]. They depend only on the seed and the purpose.
 
-    `latents` gives the device, and its channel means where adaptive_noise_scale asks for them.
+    `latents` decides the device, and its channel means are used for adaptive_noise_scale.
     """
     random = generator(seed, *purpose)
     timesteps = process.sample_times(shape[0], shape[2] * shape[3] // PATCH, random)

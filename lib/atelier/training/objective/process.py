@@ -1,4 +1,4 @@
-"""What the objective asks of the forward process: the way in which a clean picture becomes noise.
+"""The interface of a noise process: how a clean picture becomes noise, and what the model shall predict.
 
 A process is a file of its own: `discrete.DiscreteDiffusion`, `flow.RectifiedFlow`.
 """
@@ -15,7 +15,7 @@ class NoiseProcess(Protocol):
     """x_0 is a latent [B, C, h, w], eps its noise, `times` [B] say how far it has gone to noise."""
 
     validation_times: ClassVar[tuple[float, ...]]
-    """The times at which pictures that are held out are measured, from little noise to much."""
+    """The times at which the validation loss is measured, from little noise to much."""
 
     def sample_times(self, count: int, tokens: int, generator: torch.Generator) -> Tensor:
         """Times [count] for training, drawn on the CPU. `tokens`: the latent's area in patches of 2 by 2."""
@@ -30,7 +30,7 @@ class NoiseProcess(Protocol):
         ...
 
     def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        """What the denoiser is to predict from x_t."""
+        """What the denoiser shall predict from x_t."""
         ...
 
     def snr(self, times: Tensor) -> Tensor:

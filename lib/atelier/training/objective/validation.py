@@ -1,4 +1,4 @@
-"""The loss on pictures that are kept out of training: always the same noise and timesteps, so that it compares."""
+"""The validation loss: on pictures that are not trained on, always with the same noise and timesteps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from atelier.training.randomness import generator
 
 
 class Validator:
-    """Measures the held-out pictures, a turn for each batch and timestep."""
+    """Measures the validation loss, with a turn for each batch and timestep."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Validator:
         seed: int,
         most_batches: int | None,
     ) -> None:
-        """`losses_of` gives each picture's loss [B] for a batch and the noise made for its latents."""
+        """`losses_of` returns each picture's loss [B] for a batch and the noise made for its latents."""
         self._data = data
         self._cache = cache
         self._lease = lease
@@ -45,7 +45,7 @@ class Validator:
         for index in range(self._batches):
             batch = self._data.batch(index, self._cache)
             for time in self._process.validation_times:
-                with self._lease.turn(), torch.no_grad():  # in this order: a turn begins with gradients on
+                with self._lease.turn(), torch.no_grad():  # in this order, since a turn starts with gradients on
                     losses = self._losses_of(batch, partial(self._noise, index, time))
                 total += float(losses.sum())
                 count += len(losses)

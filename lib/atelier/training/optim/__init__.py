@@ -1,1 +1,1 @@
-"""Optimisers, schedules, the update and the moving average."""
+"""Optimizers, learning rate schedules, the update of weights, and the moving average (EMA)."""

@@ -1,4 +1,4 @@
-"""A moving average of the trained weights, kept in float32 in the processor's memory."""
+"""A moving average (EMA) of the trained weights, in float32 in CPU memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from atelier.config.errors import AtelierError
 from atelier.training.optim.norms import all_finite
 
 EVERY_ON_GPU = 10
-"""Steps from one look at weights on a GPU to the next: fetching all of them takes longer than a small step."""
+"""Steps between two updates with weights on a GPU, since fetching all of them takes longer than a small step."""
 
 
 class Average:
-    """mean <- d * mean + (1 - d) * weight after every step, with d growing from 0.1 to `decay` as steps are taken.
+    """The average: mean <- d * mean + (1 - d) * weight after every step, with d growing from 0.1 to `decay`.
 
-    The growth, (1 + n) / (10 + n), lets a short run's average forget its start.
+    After n steps d is at most (1 + n) / (10 + n), so that the average of a short run does not keep its start.
     """
 
     def __init__(self, named: Mapping[str, nn.Parameter], decay: float) -> None:
@@ -30,7 +30,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Takes in the weights after step number `step`, from 1; those that are no numbers are left out."""
+        """Adds the weights after step number `step` (from 1) to the average. NaN and infinite weights are skipped."""
         if step % self.every or not all_finite(self._named.values()):
             return
         decay = min(self._decay, (1 + step) / (10 + step)) ** self.every
@@ -39,7 +39,7 @@ class Average:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside the block the weights are the average; afterwards they are themselves, to the bit."""
+        """Replaces the weights by the average inside the block. Afterwards they are as before, bit for bit."""
         kept: dict[str, Tensor] = {}
         try:
             with torch.no_grad():
@@ -53,13 +53,13 @@ class Average:
                     self._named[name].copy_(tensor)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a state keeps."""
+        """The tensors for a state to resume from."""
         return dict(self._mean)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `tensors`. Raises `AtelierError` when they are of other weights."""
         if set(tensors) != set(self._mean):
-            raise AtelierError("The saved average belongs to other weights; start the run anew.")
+            raise AtelierError("The saved weight average belongs to other weights. Start a new run.")
         for name, tensor in tensors.items():
             self._mean[name].copy_(tensor)
 

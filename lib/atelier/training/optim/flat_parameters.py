@@ -1,8 +1,8 @@
-"""Many small weights as one, for an optimiser that treats every number by itself.
+"""Joins many small weights into one flat tensor, for optimizers that treat every number independently.
 
-A LoRA has hundreds of matrices of some thousand numbers. On a processor an optimiser is at each of them longer for
-beginning with it than for the numbers; joined, they are stepped at once, with the same result. A GPU takes them all at
-once as they are.
+A LoRA has hundreds of matrices with some thousand numbers each. On a CPU, calling the optimizer once per small matrix
+costs more than the arithmetic. Joined, the weights are stepped at once, with the same result. On a GPU this is not
+needed: there, optimizers step all weights at once anyway.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from atelier.training.optim.norms import SMALL, flattened
 
 
 class FlatParameters:
-    """Puts the small weights of each group into one tensor; they are windows onto it from then on.
+    """Joins the small weights of each group into one tensor. From then on the weights are slices of it.
 
-    What writes to a weight has to write in place. Every weight is to have a gradient at every step, or none has: one
-    that is missing counts as zeros, where the optimiser would have left the weight alone.
+    So weights must be changed in place only. At each step, either all weights must have a gradient or none: a missing
+    gradient counts as zeros, while the optimizer would have skipped that weight.
     """
 
     def __init__(self, groups: Sequence[Mapping[str, Any]]) -> None:
-        """`groups` as an optimiser takes them: {"params": weights, …}; `self.groups` are to be given to it instead."""
+        """`groups`: {"params": weights, …} as for an optimizer. Give `self.groups` to the optimizer instead."""
         places = {weight: place for place, weight in enumerate(each for group in groups for each in group["params"])}
         members = [_members(group["params"]) for group in groups]
         self.groups: list[dict[str, Any]] = [
             {**group, "params": [_joined(each) for each in lists]} for group, lists in zip(groups, members)
         ]
         self.weights: list[nn.Parameter] = [weight for group in self.groups for weight in group["params"]]
-        """Those that the optimiser has."""
-        self._members = [each for lists in members for each in lists]
-        """What each of them is made of: itself, if it is large or alone."""
-        self._places = [[places[member] for member in each] for each in self._members]
-        """The numbers of these, had the optimiser got them."""
+        """The weights that the optimizer gets: joined ones, and large ones as they are."""
+        self._members = [weights for lists in members for weights in lists]
+        """For each of them, the weights that it is joined from; a large weight is its own only member."""
+        self._places = [[places[member] for member in weights] for weights in self._members]
+        """For each of them, the indices that its members would have in an optimizer over the original weights."""
 
     def gather(self) -> None:
-        """Gives the joined weights the gradients of their members."""
+        """Copies the members' gradients into the joined weights' gradients."""
         for weight, members in zip(self.weights, self._members):
             if len(members) == 1:
                 continue
@@ -49,7 +49,7 @@ class FlatParameters:
                 )
 
     def split(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """An optimiser's `state_dict` as it were for the weights by themselves; tensors are windows, not copies."""
+        """The optimizer's `state_dict`, with one entry per original weight. Tensors are slices, not copies."""
         found: dict[int, dict[str, Any]] = {}
         for index, kept in state["state"].items():
             for key, value in kept.items():
@@ -62,7 +62,7 @@ class FlatParameters:
         return {"state": dict(sorted(found.items())), "param_groups": groups}
 
     def join(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The inverse of `split`, whether or not the weights were joined in the run that wrote it."""
+        """The inverse of `split`. The run that wrote the state need not have joined its weights."""
         kept = [[state["state"].get(place, {}) for place in places] for places in self._places]
         found = {
             index: {key: _whole([each[key] for each in parts]) for key in parts[0]}
@@ -78,7 +78,7 @@ class FlatParameters:
 
 
 def _members(weights: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """The small ones together, each other one by itself. What is joined is of one device and kind of number."""
+    """Groups of weights to join: small weights of the same device and dtype together, every other weight alone."""
     small: dict[tuple[torch.device, torch.dtype], list[nn.Parameter]] = {}
     found: list[list[nn.Parameter]] = []
     for weight in weights:
@@ -100,11 +100,11 @@ def _joined(members: Sequence[nn.Parameter]) -> nn.Parameter:
 
 
 def _parts(value: Any, members: Sequence[nn.Parameter]) -> list[Any]:
-    """A tensor over all members' numbers as one for each; anything else, as a count of steps, is the same for all."""
+    """Splits a tensor over all members' numbers. Anything else, such as a step count, is the same for all members."""
     sizes = [member.numel() for member in members]
     if not isinstance(value, Tensor):
         return [value] * len(members)
-    if value.numel() != sum(sizes):  # each is to count its steps by itself
+    if value.numel() != sum(sizes):  # a step count: each member gets its own copy
         return [value.clone() for _ in members]
     return [part.view(member.shape) for part, member in zip(value.view(-1).split(sizes), members)]
 

@@ -1,4 +1,4 @@
-"""Two schedules that transformers has since 4.40 and 4.42, for a WebUI with an older one: the same factors."""
+"""Two schedules of transformers 4.40 and 4.42, for WebUIs with an older version; the factors are the same."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from atelier.config.settings.schema import labelled
 
 
 def cosine_with_min_lr(
@@ -15,12 +17,12 @@ def cosine_with_min_lr(
     num_cycles: float = 0.5,
     min_lr_rate: float | None = None,
 ) -> LambdaLR:
-    """Half a cosine from the rate down to `min_lr_rate` of it, after a linear start.
+    """Half a cosine from the full learning rate down to the fraction `min_lr_rate`, after a linear warm-up.
 
     Raises ValueError without `min_lr_rate`, as transformers does.
     """
     if min_lr_rate is None:
-        raise ValueError("lr_scheduler_min_lr_ratio has to be set for it")
+        raise ValueError(f"it needs {labelled('lr_scheduler_min_lr_ratio')}")
     low = min_lr_rate
 
     def factor(step: int) -> float:
@@ -39,7 +41,7 @@ def warmup_stable_decay(
     num_cycles: float = 0.5,
     min_lr_ratio: float = 0.0,
 ) -> LambdaLR:
-    """A linear start, the full rate, and half a cosine down to `min_lr_ratio` of it."""
+    """A linear warm-up, the full learning rate, and half a cosine down to the fraction `min_lr_ratio`."""
 
     def factor(step: int) -> float:
         if step < num_warmup_steps:

@@ -1,4 +1,4 @@
-"""Norms over many tensors at once."""
+"""Computes norms over many tensors at once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
 SMALL = 2**15
-"""Numbers in a tensor, up to which beginning with it takes a processor as long as its squares do."""
+"""Elements of a tensor up to which a CPU needs as long to start an operation as to compute the squares."""
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """The root of the sum of all squares, a scalar. The tensors, at least one, share device and kind of number.
+    """The root of the sum of all squares, a 0-d tensor. All tensors (at least one) have the same device and dtype.
 
-    On a processor small ones are joined before: hundreds of them take a third of the time then.
+    On a CPU small tensors are joined first; for hundreds of them that takes a third of the time.
     """
     small = [tensor for tensor in tensors if tensor.numel() <= SMALL]
     if tensors[0].device.type != "cpu" or len(small) < 2:
@@ -27,16 +27,16 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def flattened(tensors: Sequence[Tensor]) -> Tensor:
-    """The numbers of two tensors or more in one row, copied; of one, a window onto it."""
-    # In torch 2.1 to 2.14 the one way that makes no Python object of a view of each.
+    """All elements in one flat tensor. For a single tensor it is a view, else a copy."""
+    # In torch 2.1 to 2.14 this is the only way without a Python object for a view of each tensor.
     return _flatten_dense_tensors(tensors)
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """True when no tensor has a NaN or an infinity in it. Waits once for each device.
+    """True when no tensor has NaN or infinite elements. It waits once for each device.
 
-    The root of all squares is neither then: one pass over them. Weights beyond 1e19, whose squares no float32 can
-    hold, count as spoilt too.
+    The norm of all elements is then finite, which needs only one pass. Weights beyond 1e19, whose squares overflow
+    float32, count as not finite too.
     """
     found: dict[tuple[torch.device, torch.dtype], list[Tensor]] = defaultdict(list)
     for tensor in tensors:

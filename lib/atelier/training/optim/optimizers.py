@@ -1,4 +1,4 @@
-"""Optimisers by the names that kohya accepts, each from the library that keeps it."""
+"""Optimizers by kohya's names, each from the library that has it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, Problem, SettingsError
 from atelier.config.packages import release
+from atelier.config.settings.schema import labelled
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where an optimiser comes from: candidates of (module, class), the package to install, and set arguments."""
+    """The source of an optimizer: candidates of (module, class), the package to install, and fixed arguments."""
 
     candidates: tuple[tuple[str, str], ...]
     package: str
@@ -68,16 +69,16 @@ def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
-            raise AtelierError(f"The argument {pair!r} is not of the form key=value.")
+            raise AtelierError(f"The argument {pair!r} must be key=value.")
         try:
             arguments[key.strip()] = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # deep or wrong: no literal
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # not a Python literal
             arguments[key.strip()] = text.strip()
     return arguments
 
 
 def import_class(path: str) -> Any:
-    """The class at "package.module.Class". Raises `AtelierError` that names the package to install."""
+    """The class at "package.module.Class". Raises `AtelierError`, which names the package to install."""
     module_name, _, class_name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module_name), class_name)
@@ -89,7 +90,7 @@ def import_class(path: str) -> Any:
 
 
 def optimizer_class(name: str) -> tuple[Any, dict[str, Any]]:
-    """The class for a kohya name or a "module.Class", and the arguments that the name implies."""
+    """The class for kohya's name or "module.Class", and the arguments that the name implies."""
     source = SOURCES.get(name.lower())
     if source is None:
         if "." in name:
@@ -97,14 +98,14 @@ def optimizer_class(name: str) -> tuple[Any, dict[str, Any]]:
         if inspect.isclass(getattr(torch.optim, name, None)):
             return getattr(torch.optim, name), {}
         known = ", ".join(sorted(SOURCES))
-        raise AtelierError(f"optimizer_type {name!r} is not known; use one of {known}, or a module.Class.")
+        raise SettingsError([Problem("optimizer_type", name, f"it can be {known}, or a module.Class")])
     for module_name, class_name in source.candidates:
         try:
             return getattr(importlib.import_module(module_name), class_name), dict(source.arguments)
         except (ImportError, AttributeError):
             continue
     raise AtelierError(
-        f"The optimiser {name} needs the package {source.package}, which is not installed: pip install {source.package}"
+        f"The optimizer {name} needs the package {source.package}, which is not installed: pip install {source.package}"
     )
 
 
@@ -113,15 +114,15 @@ _IN_KEPT_WORDS = {
     "decoupled_weight_decay": "weight_decouple",
     "use_bias_correction": "bias_correction",
 }
-"""Arguments of the packages that kohya uses, as pytorch_optimizer names them."""
+"""Arguments of the packages that kohya uses -> their names in pytorch_optimizer."""
 _SAYS_NOTHING = frozenset({"log_every", "fsdp_in_use", "use_triton"})
-"""Arguments of those packages that change nothing in what is learnt here."""
+"""Arguments of these packages that do not change the result of training."""
 
 
 def _in_kept_words(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments under the names of pytorch_optimizer, which would pass over any that it does not know.
+    """Renames arguments for pytorch_optimizer, which would silently ignore unknown ones.
 
-    Raises `AtelierError` for one that its class does not take.
+    Raises `AtelierError` for an argument that the class does not have.
     """
     known = set(inspect.signature(cls.__init__).parameters) - {"self", "params", "lr", "kwargs"}
     found: dict[str, Any] = {}
@@ -131,39 +132,39 @@ def _in_kept_words(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
             found[name] = value
         elif key not in _SAYS_NOTHING:
             raise AtelierError(
-                f"optimizer_args: {cls.__name__} takes no {key}; it takes {', '.join(sorted(known))}. Take {key} out."
+                f"{labelled('optimizer_args')}: {cls.__name__} has no argument {key}. It has "
+                f"{', '.join(sorted(known))}. Remove {key}."
             )
     return found
 
 
 _ONE_KERNEL = (torch.optim.Adam, torch.optim.AdamW)
-_ON_PROCESSORS = release(torch.__version__) >= (2, 4)
-"""Whether this torch has these kernels for processors too."""
+_ON_CPUS = release(torch.__version__) >= (2, 4)
+"""True when this torch has fused optimizer kernels for CPUs too."""
 
 
 def _has_one_kernel(cls: Any, arguments: dict[str, Any], groups: list[dict[str, Any]]) -> bool:
-    """True when torch can step all weights in one kernel, and `optimizer_args` do not say how it is to be done."""
+    """True when torch can step all weights in one kernel, and optimizer_args do not choose another implementation."""
     if cls not in _ONE_KERNEL or {"fused", "foreach", "capturable", "differentiable"} & arguments.keys():
         return False
     weights = [weight for group in groups for weight in group["params"]]
-    kinds = {"cuda", "cpu"} if _ON_PROCESSORS else {"cuda"}
+    kinds = {"cuda", "cpu"} if _ON_CPUS else {"cuda"}
     return all(weight.device.type in kinds and weight.is_floating_point() for weight in weights)
 
 
 def by_itself(name: str) -> bool:
-    """True for optimisers of torch's whose step for one number rests on no other number."""
+    """True for torch's optimizers whose step for one number does not depend on other numbers."""
     return optimizer_class(name)[0] in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
 def create_optimizer(
     groups: list[dict[str, Any]], name: str, learning_rate: float, pairs: Sequence[str], one_kernel: bool = False
 ) -> torch.optim.Optimizer:
-    """An optimiser over parameter groups, each {"params": …, "lr": …}; `pairs` are kohya's optimizer_args.
+    """An optimizer over parameter groups, each {"params": …, "lr": …}. `pairs` are kohya's optimizer_args.
 
-    `one_kernel`: may take all weights in one kernel of torch's (`fused`), which an adapter's hundreds of small ones
-    want: several times as fast, and the same but for rounding.
-    Adafactor with relative steps takes no rate of its own: kohya's default for it is relative_step=True.
-    Raises `AtelierError` when the library refuses the arguments.
+    `one_kernel`: True allows torch's `fused` kernel, which steps all weights at once. For an adapter's hundreds of
+    small weights it is several times as fast, and equal except for rounding. Adafactor with relative steps (kohya's
+    default) gets no learning rate. Raises `AtelierError` when the library refuses the arguments.
     """
     cls, arguments = optimizer_class(name)
     arguments.update(parse_arguments(pairs))
@@ -181,9 +182,9 @@ def create_optimizer(
     try:
         return cls(groups, lr=rate, **arguments)
     except (TypeError, ValueError, NotImplementedError, AssertionError) as error:
-        raise AtelierError(f"The optimiser {name} does not take these arguments: {error}.") from error
+        raise AtelierError(f"The optimizer {name} does not accept these arguments: {error}.") from error
 
 
 def is_schedule_free(optimizer: torch.optim.Optimizer) -> bool:
-    """True for optimisers that keep averages of their own and want train() and eval() called on them."""
+    """True for schedule-free optimizers, which keep averages of their own and need calls of train() and eval()."""
     return callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None))

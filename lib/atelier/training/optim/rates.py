@@ -1,19 +1,19 @@
-"""Lower learning rates after a loss that was no number, also in a run that goes on from a state."""
+"""Lowers the learning rates after a loss that was NaN, also in a resumed run."""
 
 from __future__ import annotations
 
 import torch
 
 LOWER = 0.5
-"""What the rates are multiplied with, each time."""
+"""Factor of the learning rates, each time."""
 TRIES = 3
-"""So often in one stretch of a run; after that something else is wrong, and training ends."""
+"""Most times in one process. After that something else is wrong, and training ends."""
 
 
 def scale_rates(optimizer: torch.optim.Optimizer, scheduler: object, factor: float) -> None:
-    """Multiplies every rate, now and as the schedule computes it from here on, with `factor`.
+    """Multiplies every learning rate by `factor`, now and in the rest of the schedule.
 
-    Optimisers that choose their own rate have none to multiply.
+    Optimizers that choose their learning rates themselves are not changed.
     """
     if factor == 1.0:
         return
@@ -28,5 +28,5 @@ def scale_rates(optimizer: torch.optim.Optimizer, scheduler: object, factor: flo
 
 
 def can_be_lowered(optimizer: torch.optim.Optimizer) -> bool:
-    """False where the optimiser chooses its rates itself."""
+    """False when the optimizer chooses its learning rates itself."""
     return all(group["lr"] is not None for group in optimizer.param_groups)

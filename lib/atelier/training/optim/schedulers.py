@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, Problem, SettingsError
 from atelier.training.optim.min_rate_schedules import cosine_with_min_lr, warmup_stable_decay
 from atelier.training.optim.optimizers import import_class, is_schedule_free, parse_arguments
 
 
 @dataclass(frozen=True)
 class ScheduleOptions:
-    """kohya's options; a float `warmup_steps` or `decay_steps` is a fraction of all steps."""
+    """kohya's options. A float in `warmup_steps` or `decay_steps` is a fraction of all steps."""
 
     name: str = "constant"
     class_path: str = ""
@@ -29,7 +29,7 @@ class ScheduleOptions:
 
 
 def count_steps(value: int | float | None, total: int) -> int:
-    """A number of steps, given as such or as a fraction of `total`."""
+    """The number of steps for a count (int) or a fraction of `total` (float)."""
     if value is None:
         return 0
     return int(value * total) if isinstance(value, float) else value
@@ -38,7 +38,7 @@ def count_steps(value: int | float | None, total: int) -> int:
 def create_scheduler(
     optimizer: torch.optim.Optimizer, options: ScheduleOptions, total_steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The schedule over `total_steps` optimiser steps. Raises `AtelierError` for an unknown name or argument."""
+    """The schedule over `total_steps` optimizer steps. Raises `AtelierError` for an unknown name or argument."""
     arguments = parse_arguments(options.arguments)
     if options.class_path:
         path = options.class_path if "." in options.class_path else f"torch.optim.lr_scheduler.{options.class_path}"
@@ -104,17 +104,17 @@ _FOR_OLDER: dict[str, Callable[..., Any]] = {
 
 def _function(name: str) -> Callable[..., Any]:
     if name not in _FUNCTIONS:
-        raise AtelierError(f"lr_scheduler {name!r} is not known; use one of {', '.join(_FUNCTIONS)} or adafactor:RATE.")
+        raise SettingsError([Problem("lr_scheduler", name, f"it can be {', '.join(_FUNCTIONS)} or adafactor:RATE")])
     try:
         return import_class(_FUNCTIONS[name])
     except AtelierError as error:
         if name in _FOR_OLDER:
             return _FOR_OLDER[name]
-        raise AtelierError(f"lr_scheduler {name} needs a newer transformers than the one installed.") from error
+        raise AtelierError(f"The schedule {name} needs a newer version of transformers.") from error
 
 
 def _call(function: Callable[..., Any], optimizer: torch.optim.Optimizer, arguments: dict[str, Any], name: str) -> Any:
     try:
         return function(optimizer, **arguments)
     except (TypeError, ValueError) as error:
-        raise AtelierError(f"The schedule {name} does not take these arguments: {error}.") from error
+        raise AtelierError(f"The schedule {name} does not accept these arguments: {error}.") from error

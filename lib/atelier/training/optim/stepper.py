@@ -1,4 +1,4 @@
-"""What a session steps with: the optimiser and its schedule, the ways to save memory in them, the moving average."""
+"""The steps of a session: the optimizer and its schedule, with their memory savings, and the moving average (EMA)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from atelier.adapters.kinds.lora import PLAIN
 from atelier.adapters.network import Network
+from atelier.config.settings.schema import labelled
 from atelier.training.context import RunContext, schedule_options
 from atelier.training.device.plan import Plan
 from atelier.training.device.processes import sum_gradients
@@ -26,12 +27,12 @@ from atelier.training.trained.whole_model import WholeModel
 
 
 class Stepper:
-    """Over the trained weights of one session."""
+    """Steps the trained weights of one session."""
 
     def __init__(
         self, context: RunContext, network: Network | WholeModel, plan: Plan, accelerator: Accelerator
     ) -> None:
-        """Raises `AtelierError` for an optimiser that is not there, or cannot do what was asked."""
+        """Raises `AtelierError` for an optimizer that is not installed or cannot do what the settings ask."""
         settings = context.job.settings
         self._context, self._settings = context, settings
         self._network, self._accelerator = network, accelerator
@@ -42,19 +43,19 @@ class Stepper:
         rounds = context.whole_model and settings.full_bf16 and accelerator.scaler is None
         if rounds:
             check_each_for_itself(name, "full_bf16")
-        # Not for weights in turn bf16 and float32; with scaled losses accelerate would miss a skipped step.
+        # Not for weights that change between bf16 and float32. With scaled losses, accelerate would miss skipped steps.
         one_kernel = not rounds and accelerator.scaler is None
         self._flat = FlatParameters(groups) if one_kernel and self._can_join(name) else None
         if self._flat is not None:
             groups = self._flat.groups
         self.stepped: list[nn.Parameter] = self.parameters if self._flat is None else self._flat.weights
-        """What the optimiser has: the weights, or small ones as one."""
+        """The weights that the optimizer has, with small ones joined."""
         self._all = list(dict.fromkeys([*self.parameters, *self.stepped]))
         self.optimizer = create_optimizer(
             groups, name, settings.learning_rate, settings.optimizer_args, one_kernel=one_kernel
         )
         self.scheduler = create_scheduler(self.optimizer, schedule_options(settings), context.step_schedule.total_steps)
-        # Before anything is restored: accelerate reloads the optimiser's state, in the precision of the weights.
+        # Before a state is restored, since accelerate reloads the optimizer's state in the precision of the weights.
         self._prepared = accelerator.prepare_optimizer(self.optimizer)
         self._updater: Updater | None = None
         if self.fused or rounds:
@@ -68,7 +69,7 @@ class Stepper:
             self.average = Average(named, settings.ema_decay)
 
     def begin(self, step: int) -> AbstractContextManager[Any]:
-        """Entered around forward and backward of step number `step` (from 0), whose gradients start from nothing."""
+        """Entered around the forward and backward pass of step number `step` (from 0). It clears the gradients."""
         stop = self._settings.stop_text_encoder_training or 0
         if isinstance(self._network, WholeModel) and 0 < stop <= step:
             self._network.rest_text()
@@ -79,7 +80,7 @@ class Stepper:
         return self._updater.fused() if self.fused else nullcontext()
 
     def finish(self, step: int) -> None:
-        """Clips over all weights, steps the optimiser (unless that is done) and the schedule; gradients go."""
+        """Clips the gradients, steps the optimizer (unless fused) and the schedule, and frees the gradients."""
         settings = self._settings
         if not self.fused:
             sum_gradients(self._accelerator, self.parameters)
@@ -92,7 +93,7 @@ class Stepper:
                 self._updater.step()
             else:
                 self._prepared.step()
-        self._forget_gradients()  # those of a whole model are in the way of saving it
+        self._forget_gradients()  # those of a whole model would need memory while it is saved
         # Also after a step that overflowed: steps are counted, and the schedule ends with the last of them.
         self.scheduler.step()
         if settings.scale_weight_norms:
@@ -101,15 +102,15 @@ class Stepper:
             self.average.update(step + 1)
 
     def _forget_gradients(self) -> None:
-        """The optimiser's zero_grad does no more, in longer time."""
+        """Does the same as the optimizer's zero_grad, faster."""
         for parameter in self._all:
             parameter.grad = None
 
     @contextmanager
     def as_used(self) -> Iterator[None]:
-        """Inside the block the weights are those that the optimiser means to be used, to the bit its own afterwards.
+        """Replaces the weights inside the block by those for use. Afterwards they are as before, bit for bit.
 
-        They differ for schedule-free optimisers (Defazio et al. 2024), which train at a point between two of theirs.
+        The two differ for schedule-free optimizers (Defazio et al. 2024), which train at an interpolated point.
         """
         if not is_schedule_free(self.optimizer):
             yield
@@ -125,24 +126,24 @@ class Stepper:
                     parameter.copy_(tensor)
 
     def retire(self) -> None:
-        """Steps no more: the weights become those that are to be used, and the optimiser's memory is free."""
+        """Ends stepping: the weights become those for use, and the optimizer's memory is freed."""
         if is_schedule_free(self.optimizer):
             self.optimizer.eval()  # type: ignore[attr-defined]
         self.optimizer.state.clear()
 
     @property
     def sound(self) -> bool:
-        """True when every weight, and its moving average where one is kept, is a number."""
+        """True when all weights, and their moving average if there is one, are finite."""
         averages = () if self.average is None else self.average.tensors().values()
         return all_finite((*self.stepped, *averages))
 
     def rates(self) -> dict[str, float]:
-        """The learning rate of each group now, by name."""
+        """The current learning rate of each group, by name."""
         groups = enumerate(self.optimizer.param_groups)
         return {group.get("name", str(index)): float(group["lr"] or 0.0) for index, group in groups}
 
     def capture(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
-        """What a state keeps of all this; tensors go to `tensors`."""
+        """The values for a state to resume from; its tensors are added to `tensors`."""
         flat, optimizer = self._flat, self.optimizer.state_dict()
         values = {
             "optimizer": pack(optimizer if flat is None else flat.split(optimizer), "optimizer", tensors),
@@ -155,7 +156,7 @@ class Stepper:
         return values
 
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `capture`. Raises `AtelierError` when the average is of other weights."""
+        """The inverse of `capture`. Raises `AtelierError` when the average belongs to other weights."""
         optimizer = unpack(values["optimizer"], tensors)
         load_optimizer(self.optimizer, optimizer if self._flat is None else self._flat.join(optimizer))
         self.scheduler.load_state_dict(unpack(values["scheduler"], tensors))
@@ -165,7 +166,7 @@ class Stepper:
             self.average.load(unpack(values["average"], tensors))
 
     def _can_join(self, optimizer: str) -> bool:
-        """True where joining small weights saves time, and changes nothing: each has a gradient at every step."""
+        """True when joining small weights saves time and changes nothing: each has a gradient at every step."""
         network = self._network
         return (
             isinstance(network, Network)
@@ -177,23 +178,23 @@ class Stepper:
         )
 
     def _can_fuse(self, plan: Plan, optimizer: str) -> bool:
-        """True when the step can be taken inside the backward pass; tells once why not when it was asked for."""
+        """True when steps can be taken inside the backward pass. If it was asked for and cannot be, says why once."""
         if not self._settings.fused_backward_pass:
             return False
         check_each_for_itself(optimizer, "fused_backward_pass")
         reasons = {
             "gradients are accumulated over several batches": self._context.accumulation > 1,
-            "a batch is computed in parts, to fit into memory": plan.micro_batches > 1,
+            "a batch is computed in parts to fit into memory": plan.micro_batches > 1,
             "several processes train together": self._accelerator.num_processes > 1,
             "fp16 needs all gradients at once": self._accelerator.scaler is not None,
             "this torch is older than 2.1": not hasattr(torch.Tensor, "register_post_accumulate_grad_hook"),
         }
         why = next((reason for reason, holds in reasons.items() if holds), None)
         if why is not None:
-            self._context.record.message(f"fused_backward_pass is off, since {why}.", "warning")
+            self._context.record.message(f"{labelled('fused_backward_pass')} is off, since {why}.", "warning")
         return why is None
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """A schedule's state without the functions that some keep in it; they come with the class."""
+    """A schedule's state without functions, which some schedules keep in it; the class has them anyway."""
     return {key: value for key, value in state.items() if not callable(value)}

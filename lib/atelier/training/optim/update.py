@@ -1,10 +1,11 @@
-"""From gradients to new weights: all at once, or a weight at a time, which needs less memory and can keep bf16 honest.
+"""Updates weights one at a time, which needs less memory and makes training in bf16 accurate.
 
-A weight at a time, each is lifted to float32 for its own step alone. Back in bf16 it is rounded at random, up or down
-in proportion to how near either neighbour is: steps far smaller than bf16 can tell apart then count on average, where
-rounding to the nearest would lose them all (Gupta et al., 2015, "Deep Learning with Limited Numerical Precision").
+Each weight is cast to float32 only for its own step. Stochastic rounding brings it back to bf16: an update too small
+for bf16 is rounded up or down at random, with odds that make it right on average. Rounding to nearest would lose it
+(Gupta et al., 2015, "Deep Learning with Limited Numerical Precision").
 
-Fused, each step is taken inside the backward pass as soon as a weight's gradient is whole, and the gradient is freed.
+Fused, each step is taken inside the backward pass as soon as a weight's gradient is complete, and the gradient is
+freed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
+from atelier.config.settings.schema import labelled
 from atelier.training.optim.norms import total_norm
 from atelier.training.randomness import derived_seed
 
@@ -24,11 +26,11 @@ EACH_FOR_ITSELF = (
     "adamw", "adamw8bit", "pagedadamw", "pagedadamw8bit", "pagedadamw32bit", "lion", "lion8bit", "pagedlion8bit",
     "sgdnesterov", "sgdnesterov8bit", "adafactor", "adam", "sgd",
 )  # fmt: skip
-"""Optimisers whose step for one weight does not depend on the others."""
+"""Optimizers whose step for one weight does not depend on the others."""
 
 
 class Updater:
-    """Steps an optimiser over single weights. Inside a fused backward pass too, where `fused` was entered."""
+    """Steps an optimizer over single weights, also inside the backward pass (see `fused`)."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, seed: int, max_grad_norm: float) -> None:
         self._optimizer = optimizer
@@ -38,19 +40,19 @@ class Updater:
             (number, weight) for number, group in enumerate(optimizer.param_groups) for weight in group["params"]
         ]
         self._places = {weight: (number, index) for index, (number, weight) in enumerate(members)}
-        """The number of its group, and its own among all. Loading a state exchanges the groups themselves."""
+        """Weight -> (number of its group, index among all weights). Loading a state replaces the groups themselves."""
         self.step_number = 0
-        """The number of the optimiser's step, from which the random rounding is drawn."""
+        """The number of the optimizer's step, which seeds the stochastic rounding."""
 
     def step(self) -> None:
-        """A step for every weight that has a gradient; gradients are left as they are."""
+        """Takes a step for every weight with a gradient. Gradients stay."""
         for parameter in self._places:
             if parameter.grad is not None:
                 self.step_one(parameter)
 
     @torch.no_grad()
     def step_one(self, parameter: nn.Parameter) -> None:
-        """A step for one weight."""
+        """Takes a step for one weight."""
         number, index = self._places[parameter]
         with self._only(self._optimizer.param_groups[number], parameter):
             if parameter.dtype == torch.float32:
@@ -63,13 +65,13 @@ class Updater:
             generator = torch.Generator(weight.device)
             generator.manual_seed(derived_seed(self._seed, "rounding", self.step_number, index))
             round_at_random(weight, lifted, generator)
-            parameter.grad = None  # whose precision has to be the weight's
+            parameter.grad = None  # a gradient must have the weight's precision
             parameter.data = weight
             parameter.grad = gradient
 
     @contextmanager
     def fused(self) -> Iterator[None]:
-        """Inside the block every backward pass takes the optimiser's step, and leaves no gradients."""
+        """Inside the block every backward pass takes the optimizer's step and leaves no gradients."""
 
         def consume(parameter: Tensor) -> None:
             assert isinstance(parameter, nn.Parameter)
@@ -87,7 +89,7 @@ class Updater:
 
     @contextmanager
     def _only(self, group: dict[str, Any], parameter: nn.Parameter) -> Iterator[None]:
-        """Inside the block this one weight of the group is all that the optimiser has."""
+        """Inside the block the optimizer has only this weight of the group."""
         groups = self._optimizer.param_groups
         kept = group["params"]
         group["params"] = [parameter]
@@ -100,19 +102,19 @@ class Updater:
 
 
 def check_each_for_itself(name: str, why: str) -> None:
-    """Raises `AtelierError` for an optimiser that needs all weights at once. `why`: the setting that asks for it."""
+    """Raises `AtelierError` for an optimizer that needs all weights at once. `why`: the setting for single steps."""
     if name.lower() not in EACH_FOR_ITSELF:
         raise AtelierError(
-            f"{why} takes the optimiser's step weight by weight, which {name} cannot: choose AdamW8bit, AdamW or "
-            f"Adafactor, or turn {why} off."
+            f"With {labelled(why)}, the optimizer must step each weight separately, which {name} cannot. Choose "
+            f"AdamW8bit, AdamW or Adafactor, or turn {labelled(why)} off."
         )
 
 
 @torch.no_grad()
 def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> None:
-    """Scales all gradients together so that their norm is at most `max_norm`, as torch's clip_grad_norm_ does.
+    """Scales all gradients so that their common norm is at most `max_norm`, like torch's clip_grad_norm_.
 
-    On a processor the norm can be looked at without waiting, and gradients that are small enough are left alone.
+    On a CPU the norm can be read without waiting, so small gradients are not scaled at all.
     """
     if parameters[0].device.type != "cpu":
         nn.utils.clip_grad_norm_(parameters, max_norm)
@@ -121,15 +123,16 @@ def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> None:
     if not gradients:
         return
     factor = max_norm / (total_norm(gradients) + 1e-6)
-    if not bool(factor >= 1.0):  # or no number, which is to be seen in the weights
+    if not bool(factor >= 1.0):  # also when it is NaN, which must reach the weights to be noticed
         torch._foreach_mul_(gradients, factor.clamp(max=1.0))
 
 
 @torch.no_grad()
 def round_at_random(target: Tensor, source: Tensor, generator: torch.Generator) -> None:
-    """Writes `source` (float32) into `target` (bfloat16), rounded up or down at random; its mean is the source.
+    """Stochastic rounding: writes `source` (float32) into `target` (bfloat16), rounded up or down at random.
 
-    bf16 is the upper half of float32: a random number added to the lower half carries over as often as it should.
+    The mean of the result is the source. bf16 is the upper half of float32: a random number added to the lower half
+    carries over with the right probability.
     """
     bits = source.contiguous().view(torch.int32)
     noise = torch.randint(0, 1 << 16, bits.shape, dtype=torch.int32, device=bits.device, generator=generator)
@@ -137,7 +140,7 @@ def round_at_random(target: Tensor, source: Tensor, generator: torch.Generator) 
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """`load_state_dict`, with the moments in the precision that they were saved in, whatever the weights'."""
+    """`load_state_dict`, but the moments keep the precision in which they were saved, whatever the weights have."""
     optimizer.load_state_dict(dict(state))
     weights: Sequence[nn.Parameter] = [weight for group in optimizer.param_groups for weight in group["params"]]
     for index, weight in enumerate(weights):
@@ -149,7 +152,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
 
 @contextmanager
 def _as_float32(parameter: nn.Parameter) -> Iterator[None]:
-    """The weight and its gradient in float32; the caller puts the old ones back."""
+    """Casts the weight and its gradient to float32. The caller restores them."""
     weight, gradient = parameter.data, parameter.grad
     assert gradient is not None
     parameter.grad = None

@@ -1,1 +1,1 @@
-"""What a run leaves: LoRA files, checkpoints, and the rhythm in which they are written."""
+"""The files of a run: LoRAs and checkpoints, when they are written, and how many are kept."""

@@ -1,4 +1,4 @@
-"""The checkpoints that a run of the whole model writes."""
+"""Writes the checkpoints of a run that trains the whole model."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ KINDS = {
     "diffusers": ("diffusers", ""),
     "diffusers_safetensors": ("diffusers", ""),
 }
-"""kohya's save_model_as -> our format and the ending of the name."""
+"""kohya's save_model_as -> our format and the file ending."""
 
 
 STATES = 2
-"""A new state is written before the oldest goes. Optimisers differ, so only the weights in it are counted."""
+"""States on disk at once, since a new state is written before the oldest is removed. Only weights are counted in them,
+since optimizers differ."""
 
 
 class CheckpointOutputs(Outputs):
-    """Writes the whole model into the host's checkpoint folder: what was trained, and the rest from the base's file."""
+    """Writes the whole model to the host's checkpoint folder: trained parts, and the rest from the base's file."""
 
     def __init__(self, context: RunContext, model: WholeModel, precision: str) -> None:
         self._context = context
@@ -42,7 +43,7 @@ class CheckpointOutputs(Outputs):
         self.preview = None
 
     def check_room(self) -> None:
-        """Raises `AtelierError` when the checkpoints that will stay, and the states to resume from, do not fit."""
+        """Raises `AtelierError` when the disk has too little space for the checkpoints to keep and for the states."""
         context, settings = self._context, self._context.job.settings
         step_schedule = context.step_schedule
         steps = range(context.first_step + 1, step_schedule.total_steps + 1)
@@ -85,7 +86,7 @@ class CheckpointOutputs(Outputs):
         return path
 
     def _about(self, step: int, epoch: int) -> dict[str, str]:
-        """What a checkpoint's metadata says: modelspec, and how it was made."""
+        """The metadata of a checkpoint: modelspec, and how it was made."""
         context = self._context
         facts = run_facts(context, self._precision)
         values = modelspec(context.job.settings, facts, time.time())
@@ -103,7 +104,7 @@ class CheckpointOutputs(Outputs):
         return {**values, **{key: str(value) for key, value in made.items() if value is not None}}
 
     def _accompany(self, path: Path) -> None:
-        """The host lists the checkpoint, and loads the last one if that was asked for."""
+        """Adds the checkpoint to the host's list, and loads the last one if that was asked for."""
         context = self._context
         if path.parent != context.host.folders.checkpoints:
             return
@@ -111,14 +112,14 @@ class CheckpointOutputs(Outputs):
         final = saved is not None and saved.kind == "final" and not path.stem.endswith(EMA)
         try:
             context.host.publish_checkpoint(path, load=final and context.job.settings.load_when_done)
-        except Exception as error:  # the host's own code: whatever it is, the file is whole
+        except Exception as error:  # the host's own code failed, but the file is complete
             log.exception("the host could not be told of %s", path)
             reason = f"{type(error).__name__}: {error}"
-            context.record.message(f"{path.name} was saved; the page could not be told ({reason}).", "warning")
+            context.record.message(f"{path.name} was saved, but the WebUI does not list it yet ({reason}).", "warning")
 
 
 def _kept(count: int, limit: int | None) -> int:
-    """How many of `count` files are there at the most; a new one is written before an old one goes."""
+    """The most of `count` files that exist at once; a new file is written before an old one is removed."""
     return min(count, limit + 1) if limit else count
 
 
@@ -127,7 +128,7 @@ def _same_disk(first: Path, second: Path) -> bool:
 
 
 def outputs_for(context: RunContext, trained: Network | WholeModel, precision: str) -> Outputs:
-    """What writes the files of a run."""
+    """The writer of a run's files: of a LoRA or of a whole model."""
     if isinstance(trained, WholeModel):
         return CheckpointOutputs(context, trained, precision)
     return Outputs(context, trained, precision)

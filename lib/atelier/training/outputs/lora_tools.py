@@ -1,4 +1,4 @@
-"""A LoRA put into a checkpoint, and a LoRA taken from the difference of two: whole files in, a new file out."""
+"""Merges a LoRA file into a checkpoint file, and extracts a LoRA file from two checkpoints. Results are new files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from atelier.training.outputs.saving import check_space, check_writable
 
 @dataclass(frozen=True)
 class Made:
-    """A file that was written. `report` says in a sentence what is in it."""
+    """A file that was written. `report`: a sentence about its content."""
 
     path: Path
     report: str
@@ -48,7 +48,7 @@ def merge_lora(lora: Path, base: Path, out: Path, weight: float = 1.0, precision
     about = {"ss_merged_lora": lora.name, "ss_merged_weight": f"{weight:g}", "ss_sd_model_name": base.name}
     safe = out.suffix == ".safetensors"
     save_checkpoint(out, parts, base, dtype=dtype, metadata=about if safe else None)
-    rest = f"; {len(unknown)} entries of the LoRA do not fit and are left out" if unknown else ""
+    rest = f"; {len(unknown)} entries of the LoRA do not fit and were not used" if unknown else ""
     return Made(out, f"{out.name}: {base.name} with {weight:g} times {lora.name}, {count} layers changed{rest}.")
 
 
@@ -56,10 +56,10 @@ def merge_lora(lora: Path, base: Path, out: Path, weight: float = 1.0, precision
 def extract_lora_file(
     tuned: Path, base: Path, out: Path, rank: int = 32, energy: float | None = None, precision: str = "fp16"
 ) -> Made:
-    """Writes the LoRA that makes `base` into `tuned`, as near as `rank` allows, to `out`, which must be new.
+    """Writes the LoRA that turns `base` into `tuned`, as closely as `rank` allows, to `out`, which must be new.
 
-    `energy` (0 to 1) keeps this share of each layer's change in as few ranks as do. Raises `AtelierError` when the
-    two are not of one kind, or do not differ.
+    `energy` (0 to 1) keeps that share of each layer's difference with as few ranks as possible. Raises `AtelierError`
+    when the two are of different families, or are equal.
     """
     check_new(out)
     first, second = load_checkpoint(tuned).parts, load_checkpoint(base).parts
@@ -77,11 +77,11 @@ def extract_lora_file(
     check_space(out.parent, bytes_of(found.values()))
     save_lora(out, found, metadata)
     layers = len({name.split(".")[0] for name in found})
-    return Made(out, f"{out.name}: {layers} layers, from what {tuned.name} has beyond {base.name}.")
+    return Made(out, f"{out.name}: {layers} layers, the difference between {tuned.name} and {base.name}.")
 
 
 def check_new(out: Path) -> None:
-    """Raises `AtelierError` when there is a file at `out`, or none can be written there."""
+    """Raises `AtelierError` when `out` exists or cannot be written."""
     if out.exists():
-        raise AtelierError(f"{out} exists; choose another name.")
+        raise AtelierError(f"{out} exists already. Choose another name.")
     check_writable(out.parent)

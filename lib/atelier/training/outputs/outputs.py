@@ -1,4 +1,4 @@
-"""The LoRA files that a run writes: when, under which name, with what beside them, and how many old ones stay."""
+"""Writes the LoRA files of a run: when, under which name, with a description and a preview, and how many are kept."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from atelier.training.outputs.saving import (
 log = logging.getLogger(__name__)
 
 EMA = "-ema"
-"""Behind the name of a file that has the moving average of the weights, beside one that has the weights."""
+"""Suffix of the name of a file with the moving average, when the weights themselves are saved too."""
 BEGUN = "saving"
-"""In the folder of a run's record: the file that it was last about to write."""
+"""A note in the folder of a run's record: the file that the run was last about to write."""
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "float": torch.float32}
 
 
 class Outputs:
-    """Writes the network of a session into the host's LoRA folder, always under a new name."""
+    """Writes the network of a session to the host's LoRA folder, always under a new name."""
 
     def __init__(self, context: RunContext, network: Network, precision: str) -> None:
         self._context = context
@@ -50,11 +50,11 @@ class Outputs:
 
     @property
     def folder(self) -> Path:
-        """Where they go."""
+        """The folder of the files."""
         return output_folder(self._context.job.settings, self._context.host.folders)
 
     def due(self, step: int) -> list[str]:
-        """The kinds of save that are due after `step`: "epoch", "step", both or none. The last step saves anyway."""
+        """The kinds of saves that are due after `step`: "epoch", "step", both or none. The last step saves anyway."""
         settings, step_schedule = self._context.job.settings, self._context.step_schedule
         if step >= step_schedule.total_steps:
             return []
@@ -65,12 +65,13 @@ class Outputs:
         return kinds + (["step"] if step_schedule.due(step, settings.save_every_n_steps, None) else [])
 
     def check_room(self) -> None:
-        """Raises `AtelierError` when the disk cannot hold what the run is going to write. A LoRA is small."""
+        """Raises `AtelierError` when the disk has too little space for the run's files. A LoRA is small."""
 
     def save(self, step: int, kind: str, suffix: str = "") -> Path | None:
-        """Writes one file and makes it known. `kind`: "final", "epoch", "step" or "asked". `suffix`: to its name.
+        """Writes one file and adds it to the host's list. `kind`: "final", "epoch", "step" or "asked". `suffix`: of its
+        name.
 
-        A disk that refuses is told as a message and costs only this file, except at the end, where it raises.
+        When it cannot be written, there is a message and only this file is lost. Only the final file raises.
         """
         try:
             path = self._write(step, kind, suffix)
@@ -102,10 +103,10 @@ class Outputs:
         return {"final": name, "epoch": epoch_name(name, epoch)}.get(kind, step_name(name, step))
 
     def _place(self, name: str, ending: str, holds: Callable[[Path], bool] = lambda path: False) -> Path:
-        """NAME and its ending; NAME-2 … where another run's file has that name, since nothing saved is overwritten.
+        """The path NAME with its ending, or NAME-2 … when another run's file has that name: it is not overwritten.
 
-        A file of this run may be written again. It may have been killed before it could note the file: that it was
-        about to write it is noted before, and one that `holds` the very same weights is its own too.
+        A file of this run may be written again. In case the process was killed right after writing, it is noted before
+        writing. A file that `holds` exactly the same weights also counts as this run's.
         """
         ours = {save.path for save in self._context.saves}
         begun = self._begun()
@@ -115,12 +116,13 @@ class Outputs:
             number += 1
             path = first.with_name(f"{name}-{number}{ending}")
         if path != first:
-            self._context.record.message(f"{first.name} is another run's: this one is saved as {path.stem}.", "warning")
+            told = f"{first.name} belongs to another run, so this file is saved as {path.stem}."
+            self._context.record.message(told, "warning")
         self._begin(path)
         return path
 
     def _begun(self) -> Path | None:
-        """The file that this run was last about to write."""
+        """The file that this run was last about to write; None when there is no note."""
         try:
             return Path((self._context.record.folder / BEGUN).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -129,11 +131,11 @@ class Outputs:
     def _begin(self, path: Path) -> None:
         try:
             write_atomically(self._context.record.folder / BEGUN, str(path).encode(), overwrite=True)
-        except AtelierError as error:  # the file itself will tell of a full disk
-            log.warning("what is about to be saved could not be noted: %s", error)
+        except AtelierError as error:  # on a full disk, writing the file itself will report it
+            log.warning("the name of the next file could not be noted: %s", error)
 
     def _accompany(self, path: Path) -> None:
-        """Description and preview beside the file, and the host told of it. A failure costs these alone."""
+        """Writes description and preview beside the file and updates the host's list. The file survives failures."""
         context = self._context
         try:
             write_sidecar(
@@ -147,15 +149,15 @@ class Outputs:
             if picture is not None:
                 write_preview(path, picture)
         except AtelierError as error:
-            context.record.message(f"{path.stem} was saved, but not what describes it: {error}", "warning")
+            context.record.message(f"{path.stem} was saved, but its description was not: {error}", "warning")
         if path.parent != context.host.folders.lora:
             return
         try:
             context.host.publish_lora(path)
-        except Exception as error:  # the host's own code: whatever it is, the file is whole and training goes on
+        except Exception as error:  # the host's own code failed, but the file is complete and training goes on
             log.exception("the host could not be told of %s", path)
             reason = f"{type(error).__name__}: {error}"
-            context.record.message(f"{path.stem} was saved; the page could not be told ({reason}).", "warning")
+            context.record.message(f"{path.stem} was saved, but the WebUI does not list it yet ({reason}).", "warning")
 
     def _metadata(self, step: int, epoch: int) -> dict[str, str]:
         context = self._context
@@ -164,12 +166,12 @@ class Outputs:
         )
 
     def _earlier_picture(self, path: Path) -> Image.Image | None:
-        """What a session before this one drew for the save at `path`."""
+        """The preview that an earlier session wrote for the save at `path`."""
         step = next((save.step for save in self._context.saves if save.path == path), 0)
         return kept_picture(self._context.record.folder / "samples", step)
 
     def _remove_old(self) -> None:
-        """save_last_n_epochs and save_last_n_steps, for files that this run wrote."""
+        """Removes old files of this run, as save_last_n_epochs and save_last_n_steps say."""
         settings, saves = self._context.job.settings, self._context.saves
         old: list[Save] = []
         for average in (False, True):
@@ -187,12 +189,12 @@ class Outputs:
             saves.remove(save)
 
     def _discard(self, path: Path) -> None:
-        """Removes a file that this run wrote, and what describes it."""
+        """Removes a file that this run wrote, with its description and preview."""
         remove_with_sidecars(path)
 
 
 def kept_picture(folder: Path, step: int) -> Image.Image | None:
-    """The newest picture of the first prompt, STEP-0.png, up to `step`; None when there is none that can be read."""
+    """The newest sample picture of the first prompt (STEP-0.png) up to `step`; None when none can be read."""
     pictures = [path for path in sorted(folder.glob("*-0.png")) if path.stem[:-2].isdigit()]
     for path in reversed(pictures):
         if int(path.stem[:-2]) <= step:
@@ -213,7 +215,7 @@ def _holds(path: Path, tensors: dict[str, Tensor]) -> bool:
 
 
 def run_facts(context: RunContext, precision: str) -> RunFacts:
-    """What the metadata tells about the run and its base."""
+    """The facts about the run and its base for the metadata."""
     job, base = context.job, context.base
     short, full = model_hashes(base.path)
     scan = context.data.scan

@@ -1,4 +1,4 @@
-"""Writing the trained LoRA: names, metadata, sidecars, and how many old ones stay."""
+"""Helpers for saving: file names, folders, free disk space, and removing files."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from atelier.config.settings.schema import Settings
 from atelier.hosts.contract import Folders
 
 MARGIN = 64 * 2**20
-"""Bytes that are left free on the disk beside what is written."""
+"""Bytes that must stay free on the disk."""
 
 
 def epoch_name(name: str, epoch: int) -> str:
-    """kohya's name of a save at the end of an epoch: NAME-000004."""
+    """kohya's name for a save at the end of an epoch: NAME-000004."""
     return f"{name}-{epoch:06d}"
 
 
 def step_name(name: str, step: int) -> str:
-    """kohya's name of a save in the middle: NAME-step00000100."""
+    """kohya's name for a save after a number of steps: NAME-step00000100."""
     return f"{name}-step{step:08d}"
 
 
 def output_folder(settings: Settings, folders: Folders) -> Path:
-    """Where a run's files go: output_dir when a command line gave one, else the host's folder for their kind."""
+    """The folder of a run's files: output_dir if it is set, else the host's folder for LoRAs or checkpoints."""
     if settings.output_dir:
         return expanded(settings.output_dir)
     return folders.checkpoints if settings.train_whole_model else folders.lora
@@ -41,36 +41,36 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise AtelierError(
-            f"Nothing can be saved in {folder} ({error.strerror or error}): make it writable, or choose another folder."
+            f"Nothing can be saved in {folder} ({error.strerror or error}). Make it writable, or choose another folder."
         ) from error
 
 
 def existing(folder: Path) -> Path:
-    """`folder`, or the nearest one above it that exists."""
+    """`folder`, or its nearest parent that exists."""
     while not exists(folder):
         folder = folder.parent
     return folder
 
 
 def check_space(folder: Path, size: int, what: str = "the next file") -> None:
-    """Raises `AtelierError` when `folder`'s disk has no room for `size` bytes more. `what` is to be written."""
+    """Raises `AtelierError` when `folder`'s disk has too little space for `size` more bytes. `what`: what they are."""
     free = shutil.disk_usage(existing(folder)).free
     if free < size + MARGIN:
         needs = "needs" if what == "the next file" else "need"
         raise AtelierError(
-            f"The disk of {folder} has {free / 2**20:.0f} MB free, {what} {needs} {size / 2**20:.0f} MB: "
-            "make room, or choose another folder."
+            f"The disk of {folder} has {free / 2**20:.0f} MB free, but {what} {needs} {size / 2**20:.0f} MB. "
+            "Free some space, or choose another folder."
         )
 
 
 def remove_with_sidecars(path: Path) -> None:
-    """Deletes a save of this run together with its description and preview."""
+    """Deletes a save of this run with its description and preview."""
     for suffix in (".safetensors", ".json", ".png"):
         path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path, name: str) -> None:
-    """Deletes what a process that was killed left half written of the files of run `name`."""
+    """Deletes half-written files of run `name`, left by a process that was killed."""
     save = rf"{re.escape(name)}(-\d{{6}}|-step\d{{8}})?(-ema)?(-\d+)?"
     half = re.compile(rf"\.{save}\.(safetensors|ckpt|json|png)\.(\d+|\w{{8}})\.part")
     for path in folder.glob(".*.part"):

@@ -1,1 +1,1 @@
-"""Pictures drawn for a run: samples while it trains, class pictures before."""
+"""Pictures that are drawn for a run: samples during training, class pictures before it."""

@@ -1,4 +1,4 @@
-"""Class pictures are drawn by the base before the run, kept, and drawn again only where some miss."""
+"""Draws missing class pictures with the base model before the run. They are kept for later runs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ PARTS = frozenset(("unet", "text_encoder", "vae"))
 def with_class_pictures(
     job: JobConfig, host: Host, base: ModelInfo, record: RunRecord, control: RunControl
 ) -> JobConfig:
-    """The job with its class pictures in place: those that miss are drawn by the host, or by our own sampler.
+    """The job with its class pictures. Missing pictures are drawn by the host or by our own sampler.
 
-    Stop ends it, and leaves what is drawn. Raises `AtelierError` when a picture cannot be drawn or saved.
+    Stop ends it and keeps the drawn pictures. Raises `AtelierError` when a picture cannot be drawn or saved.
     """
     datasets, folders = class_folders(job, host, base)
     missing = sum(each.missing for each in folders)
@@ -36,7 +36,7 @@ def with_class_pictures(
         while any(each.missing for each in folders) and not control.stopping:
             control.wait_for_request(0.5)
     elif missing:
-        record.message(f"{missing} class pictures are missing and are drawn first.")
+        record.message(f"{missing} class pictures are missing and are drawn now.")
         done = 0
         for each in folders:
             check_writable(each.folder)
@@ -71,11 +71,11 @@ def draw_one(wanted: ClassFolder, host: Host, control: RunControl) -> None:
     except OSError as error:
         half.unlink(missing_ok=True)
         reason = error.strerror or error
-        raise AtelierError(f"The class picture {path} cannot be saved ({reason}): make room on its disk.") from error
+        raise AtelierError(f"The class picture {path} cannot be saved ({reason}). Free space on its disk.") from error
 
 
 def _go_on(host: Host, base: ModelInfo, record: RunRecord, control: RunControl) -> bool:
-    """Waits while the run is paused or another model is loaded. False when the person wants it to end."""
+    """Waits while the run is paused or another model is loaded. False when the person has stopped the run."""
     while not control.stopping:
         info = host.loaded_model()
         if control.paused:
@@ -83,7 +83,7 @@ def _go_on(host: Host, base: ModelInfo, record: RunRecord, control: RunControl) 
         elif info is not None and info.identity == base.identity:
             return True
         else:
-            record.status("waiting", f"Class pictures are drawn by {base.title}; it goes on when that is loaded again.")
+            record.status("waiting", f"Class pictures are drawn with {base.title}. Load that model to go on.")
             control.wait_for_request(0.5)
     return False
 

@@ -1,4 +1,4 @@
-"""Class pictures (prior preservation): where those of each class lie, and how many are still to be drawn."""
+"""Class pictures (prior preservation): the folder of each class, and how many pictures are missing."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from atelier.config.datasets import DatasetConfig, Subset, subset_from_settings
 from atelier.config.errors import AtelierError
 from atelier.config.files.paths import expanded, is_folder
 from atelier.config.job import JobConfig
+from atelier.config.settings.schema import labelled
 from atelier.data.images import list_pictures
 from atelier.hosts.contract import Host, ModelInfo
 
 FOLDER = "class_pictures"
-"""Below the host's cache: a folder for each class, model and size."""
+"""Folder below the host's cache, with a folder for each class, model and size."""
 
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """The pictures of one class. `size` is (width, height) in pixels, `count` how many there are to be."""
+    """The pictures of one class. `size`: (width, height) in pixels. `count`: how many there shall be."""
 
     folder: Path
     prompt: str
@@ -30,20 +31,23 @@ class ClassFolder:
 
     @property
     def missing(self) -> int:
-        """How many are still to be drawn; a folder that is not there has none."""
+        """Number of pictures still to be drawn. A missing folder counts as empty."""
         return max(0, self.count - (len(list_pictures(self.folder)) if is_folder(self.folder) else 0))
 
 
 def class_folders(job: JobConfig, host: Host, base: ModelInfo) -> tuple[DatasetConfig, list[ClassFolder]]:
-    """The run's datasets with a subset for each class_prompt, and the folders that are to hold class pictures.
+    """The run's datasets with a subset for each class prompt, and the folders for class pictures.
 
-    A class is a line of class_prompt, with a folder of ours, or a regularisation subset whose folder or class_tokens
-    name it. Raises `AtelierError` when pictures are to be drawn and nothing says of what.
+    A class is a line of class_prompt, with a folder of ours, or a regularisation subset with class_tokens. Raises
+    `AtelierError` when one of class_prompt and num_class_images is set and the other one is missing.
     """
     settings, datasets = job.settings, job.datasets
     count = settings.num_class_images or 0
     if not count and settings.class_prompt:
-        raise AtelierError("There is a class_prompt: say in num_class_images how many pictures of it there are to be.")
+        raise AtelierError(
+            f"A class prompt is set, but {labelled('num_class_images')} is empty. Enter a number (for example 50), or "
+            "clear the prompt."
+        )
     if not count:
         return datasets, []
     found = []
@@ -61,8 +65,8 @@ def class_folders(job: JobConfig, host: Host, base: ModelInfo) -> tuple[DatasetC
         added.append(subset_from_settings(settings, folder, is_reg=True, class_tokens=prompt, num_repeats=1))
     if not found:
         raise AtelierError(
-            f"num_class_images is {count}, but nothing says what the class is: give class_prompt, such as a photo of "
-            "a dog, or class pictures in a folder named like 1_dog."
+            f"{labelled('num_class_images')} is {count}, but there is no class. Fill in {labelled('class_prompt')} "
+            f"(a photo of a dog), or put {labelled('reg_data_dir')} into a folder named like 1_dog."
         )
     with_classes = dataclasses.replace(first, subsets=[*first.subsets, *added])
     return DatasetConfig([with_classes, *datasets.datasets[1:]]), found
@@ -74,7 +78,7 @@ def _size(resolution: tuple[int, int]) -> tuple[int, int]:
 
 
 def _folder_name(prompt: str, base: ModelInfo, size: tuple[int, int]) -> str:
-    """Readable, and another one for another model, size or wording."""
+    """A readable name that differs for another prompt, model or size."""
     words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40]
     digest = hashlib.sha256(f"{prompt}/{base.identity}".encode()).hexdigest()[:8]
     return f"{words or 'class'}-{size[0]}x{size[1]}-{digest}"

@@ -1,4 +1,4 @@
-"""Drawing by the host's own sampler, whose failures become a sentence."""
+"""Turns failures of the host's own sampler into a sentence."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def host_draws(host: Host, what: str) -> Iterator[None]:
-    """Around `host.sample`: whatever fails is an `AtelierError` in which the picture is called `what`."""
+    """Use it around `host.sample`: any failure becomes an `AtelierError`, in which the picture is called `what`."""
     try:
         yield
     except AtelierError:
         raise
-    except Exception as error:  # the host's own code, which fails in whatever way
+    except Exception as error:  # the host's own code may raise anything
         log.exception("the host could not draw %s", what)
         raise AtelierError(f"{host.name} could not draw {what} ({type(error).__name__}: {error}).") from error

@@ -1,4 +1,4 @@
-"""Sample pictures drawn by the WebUI itself: the LoRA as it stands is lent to it as a file for as long as it draws."""
+"""Sample pictures drawn by the WebUI itself, with the LoRA so far as a temporary file in its LoRA folder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from atelier.adapters.files.kohya_file import save_lora
 from atelier.adapters.network import Network
 from atelier.config.errors import AtelierError
 from atelier.config.sample_prompts import SamplePrompt
+from atelier.config.settings.schema import labelled
 from atelier.hosts.contract import Host, Lease, SampleRequest
 from atelier.hosts.powers import usual_request
 from atelier.models.family import Parts
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 def previews_for(
     context: RunContext, parts: Parts, network: Network | WholeModel, lease: Lease, plan: Plan
 ) -> Previews:
-    """The sample pictures of a session, drawn by our own sampler or by the host's, as `sample_with` says."""
+    """The sample pictures of a session, drawn by our own sampler or by the host, as `sample_with` says."""
     drawing: OwnSampler | HostSampler
     if context.host_draws and isinstance(network, Network):
         drawing = HostSampler(context.host, network, context.job.settings.output_name)
@@ -40,7 +41,7 @@ def previews_for(
 
 
 class HostSampler:
-    """Draws with `host.sample`. To be called outside a turn: the host takes its queue itself."""
+    """Draws with `host.sample`. Call it outside a turn, since the host enters its queue itself."""
 
     def __init__(self, host: Host, network: Network, output_name: str) -> None:
         self._host = host
@@ -50,9 +51,9 @@ class HostSampler:
         self._number = 0
 
     def draw(self, prompt: SamplePrompt) -> Image.Image:
-        """One picture of `prompt`, with what the person draws with where it says nothing. Raises `AtelierError`.
+        """One picture of `prompt`; values that it lacks are those of the person's own pictures. Raises `AtelierError`.
 
-        Each gets a file of a new name, since a WebUI may keep what it has read under an old one.
+        Each picture gets a file with a new name, since a WebUI may cache a file under its name.
         """
         path = self._free_path()
         save_lora(path, self._network.state_tensors(torch.float32), {}, overwrite=False)
@@ -63,11 +64,11 @@ class HostSampler:
         finally:
             self._take_back(path)
         if picture is None:
-            raise AtelierError(f"{self._host.name} has no sampler of its own; set sample_with to own.")
+            raise AtelierError(f"{self._host.name} cannot draw samples. Set {labelled('sample_with')} to own.")
         return picture
 
     def request(self, prompt: SamplePrompt, lora: str) -> SampleRequest:
-        """What the host is asked for: the prompt with the LoRA at full weight."""
+        """The request to the host: the prompt with the LoRA at full weight."""
         usual, named = self._usual, prompt.sample_sampler
         return SampleRequest(
             prompt=f"{prompt.prompt} <lora:{lora}:1>",
@@ -82,12 +83,12 @@ class HostSampler:
         )
 
     def _take_back(self, path: Path) -> None:
-        """Removes the file, and has the host forget it."""
+        """Removes the file, also from the host's list."""
         try:
             remove_with_sidecars(path)
             self._host.publish_lora(path)
-        except Exception:  # the host's own code: a name left in its list harms nothing
-            log.exception("the file of a sample could not be taken back")
+        except Exception:  # the host's own code: a name that stays in its list does no harm
+            log.exception("the temporary LoRA of a sample could not be removed")
 
     def _free_path(self) -> Path:
         folder = self._host.folders.lora

@@ -1,4 +1,4 @@
-"""Sample pictures drawn with the network as it stands, with fixed prompts and seeds."""
+"""Draws sample pictures with the network so far, with fixed prompts and seeds."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from atelier.training.interfaces import RunControl, RunRecord
 
 
 class Drawing(Protocol):
-    """What draws one picture."""
+    """Something that draws one picture."""
 
     def draw(self, prompt: SamplePrompt) -> Image.Image | None:
-        """The picture, None when the person asked for an end. Raises `AtelierError`."""
+        """The picture; None when the person has stopped or paused the run. Raises `AtelierError`."""
         ...
 
 
 class Previews:
-    """Draws the run's prompts and hands the pictures to the record."""
+    """Draws the run's prompts and adds the pictures to the record."""
 
     def __init__(
         self, prompts: Sequence[SamplePrompt], drawing: Drawing, record: RunRecord, control: RunControl
@@ -41,7 +41,7 @@ class Previews:
         self.newest: Image.Image | None = None
 
     def draw(self, step: int) -> None:
-        """Draws every prompt. A failure is told, and training goes on. Stop and pause end it."""
+        """Draws every prompt. A failure becomes a message, and training goes on. Stop and pause end it."""
         for index, prompt in enumerate(self._prompts):
             if index and (self._control.stopping or self._control.paused):
                 return
@@ -60,7 +60,7 @@ class Previews:
 
 
 class OwnSampler:
-    """Our own sampler, letting the host in after every sampling step."""
+    """Our own sampler. It lets the WebUI use its model after every sampling step."""
 
     def __init__(
         self, parts: Parts, network: nn.Module, lease: Lease, plan: Plan, control: RunControl, clip_skip: int | None
@@ -73,7 +73,7 @@ class OwnSampler:
         self._clip_skip = clip_skip
 
     def draw(self, prompt: SamplePrompt) -> Image.Image | None:
-        """The picture, None when the person asked for an end: then it ends within one sampling step."""
+        """The picture; None when the person has stopped or paused the run, which ends it within one sampling step."""
         trained = self._network.training
         self._network.eval()
         device, dtype = self._parts.device, self._plan.dtype

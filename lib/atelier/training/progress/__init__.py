@@ -1,1 +1,1 @@
-"""Where a run is: losses, the calendar of steps, and the states that it goes on from."""
+"""The progress of a run: losses, the schedule of steps, and the states to resume from."""

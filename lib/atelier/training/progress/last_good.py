@@ -1,4 +1,4 @@
-"""Keeps the last weights that gave a finite loss, so that a run which diverges can end with them."""
+"""Keeps a copy of the last good weights (with a finite loss), so that a run that diverges can end with them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from atelier.training.optim.norms import all_finite
 from atelier.training.progress.step_schedule import Throttle
 
 SHARE = 0.01
-"""Of a run's time, for looking at the weights and copying them: at a high rank that takes as long as some layers do."""
+"""Largest share of a run's time for checking and copying the weights, which takes long at a high rank."""
 
 
 class LastGoodWeights:
-    """A copy of the trained weights from the last time, or one of the last times, that the loss was read and finite."""
+    """A copy of the trained weights from one of the last times that the loss was read and finite."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], step: int = 0) -> None:
         self._parameters = list(parameters)
@@ -25,7 +25,7 @@ class LastGoodWeights:
 
     @torch.no_grad()
     def remember(self, step: int) -> None:
-        """Takes the weights after `step` as good, if they are finite themselves; does nothing when it just did."""
+        """Copies the weights after `step` as good ones, if they are finite. Does nothing soon after the last copy."""
         if not self._rhythm.due():
             return
         with self._rhythm.timed():
@@ -37,7 +37,7 @@ class LastGoodWeights:
 
     @torch.no_grad()
     def roll_back(self) -> int:
-        """Puts the good weights back and gives the step they are of."""
+        """Restores the good weights and returns their step."""
         for copy, parameter in zip(self._copies, self._parameters):
             parameter.copy_(copy)
         return self._step

@@ -1,4 +1,4 @@
-"""What a run tells its record while it goes: losses read in batches, speed, memory."""
+"""Reports the progress of a run to its record: losses, which are read in batches, speed and memory."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Sink(Protocol):
 OVERFLOWS = 10
 """NaN or infinite losses in a row that a scaler of fp16 gradients may need to find its scale."""
 STEPS = 10
-"""The most steps whose losses wait to be read."""
+"""Most losses that wait to be read, since reading one from a GPU waits for it."""
 SECONDS = 2.0
-"""The longest that a loss waits."""
-SECONDS_ON_PROCESSOR = 0.5
-"""There it lies at hand."""
+"""Longest time that a loss waits."""
+SECONDS_ON_CPU = 0.5
+"""Longest time on a CPU, where reading costs nothing."""
 
 
 class Monitor:
-    """Collects losses on the device and reads them in batches: one wait for the device every so many steps.
+    """Collects losses on the device and reads several at once, so that it seldom waits for the device.
 
-    Where steps are long they are read by the clock, so that a person sees how the run goes.
+    Slow steps are read after some time, so that a person sees how the run goes.
     """
 
     def __init__(self, sink: Sink, step_schedule: StepSchedule, device: torch.device, patience: int = 0) -> None:
@@ -54,14 +54,14 @@ class Monitor:
         self._read_at = time.monotonic()
 
     def step_done(self, step: int, loss: Tensor, rates: dict[str, float], seconds: float) -> bool:
-        """Notes step number `step` (from 1). Gives True when the losses are due to be read."""
+        """Notes step number `step` (from 1). Returns True when the losses shall be read."""
         self._pending.append((step, loss.detach(), rates))
         self._seconds.append(seconds)
         late = time.monotonic() - self._read_at >= self._longest
         return late or len(self._pending) >= STEPS or step >= self._total
 
     def read(self) -> bool:
-        """Reads what is pending and hands it on. False when more losses in a row were not finite than is borne."""
+        """Reads the waiting losses and reports them. False when too many losses in a row were not finite."""
         self._read_at = time.monotonic()
         if not self._pending:
             return True
@@ -86,17 +86,17 @@ class Monitor:
 
     @property
     def seconds_per_step(self) -> float:
-        """The mean of the last twenty steps, without the waits for the host's pictures."""
+        """The mean of the last twenty steps, without the time in which the host drew pictures."""
         return sum(self._seconds) / len(self._seconds) if self._seconds else 0.0
 
 
 def longest_wait(device: torch.device) -> float:
-    """Seconds that a loss waits to be read, at the most."""
-    return SECONDS_ON_PROCESSOR if device.type == "cpu" else SECONDS
+    """Longest time in seconds that a loss waits to be read."""
+    return SECONDS_ON_CPU if device.type == "cpu" else SECONDS
 
 
 def memory_used(device: torch.device) -> int:
-    """Bytes in use: what torch has of the device, as a task manager shows it; of this process on a CPU."""
+    """Bytes in use: of the device by torch, as a task manager shows them, or of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.memory_reserved(device)
     try:

@@ -1,4 +1,4 @@
-"""What a run was begun with, kept in its states: going on with something else is refused, or told."""
+"""A snapshot of what a run was started with, kept in its states. Changes are refused or reported on resuming."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atelier.training.context import RunContext
 
 
 def run_snapshot(context: RunContext, optimizer: str) -> dict[str, Any]:
-    """As JSON holds it. `optimizer`: the name of the one that steps, which a plan may have chosen."""
+    """The snapshot, as plain data for JSON. `optimizer`: the one in use, which a memory plan may have chosen."""
     digest = hashlib.blake2b(digest_size=8)
     for picture in context.data.pictures:
         digest.update(f"{picture.path.name} {picture.size} {picture.repeats}\n".encode("utf-8", "replace"))
@@ -26,26 +26,26 @@ def run_snapshot(context: RunContext, optimizer: str) -> dict[str, Any]:
 
 
 def differences(values: Mapping[str, Any], context: RunContext, optimizer: str) -> list[str]:
-    """A sentence for each thing that is another one than in a state's `values`.
+    """A sentence for each difference between this run and a state's `values`.
 
-    Raises `AtelierError` for one with which nothing can go on.
+    Raises `AtelierError` for a difference with which the run cannot be resumed.
     """
     kept, now = values.get("begun_with", values), run_snapshot(context, optimizer)
     if kept.get("base", now["base"]) != now["base"]:
         title = context.base.title
         raise AtelierError(
-            f"This run was begun on another model than {title}: load that one to go on, or start a new run."
+            f"This run was started on another model than {title}. Load that model to go on, or start a new run."
         )
-    if "begun_with" not in values:  # of a version that kept no more
+    if "begun_with" not in values:  # the state of an older version
         return []
     if kept.get("optimizer", now["optimizer"]) != now["optimizer"]:
         raise AtelierError(
-            f"This run was begun with the optimiser {kept['optimizer']}, which remembers other things than "
-            f"{now['optimizer']}: go on with that one, or start a new run."
+            f"This run was started with the optimizer {kept['optimizer']}, whose state {now['optimizer']} cannot use. "
+            f"Choose {kept['optimizer']} to go on, or start a new run."
         )
-    told = {
-        "rates": "The learning rates stay those that the run was begun with, as its schedule goes on.",
-        "seed": "The seed is another one than the run was begun with: from here on other noise and batches are drawn.",
-        "pictures": "The pictures are not those that the run was begun with: from here on it learns these.",
+    sentences = {
+        "rates": "The learning rates stay those of the run's start, since its schedule goes on.",
+        "seed": "The seed differs from that of the run's start. From now on noise and batches differ.",
+        "pictures": "The pictures differ from those of the run's start. From now on the run learns these.",
     }
-    return [sentence for key, sentence in told.items() if kept.get(key, now[key]) != now[key]]
+    return [sentence for key, sentence in sentences.items() if kept.get(key, now[key]) != now[key]]

@@ -1,7 +1,7 @@
-"""The state of a run on disk: complete, checked, and never half written.
+"""States to resume from: complete, checked by a checksum, and never half-written.
 
-One file a state, safetensors: tensors of the trained weights and the optimiser, and in the header everything that is
-not a tensor, as JSON, with a checksum over both. The last two are kept; a damaged one is passed over.
+A state is one safetensors file with the tensors of the trained weights and of the optimizer. Everything else is JSON in
+its header, with a checksum over both. The last two states are kept; a damaged one is skipped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEPT = 2
 
 @dataclass
 class State:
-    """What a run needs to go on. `step` counts finished optimiser steps."""
+    """All that a run needs to go on. `step`: number of finished optimizer steps."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -37,9 +37,9 @@ class State:
 
 
 def pack(value: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
-    """A copy of nested dicts and lists fit for JSON; each tensor goes to `tensors` and leaves its name behind.
+    """A copy of nested dicts and lists for JSON. Each tensor is moved to `tensors` and replaced by its name there.
 
-    Dict keys may be strings or integers (optimisers number their parameters).
+    Dict keys may be strings or integers (optimizers number their parameters).
     """
     if isinstance(value, Tensor):
         tensors[prefix] = value
@@ -69,15 +69,15 @@ def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def write_state(folder: Path, state: State) -> Path:
-    """Writes STEP.safetensors into `folder`, durable before it gets its name, and drops all but the last two.
+    """Writes STEP.safetensors to `folder` and removes all but the last two states.
 
-    One tensor at a time: the state of a whole model is as large as what trains it. Raises `OSError` when the disk is
-    full; the states written before stay.
+    The file is on the disk before it gets its name. Tensors are written one at a time, since the state of a whole model
+    is large. Raises `OSError` when the disk is full; older states stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     values = json.dumps({"version": VERSION, "step": state.step, "values": state.values})
     metadata = {"atelier_state": values, "checksum": _checksum(state.tensors, values)}
-    for left in folder.glob(".*.tmp"):  # by a process that was killed as it wrote
+    for left in folder.glob(".*.tmp"):  # left by a process that was killed while writing
         with contextlib.suppress(OSError):
             left.unlink(missing_ok=True)
     path = folder / f"{state.step:09d}.safetensors"
@@ -90,15 +90,15 @@ def write_state(folder: Path, state: State) -> Path:
         temporary.unlink(missing_ok=True)
         raise error if isinstance(error, OSError) else OSError(f"{path.name} could not be written: {error}") from error
     for old in _states(folder)[:-KEPT]:
-        with contextlib.suppress(OSError):  # it is removed with the next one
+        with contextlib.suppress(OSError):  # then it is removed after the next state
             old.unlink(missing_ok=True)
     return path
 
 
 def read_newest(folder: Path) -> State | None:
-    """The newest whole state in `folder`, None when there is none.
+    """The newest intact state in `folder`; None when there is none.
 
-    Raises `AtelierError` for a state of a newer version of the program.
+    Raises `AtelierError` for a state of a newer version of Atelier.
     """
     for path in reversed(_states(folder)):
         state = _read(path)
@@ -108,9 +108,9 @@ def read_newest(folder: Path) -> State | None:
 
 
 def go_back(folder: Path) -> State | None:
-    """The newest whole state, to go on from; newer ones, which are damaged, are set aside under another name.
+    """The newest intact state, to go on from. Newer states, which are damaged, are renamed.
 
-    Left among the others they would count as the last two, and those written from now on would be removed.
+    Otherwise they would count as the last two states, and new states would be removed.
     """
     state = read_newest(folder)
     for path in _states(folder):
@@ -125,11 +125,11 @@ def _states(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> State | None:
-    """The state in `path`, None when it is damaged."""
+    """The state in `path`; None when it is damaged."""
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
-            # Copies, since older versions of safetensors leave tensors in the mapped file, at any address.
+            # Copies: older versions of safetensors leave tensors in the mapped file, at any address.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
         values = metadata["atelier_state"]
         if _checksum(tensors, values) != metadata["checksum"]:
@@ -138,7 +138,7 @@ def _read(path: Path) -> State | None:
     except (OSError, KeyError, ValueError, SafetensorError):
         return None
     if header["version"] > VERSION:
-        raise AtelierError(f"{path} was written by a newer version of Atelier: update it to go on with this run.")
+        raise AtelierError(f"{path} was written by a newer version of Atelier. Update Atelier to resume this run.")
     return State(header["step"], tensors, header["values"])
 
 

@@ -1,4 +1,4 @@
-"""When things are due: by steps, by epochs, by the time that passed."""
+"""Decides when something is due: by steps, by epochs, or by time."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 SHARE = 0.05
-"""Of a run's time, for what has a rhythm."""
+"""Largest share of a run's time for regular work, such as writing states."""
 
 
 @dataclass(frozen=True)
 class StepSchedule:
-    """Where steps and epochs lie. A step is one optimiser step over `accumulation` batches."""
+    """The steps and epochs of a run. A step is one optimizer step over `accumulation` batches."""
 
     total_steps: int
     batches_per_epoch: int
     accumulation: int = 1
 
     def finished_epochs(self, step: int) -> int:
-        """Whole epochs after `step` steps."""
+        """Finished epochs after `step` steps."""
         return step * self.accumulation // self.batches_per_epoch
 
     def ends_epoch(self, step: int) -> bool:
@@ -29,11 +29,11 @@ class StepSchedule:
 
     @property
     def epochs(self) -> int:
-        """How many epochs the run touches."""
+        """Number of epochs of the run, the last one perhaps incomplete."""
         return -(-self.total_steps * self.accumulation // self.batches_per_epoch)
 
     def due(self, step: int, every_steps: int | None, every_epochs: int | None) -> bool:
-        """True when something is to be done every so many steps or epochs, after step number `step`."""
+        """True when something that is done every N steps or every N epochs is due after step number `step`."""
         if every_steps and step % every_steps == 0:
             return True
         return bool(every_epochs) and self.ends_epoch(step) and self.finished_epochs(step) % (every_epochs or 1) == 0
@@ -41,13 +41,13 @@ class StepSchedule:
 
 @dataclass
 class Throttle:
-    """True every `seconds`, or less often where what is done takes long, by a clock that nobody can set back."""
+    """Due every `seconds`, or less often when the work takes long. It uses a monotonic clock."""
 
     seconds: float = 60.0
     _last: float = field(default_factory=time.monotonic)
     _took: float = 0.0
     share: float = SHARE
-    """The most of the time that what is done may take."""
+    """Largest share of the time that the work may take."""
 
     def due(self) -> bool:
         now = time.monotonic()
@@ -58,7 +58,7 @@ class Throttle:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Around what is done when it is due: it is to take `share` of the time at the most."""
+        """Use it around the work, to measure it: the work shall take at most `share` of the time."""
         begun = time.monotonic()
         yield
         self._took = time.monotonic() - begun

@@ -1,4 +1,4 @@
-"""How long the parts of a step take, when somebody asks; else it costs next to nothing."""
+"""Measures how long the parts of a step take, for the bench. While it is off, it costs next to nothing."""
 
 from __future__ import annotations
 

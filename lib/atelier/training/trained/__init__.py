@@ -1,1 +1,1 @@
-"""What is trained: adapters beside the base, or a copy of the whole model."""
+"""What a run trains: adapters on the borrowed base model, or a copy of the whole model."""

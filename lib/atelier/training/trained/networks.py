@@ -1,4 +1,4 @@
-"""The network that a run trains, at its starting values, and what the base wears meanwhile."""
+"""Builds the network that a run trains, and applies LoRAs to the base meanwhile."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from atelier.training.trained.whole_model import WholeModel
 
 
 def new_network(context: RunContext, parts: Parts) -> Network:
-    """The network of the run's settings over these parts, at its starting values.
+    """The network of the run's settings on these parts, with its initial values.
 
-    Raises `AtelierError` when nothing is left to train, or when the file to start from does not fit.
+    Raises `AtelierError` when there is nothing to train, or when the file to start from does not fit.
     """
     settings = context.job.settings
     config = replace(
         NetworkConfig.from_settings(settings), unet=context.trains_denoiser, text_encoders=context.trains_text
     )
     if not (config.unet or config.text_encoders):
-        raise AtelierError("Nothing is left to train: give the UNet or the text encoder a learning rate above 0.")
+        raise AtelierError("There is nothing to train. Give the UNet or the text encoder a learning rate above 0.")
     seed = derived_seed(context.seed, "network")
     return start_network(parts, config, seed, settings.network_weights, settings.dim_from_weights)
 
 
 def build_trainable(context: RunContext, parts: Parts) -> Network | WholeModel:
-    """What the run trains: an adapter network, or the model itself."""
+    """The trainable of the run: an adapter network, or the whole model."""
     if context.whole_model:
         settings = context.job.settings
         return WholeModel(parts, context.trains_text, settings.freeze_blocks, settings.block_lr)
@@ -41,7 +41,7 @@ def build_trainable(context: RunContext, parts: Parts) -> Network | WholeModel:
 
 @contextmanager
 def at_strength(network: Network | WholeModel, strength: float) -> Iterator[None]:
-    """An adapter network acts so strongly inside the block, and fully after it; a whole model always does."""
+    """Sets an adapter network's strength inside the block; afterwards it is 1. A whole model has no strength."""
     if strength == 1.0 or isinstance(network, WholeModel):
         yield
         return
@@ -53,7 +53,7 @@ def at_strength(network: Network | WholeModel, strength: float) -> Iterator[None
 
 
 def attach_base_loras(context: RunContext, parts: Parts, stack: ExitStack) -> None:
-    """kohya's base_weights: the base wears these LoRAs, untrained, until `stack` ends. Its weights stay as they are."""
+    """kohya's base_weights: applies these LoRAs to the base, untrained, until `stack` ends. The base is not changed."""
     settings = context.job.settings
     for lora in base_weights(parts, settings.base_weights, settings.base_weights_multiplier):
         told = lora.report()

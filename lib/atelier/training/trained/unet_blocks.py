@@ -1,21 +1,23 @@
-"""The blocks of a UNet by the names that merging tools gave them: TIME, IN00 to IN11, MID, OUT00 to OUT11, END."""
+"""The blocks of a UNet by the names of merging tools: TIME, IN00 to IN11, MID, OUT00 to OUT11, END."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, Problem, SettingsError
+from atelier.config.settings.schema import labelled
 
 _PLACE = re.compile(r"(up|down)_blocks\.(\d+)\.(resnets|attentions|upsamplers|downsamplers)\.(\d+)")
 PARTS = {"down": "IN", "mid": "MID", "up": "OUT", "time": "TIME", "end": "END"}
-"""Whole parts: the way down, the middle, the way up, what reads the timestep, and the last convolution."""
+"""Names of whole parts: down blocks, middle block, up blocks, timestep embedding, and last convolution."""
 
 
 def block_of(name: str) -> str:
-    """The block in which a diffusers UNet's parameter lies, as "IN04"; Stable Diffusion's own files count so.
+    """The block of a parameter of a diffusers UNet, such as "IN04", counted as in Stable Diffusion's own files.
 
-    Two layers on the way down and a third for its downsampler, three on the way up; SDXL ends at IN08 and OUT08.
+    A down level has two layers and a third block for its downsampler, an up level has three; SDXL ends at IN08 and
+    OUT08.
     """
     if name.startswith("conv_in."):
         return "IN00"
@@ -32,7 +34,7 @@ def block_of(name: str) -> str:
 
 
 def frozen(names: Sequence[str], wanted: Sequence[str]) -> set[str]:
-    """Of a UNet's parameter `names` those in the `wanted` blocks or parts, in any case.
+    """Those of a UNet's parameter `names` that are in the `wanted` blocks or parts (upper or lower case).
 
     Raises `AtelierError` for a block that this UNet does not have.
     """
@@ -46,8 +48,8 @@ def frozen(names: Sequence[str], wanted: Sequence[str]) -> set[str]:
         matching = [block for block in blocks if (block.startswith(part) if part else block == given.upper())]
         if not matching:
             raise AtelierError(
-                f"freeze_blocks: this model has no {given!r}; it can be {', '.join(PARTS)}, or single blocks: "
-                f"{', '.join(sorted(blocks))}."
+                f"{labelled('freeze_blocks')}: this model has no {given!r}. It can be {', '.join(PARTS)}, or single "
+                f"blocks: {', '.join(sorted(blocks))}."
             )
         for block in matching:
             found |= blocks[block]
@@ -55,11 +57,11 @@ def frozen(names: Sequence[str], wanted: Sequence[str]) -> set[str]:
 
 
 SDXL_RATES = 23
-"""How many rates kohya's block_lr has: TIME, nine blocks down, three parts of the middle, nine up, END."""
+"""Number of learning rates in kohya's block_lr: TIME, nine down blocks, three parts of the middle, nine up, END."""
 
 
 def place_in_block_lr(name: str) -> int:
-    """The place, from 0, of an SDXL UNet's parameter in kohya's block_lr."""
+    """The index in kohya's block_lr, from 0, for a parameter of SDXL's UNet."""
     block = block_of(name)
     if block == "TIME":
         return 0
@@ -71,15 +73,20 @@ def place_in_block_lr(name: str) -> int:
 
 
 def block_rates(text: str, family: str) -> list[float]:
-    """The 23 rates of block_lr; one number stands for all. Raises `AtelierError` for another family or number."""
+    """The 23 learning rates of block_lr; one number is used for all. Raises `AtelierError` for anything else."""
     if family != "sdxl":
-        raise AtelierError("block_lr has the blocks of SDXL; for other models use freeze_blocks and learning_rate.")
+        raise AtelierError(
+            f"{labelled('block_lr')} is for SDXL. For other models use {labelled('freeze_blocks')} and "
+            f"{labelled('learning_rate')}."
+        )
     try:
         rates = [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise AtelierError(f"block_lr is {text!r}; it must be {SDXL_RATES} numbers with commas.") from error
+        allowed = f"it must be {SDXL_RATES} numbers, separated by commas"
+        raise SettingsError([Problem("block_lr", text, allowed)]) from error
     if len(rates) == 1:
         rates *= SDXL_RATES
     if len(rates) != SDXL_RATES or min(rates) < 0:
-        raise AtelierError(f"block_lr has {len(rates)} numbers; it must be {SDXL_RATES}, none below 0.")
+        allowed = f"it must be {SDXL_RATES} numbers, none below 0"
+        raise SettingsError([Problem("block_lr", text, allowed)])
     return rates

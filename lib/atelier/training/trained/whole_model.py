@@ -1,4 +1,4 @@
-"""Training the model itself: a copy of the base, since the host goes on with its own until the result is loaded."""
+"""Trains the whole model, on a copy of the base, since the WebUI keeps using its own until the result is loaded."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
+from atelier.config.settings.schema import labelled
 from atelier.hosts.contract import Host, Lease
 from atelier.hosts.powers import make_room
 from atelier.models.checkpoints.size import numbers_of
@@ -21,9 +22,9 @@ from atelier.training.trained import unet_blocks
 
 
 class OwnedLease(AbstractContextManager[Parts]):
-    """A loan that is over as soon as the base is copied. Its turns are the host's queue and nothing more.
+    """A loan that ends as soon as the base is copied. Its turns only wait in the host's queue.
 
-    Another checkpoint in the host does not stop the run, since nothing of the host's is used.
+    When the host loads another checkpoint, the run goes on, since it does not use the host's model.
     """
 
     def __init__(self, host: Host, lease: Lease, dtype: torch.dtype) -> None:
@@ -31,7 +32,7 @@ class OwnedLease(AbstractContextManager[Parts]):
         self._lease = lease
         self._dtype = dtype
         self.room = 0
-        """Bytes that a step needs beside what the run holds; 0 asks for none."""
+        """Bytes that a step needs in addition to what the run has in memory; 0 for none."""
 
     def __enter__(self) -> Parts:
         with self._lease as borrowed:
@@ -43,11 +44,11 @@ class OwnedLease(AbstractContextManager[Parts]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is borrowed any more."""
+        """Does nothing, since nothing is borrowed any more."""
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """The host's queue. A model that the host has loaded for a picture since may be in the way of a step."""
+        """Waits in the host's queue, and frees memory of a model that the host has loaded for a picture since."""
         with self._host.turn():
             if self.room and self._host.memory.free() < self.room:
                 make_room(self._host, self.room)
@@ -55,12 +56,12 @@ class OwnedLease(AbstractContextManager[Parts]):
 
 
 class WholeModel(nn.Module):
-    """The trained UNet, and text encoders if asked. Has what a session needs of an adapter network."""
+    """The trained UNet, and text encoders if asked for. It has the methods of an adapter network for a session."""
 
     def __init__(
         self, parts: Parts, train_text: bool, freeze_blocks: Sequence[str] = (), block_lr: str | None = None
     ) -> None:
-        """`freeze_blocks` and `block_lr` are the settings of those names, for the UNet."""
+        """`freeze_blocks` and `block_lr`: the settings with these names, for the UNet."""
         super().__init__()
         self._freeze_blocks = list(freeze_blocks)
         self._block_lr = block_lr
@@ -73,13 +74,14 @@ class WholeModel(nn.Module):
 
     @contextmanager
     def attached(self) -> Iterator[WholeModel]:
-        """The modules are trained themselves: nothing is attached."""
+        """Does nothing: the modules themselves are trained."""
         yield self
 
     def parameter_groups(self, unet_lr: float, text_encoder_lrs: Sequence[float]) -> list[dict[str, Any]]:
-        """Text encoders first, then the UNet; a rate of 0 drops the part, as do frozen blocks of the UNet.
+        """Groups for an optimizer: text encoders first, then the UNet. Parts with the learning rate 0 and frozen blocks
+        are left out.
 
-        Raises `AtelierError` for blocks that the UNet does not have, and when nothing is left.
+        Raises `AtelierError` for blocks that the UNet does not have, and when nothing is left to train.
         """
         groups: list[dict[str, Any]] = []
         for index, encoder in enumerate(self.text_encoders):
@@ -92,7 +94,7 @@ class WholeModel(nn.Module):
         for parameter in self.parameters():
             parameter.requires_grad_(id(parameter) in learning)
         if not kept:
-            raise AtelierError("Nothing is left to train: give the UNet or the text encoder a learning rate above 0.")
+            raise AtelierError("There is nothing to train. Give the UNet or the text encoder a learning rate above 0.")
         self._learning = {name for name, parameter in self.named_parameters() if id(parameter) in learning}
         return kept
 
@@ -109,30 +111,30 @@ class WholeModel(nn.Module):
         return groups
 
     def rest_text(self) -> None:
-        """From now on the text encoders stay as they are: stop_text_encoder_training."""
+        """Ends the training of the text encoders (stop_text_encoder_training)."""
         for parameter in self.text_encoders.parameters():
             parameter.grad = None
             parameter.requires_grad_(False)
 
     def trained_tensors(self) -> dict[str, Tensor]:
-        """The weights that learn, by name."""
+        """The trained weights, by name."""
         return {name: each.detach() for name, each in self.named_parameters() if name in self._learning}
 
     @torch.no_grad()
     def load_trained_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `trained_tensors`. Raises `AtelierError` when they are of another model."""
+        """The inverse of `trained_tensors`. Raises `AtelierError` when they belong to another model."""
         own = {name: each for name, each in self.named_parameters() if name in self._learning}
         if set(own) != set(tensors):
-            raise AtelierError("The saved state belongs to another kind of training; start the run anew.")
+            raise AtelierError("The saved state belongs to another kind of training. Start a new run.")
         for name, parameter in own.items():
             parameter.copy_(tensors[name])
 
     def apply_max_norm(self, limit: float) -> None:
-        raise AtelierError("scale_weight_norms is for adapters; leave it empty when training the whole model.")
+        raise AtelierError(f"{labelled('scale_weight_norms')} is for adapters. Empty it to train the whole model.")
 
 
 def _copied(parts: Parts, dtype: torch.dtype) -> Parts:
-    """Parts of their own memory; what is trained in `dtype`, the VAE as it is."""
+    """A copy of the parts; those that are trained in `dtype`, the VAE as it is."""
     return replace(
         parts,
         denoiser=_cast(copy.deepcopy(parts.denoiser), dtype),
