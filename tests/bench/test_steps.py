@@ -46,7 +46,7 @@ def test_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report["step_ratio"] == case["step_ratio"] and 0.5 < case["step_ratio"] < 3
     assert case["bare_seconds"] > 0 and case["save_seconds"] > 0
     assert case["first_step_seconds"] > case["step_seconds"] > 0
-    assert {"data", "text", "forward", "backward", "optimiser", "host turn"} <= set(case["parts_seconds"])
+    assert {"data", "text", "forward", "backward", "optimizer", "host turn"} <= set(case["parts_seconds"])
     assert case["peak_memory_bytes"] > 100 * 2**20
     assert f"{case['step_ratio']:.3f}" in capsys.readouterr().out
 

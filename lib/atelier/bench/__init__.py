@@ -1,1 +1,1 @@
-"""Measurements of the trainer: seconds and bytes, side by side with the floor."""
+"""Measurements of the trainer: time and memory, compared with a bare training loop."""

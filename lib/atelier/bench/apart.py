@@ -1,4 +1,4 @@
-"""Work in a process of its own: its memory is its own, and what it kept goes when it ends."""
+"""Runs work in a process of its own, so that its memory is separate and is freed when it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bare loop takes with each choice that torch leaves us, between two times of the loop as it is."""
+"""Times the bare loop with each option of torch (compiling, memory layout, attention) against the loop without it."""
 
 from __future__ import annotations
 

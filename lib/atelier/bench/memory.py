@@ -1,4 +1,4 @@
-"""The table of predicted memory: a GPU's peaks for released models, worked out without a GPU."""
+"""The table of predicted memory: peaks on a GPU for the released models, computed without a GPU."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CASES += [
     for family, side in (("sd1", 512), ("sdxl", 1024))
     for optimizer in ("AdaFactor", "AdamW8bit", "AdamW")
 ]
-HEAD = "model side autocast checkpointing | base  of it text+VAE  LoRA+optimiser  activations | caching   step   peak"
+HEAD = "model side autocast checkpointing | base  of it text+VAE  LoRA+optimizer  activations | caching   step   peak"
 
 
 def predicted(case: MemoryCase) -> Prediction:

@@ -1,4 +1,4 @@
-"""Models to measure on: the demo base, and released shapes filled with random numbers, since only shapes cost time."""
+"""Models for measurements: the demo base, and released models with random weights, as only shapes cost time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of one line put into the code, and whether the tests near it notice them.
+"""Puts single-line faults into the code and checks whether the near tests notice them.
 
 The faults are made by cosmic-ray (requirements/mutate.txt). All happens in a copy of the checkout.
 """

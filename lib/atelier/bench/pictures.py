@@ -1,4 +1,4 @@
-"""Pictures of noise, and a job over them."""
+"""Makes pictures of noise, and a job that trains on them."""
 
 from __future__ import annotations
 

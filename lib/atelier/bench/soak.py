@@ -1,4 +1,4 @@
-"""Many steps, and many runs one after the other: whether memory, threads and open files stay as they are."""
+"""Checks over many steps and many runs that memory, threads and open files do not grow."""
 
 from __future__ import annotations
 

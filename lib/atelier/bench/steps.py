@@ -1,4 +1,4 @@
-"""Our step and the bare UNet loop, in turn, in one process, on the same layers and the same shapes."""
+"""Times our step and the bare UNet loop, in turn, in one process, with the same layers and shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of run.py. Each lives in a module of its own, imported when it is asked for."""
+"""The commands of run.py. Each is a module of its own, which is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ COMMANDS = {
     "serve": "start the embedded WebUI with the training tab (the default)",
     "test": "run every test; --quick: those that take seconds; --webui URL --webui-dir DIR: in a running WebUI too",
     "lint": "check rules, format and types of the code, in seconds",
-    "mutate": "put faults into a copy of the code, and tell which no test notices",
+    "mutate": "put faults into a copy of the code, and list those that no test notices",
     "demo": "train the demo subject on the demo base and draw before and after",
     "train": "train from a TOML file, without a browser",
-    "import": "tell what a kohya TOML, GUI preset or LoRA file asks for, key by key",
+    "import": "show what a kohya TOML, GUI preset or LoRA file asks for, key by key",
     "export": "write the pair of TOML files that kohya's sd-scripts would run",
     "lora": "check, convert, resize, merge and extract LoRA files",
     "bench": "measure our step against the bare UNet loop",
-    "report": "versions, WebUI, card and last errors for a report of a fault, without anything private",
-    "gpu": "prove or refute on a GPU what was predicted: memory, speed, every kind of adapter, in eight minutes",
+    "report": "print versions, WebUI, card and last errors for a bug report, without anything private",
+    "gpu": "check predictions on a GPU: memory, speed, every kind of adapter, in eight minutes",
     "docs": "write the pages of docs/ that are made from the program",
-    "build-demo-base": "train the demo base anew, from rendered pictures",
+    "build-demo-base": "train the demo base again, from rendered pictures",
 }
 
 

@@ -1,4 +1,4 @@
-"""`run.py bench`: our step against the bare UNet loop, with memory and the parts of a step."""
+"""`run.py bench`: compares our training step with the bare UNet loop, and measures memory and the parts of a step."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
-    """What was asked for."""
+    """The parsed command line."""
     parser = argparse.ArgumentParser(prog="run.py bench", description=__doc__)
-    parser.add_argument("--json", metavar="FILE", help="write every figure there")
-    parser.add_argument("--models", type=_models, default="demo,sd15,sdxl", help="of them (default: %(default)s)")
-    parser.add_argument("--precisions", type=_precisions, default="no,bf16", help="of them (default: %(default)s)")
-    parser.add_argument("--ranks", type=_ranks, default="8,64", help="of the LoRA (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
+    parser.add_argument("--models", type=_models, default="demo,sd15,sdxl", help="models (default: %(default)s)")
+    parser.add_argument("--precisions", type=_precisions, default="no,bf16", help="precisions (default: %(default)s)")
+    parser.add_argument("--ranks", type=_ranks, default="8,64", help="ranks of the LoRA (default: %(default)s)")
     parser.add_argument(
         "--checkpointing", choices=("off", "on", "both"), default="both",
         help="gradient checkpointing (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--pairs", type=int, default=0, help="pairs of steps (default: 30 for demo, 4 for the others)")
-    parser.add_argument("--threads", type=int, default=0, help="processor threads (default: torch's own choice)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's own choice)")
     parser.add_argument("--against", metavar="COMMAND", help="time this command in turn with our own training")
-    parser.add_argument("--choices", action="store_true", help="the bare loop with and without what torch offers")
+    parser.add_argument("--choices", action="store_true", help="time the bare loop with and without torch's options")
     parser.add_argument("--memory", action="store_true", help="print the predicted memory of a LoRA step on a GPU")
-    parser.add_argument("--soak", action="store_true", help="does memory stay flat over many steps and many runs?")
-    parser.add_argument("--steps", type=int, default=2000, help="of the soak's long run (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=200, help="of the soak's short runs (default: %(default)s)")
+    parser.add_argument("--soak", action="store_true", help="check that memory stays flat over many steps and runs")
+    parser.add_argument("--steps", type=int, default=2000, help="steps of the soak's long run (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=200, help="number of the soak's short runs (default: %(default)s)")
     return parser.parse_args(arguments)
 
 
@@ -106,7 +106,7 @@ def _words(listed: str, known: tuple[str, ...]) -> list[str]:
     words = [word.strip() for word in listed.split(",")]
     for word in words:
         if word not in known:
-            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(known)}")
+            raise argparse.ArgumentTypeError(f"{word!r} is not one of {', '.join(known)}")
     return words
 
 

@@ -1,4 +1,4 @@
-"""`run.py export FILE --out DIR`: the TOML files that kohya's sd-scripts would run."""
+"""`run.py export FILE --out DIR`: writes TOML files for kohya's sd-scripts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def run(arguments: list[str]) -> int:
-    """Gives 0. A file that cannot be used is told by an error."""
+    """Returns 0. Raises `AtelierError` for a file that cannot be used."""
     parser = argparse.ArgumentParser(prog="run.py export", description=__doc__)
     parser.add_argument("file", help="a training TOML, a GUI preset, a LoRA file, or the request.json of a run")
     parser.add_argument("--out", default=".", help="folder for the files (default: this one)")

@@ -1,4 +1,4 @@
-"""`run.py gpu --out DIR`: proves or refutes on this machine's GPU what was designed and predicted, in a few minutes."""
+"""`run.py gpu --out DIR`: checks on this machine's GPU, in a few minutes, what was predicted without one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from atelier.config.errors import AtelierError
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
-    """What was asked for."""
+    """The parsed command line."""
     parser = argparse.ArgumentParser(prog="run.py gpu", description=__doc__)
     parser.add_argument("--out", required=True, help="folder for report.json; made if it is missing")
     parser.add_argument(
-        "--minutes", type=float, default=8.0, help="it ends by itself within them (default: %(default)s)"
+        "--minutes", type=float, default=8.0, help="ends by itself within this time (default: %(default)s)"
     )
-    parser.add_argument("--only", metavar="NAME,…", default="", help="these cases alone")
+    parser.add_argument("--only", metavar="NAME,…", default="", help="run only these cases")
     parser.add_argument(
         "--against", metavar="COMMAND", default="", help="another trainer's command, timed in turn with ours"
     )
-    parser.add_argument("--list", action="store_true", help="only tell which cases there are")
+    parser.add_argument("--list", action="store_true", help="only list the cases")
     return parser.parse_args(arguments)
 
 
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
         unknown = set(names) - {case.name for case in cases}
         if unknown:
             known = ", ".join(case.name for case in cases)
-            raise AtelierError(f"There is no case {', '.join(sorted(unknown))}; there are {known}.")
+            raise AtelierError(f"There is no case {', '.join(sorted(unknown))}. There are {known}.")
         cases = [case for case in cases if case.name in names]
     out = Path(asked.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)

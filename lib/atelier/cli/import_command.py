@@ -1,4 +1,4 @@
-"""`run.py import FILE`: what a kohya TOML, a GUI preset or a LoRA file asks for, key by key."""
+"""`run.py import FILE`: shows what a kohya TOML, a GUI preset or a LoRA file asks for, key by key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def run(arguments: list[str]) -> int:
-    """Gives 0 when the file can be used, 1 when something in it keeps it from being used."""
+    """Returns 0 when the file can be used, else 1."""
     parser = argparse.ArgumentParser(prog="run.py import", description=__doc__)
     parser.add_argument("file", help="a training or dataset TOML, a kohya_ss JSON preset, or a LoRA .safetensors")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")

@@ -1,4 +1,4 @@
-"""`run.py lora check|convert|resize|merge|extract`: what can be done with LoRA files without training."""
+"""`run.py lora check|convert|resize|merge|extract`: tools for LoRA files, without training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def run(arguments: list[str]) -> int:
-    """Gives 0; a file that does not fit is told by an error. No file is overwritten."""
+    """Returns 0. Raises `AtelierError` for a file that does not fit. No file is overwritten."""
     parser = argparse.ArgumentParser(prog="run.py lora", description=__doc__)
     tools = parser.add_subparsers(dest="tool", required=True, metavar="check|convert|resize|merge|extract")
     check = tools.add_parser("check", help="which keys of a LoRA match a base, norms, NaN")
     check.add_argument("lora")
-    check.add_argument("--base", help="the checkpoint to hold it against")
+    check.add_argument("--base", help="the checkpoint to compare it with")
     convert = tools.add_parser("convert", help="between kohya's layout and PEFT's")
     convert.add_argument("lora")
     convert.add_argument("--to", choices=("kohya", "peft"), required=True)
@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> int:
     resize = tools.add_parser("resize", help="fewer ranks, by singular values")
     resize.add_argument("lora")
     resize.add_argument("--rank", type=int, required=True)
-    resize.add_argument("--energy", type=float, help="keep this share (0 to 1) in as few ranks as do")
+    resize.add_argument("--energy", type=float, help="keep this share (0 to 1) with as few ranks as possible")
     merge = tools.add_parser("merge", help="a LoRA into a checkpoint")
     merge.add_argument("lora")
     merge.add_argument("--base", required=True)
@@ -35,13 +35,13 @@ def run(arguments: list[str]) -> int:
     extract.add_argument("tuned")
     extract.add_argument("--base", required=True)
     extract.add_argument("--rank", type=int, default=32)
-    extract.add_argument("--energy", type=float, help="keep this share (0 to 1) in as few ranks as do")
+    extract.add_argument("--energy", type=float, help="keep this share (0 to 1) with as few ranks as possible")
     for tool in (convert, resize, merge, extract):
         tool.add_argument("--out", required=True, help="the file to write")
         tool.add_argument("--precision", choices=("fp16", "bf16", "float"), default="fp16")
     options = parser.parse_args(arguments)
     if options.tool != "check" and Path(options.out).exists():
-        raise AtelierError(f"{options.out} exists; choose another name.")
+        raise AtelierError(f"{options.out} exists already. Choose another name.")
     return {"check": _check, "convert": _convert, "resize": _resize, "merge": _merge, "extract": _extract}[
         options.tool
     ](options)
@@ -75,7 +75,7 @@ def _check(options: argparse.Namespace) -> int:
     print(f"kind {found.kind}, layout {found.layout}, family {found.family}, ranks {found.ranks}")
     for label, norm in found.norms.items():
         print(f"  {label:<16} norm {norm:.4f}")
-    for name, keys in (("not a number", found.broken), ("not of this base", found.unmatched), ("silent", found.silent)):
+    for name, keys in (("NaN", found.broken), ("not of this base", found.unmatched), ("no effect", found.silent)):
         if keys:
             print(f"{name}: {len(keys)}, such as {keys[0]}")
     if options.base:
@@ -90,7 +90,7 @@ def _convert(options: argparse.Namespace) -> int:
     file = read_lora(options.lora)
     found = (to_kohya if options.to == "kohya" else to_peft)(_base(options.base), file)
     if found.unknown:
-        print(f"{len(found.unknown)} keys belong to no layer and are left out, such as {found.unknown[0]}.")
+        print(f"{len(found.unknown)} keys belong to no layer and were left out, such as {found.unknown[0]}.")
     return _write(options, found.tensors, file.metadata)
 
 

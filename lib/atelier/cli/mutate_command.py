@@ -1,6 +1,6 @@
-"""`run.py mutate`: puts single-line faults into the code, and tells which the tests near it do not notice.
+"""`run.py mutate`: puts single-line faults into the code, and lists those that the near tests do not notice.
 
-All happens in a copy of the checkout, in the folder for temporary files. Tests that are slow, drive a browser or need a
+It works in a copy of the checkout, in the folder for temporary files. Tests that are slow, drive a browser or need a
 running WebUI are left out.
 """
 
@@ -18,13 +18,13 @@ from atelier.config.errors import AtelierError
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
-    """What was asked for."""
+    """The parsed command line."""
     parser = argparse.ArgumentParser(prog="run.py mutate", description=__doc__)
     parser.add_argument(
         "--files", nargs="+", default=["lib/atelier"], metavar="PATH", help="files or folders of the code"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="which faults; the same gives the same (default: %(default)s)"
+        "--seed", type=int, default=0, help="the same seed picks the same faults (default: %(default)s)"
     )
     parser.add_argument("--most", type=int, default=100, metavar="N", help="how many faults (default: %(default)s)")
     parser.add_argument("--python", default=sys.executable, help=argparse.SUPPRESS)

@@ -1,6 +1,6 @@
-"""`run.py report`: versions, WebUI, card and the last errors, for a report of a fault, without anything private.
+"""`run.py report`: prints versions, WebUI, card and the last errors for a bug report, without anything private.
 
-It needs no package: what is not installed is not told.
+It needs no package: facts that need a missing package are left out.
 """
 
 from __future__ import annotations

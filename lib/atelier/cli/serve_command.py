@@ -15,7 +15,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--data-dir", default="data", help="folder for models, LoRAs and runs (default: data)")
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the first GPU, else the processor)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the first GPU, else the CPU)")
     options = parser.parse_args(arguments)
 
     from fastapi import FastAPI
@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
         tabs = [("Train", "atelier", lambda: build(jobs, host, paths=local))]
         serve(host, tabs, options.listen, options.port, on_app, on_end=lambda: jobs.close(timeout=30))
     except OSError as error:
-        print(f"Port {options.port} cannot be used ({error.strerror or error}); choose another with --port.")
+        print(f"Port {options.port} cannot be used ({error.strerror or error}). Choose another with --port.")
         return 1
     finally:
         jobs.close(timeout=30)

@@ -24,7 +24,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--dataset_config", help="a dataset TOML, instead of train_data_dir")
     parser.add_argument("--ckpt", help="the base: a checkpoint file or diffusers folder")
     parser.add_argument("--data-dir", default="data", help="folder for LoRAs and runs (default: data)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the first GPU, else the processor)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the first GPU, else the CPU)")
     options, rest = parser.parse_known_args(arguments)
     overrides = pairs(rest)
 
@@ -68,7 +68,7 @@ def pairs(arguments: list[str]) -> dict[str, str]:
             key = name
             found[key] = value if equals else "true"
         elif key is None:
-            raise AtelierError(f"{argument!r} belongs to no --KEY.")
+            raise AtelierError(f"{argument!r} does not belong to a --KEY.")
         else:
             found[key] = argument if found[key] == "true" else f"{found[key]} {argument}"
     return found

@@ -1,1 +1,1 @@
-"""The demo base: rendered shapes, the classifier that marks them, and the recipe of a small model that draws them."""
+"""The demo base: rendered shapes, a classifier that recognises them, and a small model that draws them."""

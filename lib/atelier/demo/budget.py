@@ -1,4 +1,4 @@
-"""Processor time as the measure of training: a stage learns for so many seconds and knows how far it has come."""
+"""CPU time as the measure of training: a stage learns for so many seconds and knows how far it has come."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Report = Callable[[str], None]
 
 
 class Budget:
-    """Processor seconds (of this process, all threads together) that a stage may use."""
+    """CPU seconds (of this process, all threads together) that a stage may use."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._start = time.process_time()
 
     def used(self) -> float:
-        """Processor seconds since the stage began."""
+        """CPU seconds since the stage began."""
         return time.process_time() - self._start
 
     def progress(self) -> float:

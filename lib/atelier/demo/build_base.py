@@ -1,6 +1,6 @@
 """The recipe of the demo base, top to bottom: pictures, text encoder, autoencoder, UNet, folder, figures.
 
-It takes fixed shares of a budget of processor seconds, so that a slower machine learns less and not longer.
+It takes fixed shares of a budget of CPU seconds, so that a slower machine learns less and not longer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TOKENIZER = Path(__file__).resolve().parents[3] / "assets" / "demo" / "base" / "
 SCENES = 8000
 DOODLES = 3000
 SECONDS = 1120.0
-"""Processor seconds for the three trainings; drawing, encoding and measuring take about a minute more."""
+"""CPU seconds for the three trainings; drawing, encoding and measuring take about a minute more."""
 
 TEXT_SHARE = 0.03
 VAE_SHARE = 0.3
@@ -125,7 +125,7 @@ def with_text_prefix(path: Path) -> None:
 def build(out: Path, seconds: float = SECONDS, report: Report = print) -> Accuracy:
     """Trains the demo base from nothing, writes it to `out` with a README of its figures, and returns them.
 
-    `seconds` is the processor time of the three trainings together.
+    `seconds` is the CPU time of the three trainings together.
     """
     start = time.process_time()
     lines: list[str] = []
@@ -147,7 +147,7 @@ def build(out: Path, seconds: float = SECONDS, report: Report = print) -> Accura
     trained = time.process_time() - start
     accuracy = measure(out, MEASURED)
     note(f"Held-out combinations: {accuracy}.")
-    note(f"Processor time: {trained:.0f} s to build, {time.process_time() - start - trained:.0f} s to measure.")
+    note(f"CPU time: {trained:.0f} s to build, {time.process_time() - start - trained:.0f} s to measure.")
     write_readme(out, accuracy, trained, lines)
     return accuracy
 
@@ -173,7 +173,7 @@ Backgrounds: the colours and white, gray, black.
 | shape right | {accuracy.shape:.1%} |
 | background right | {accuracy.background:.1%} |
 | pictures | {accuracy.count}, DDIM, {STEPS} steps, guidance {GUIDANCE:g}, read by `lib/atelier/demo/classify.py` |
-| processor time of the build | {seconds:.0f} s ({seconds / 60:.1f} minutes) |
+| CPU time of the build | {seconds:.0f} s ({seconds / 60:.1f} minutes) |
 
 What the build said:
 

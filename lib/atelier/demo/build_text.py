@@ -1,4 +1,4 @@
-"""The demo base's text encoder: a CLIP text model of 64 channels that has learnt what the words of the grammar say.
+"""The demo base's text encoder: a CLIP text model of 64 channels that has learned what the words of the grammar say.
 
 Its token embeddings stay random, as wide apart as CLIP's, so every word of the 49,408 has a place of its own and
 a new trigger word is as usable as any. The layers above learn to carry colour, shape, background and size to the
@@ -75,7 +75,7 @@ def caption_of(scene: Scene, generator: torch.Generator) -> str:
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, seconds: float, seed: int, report: Report) -> CLIPTextModel:
-    """Trains the encoder for `seconds` of processor time on captions that are not held out; returns it frozen."""
+    """Trains the encoder for `seconds` of CPU time on captions that are not held out; returns it frozen."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     model = CLIPTextModel(text_config())
@@ -87,7 +87,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer, seconds: float, seed: int, repo
         if name.endswith("position_embedding.weight"):  # fainter than the words, which matter more
             nn.init.normal_(parameter, std=0.004, generator=generator)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW([*learning, *heads.parameters()], lr=PEAK_RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW([*learning, *heads.parameters()], lr=PEAK_RATE, weight_decay=0.0)
 
     known = [scene for scene in all_scenes() if not is_held_out(scene)]
     unknown = [scene for scene in all_scenes() if is_held_out(scene)]
@@ -100,12 +100,12 @@ def build_text_encoder(tokenizer: CLIPTokenizer, seconds: float, seed: int, repo
             tokens = with_a_strange_word(tokens, generator)
         if step % 8 < 7:
             tokens = tokens[:, :SHORT]
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = learning_rate(budget.progress(), step, PEAK_RATE)
         loss = _loss(model, heads, tokens, labels_of(scenes))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         step += 1
     right = _accuracy(model, heads, tokens_of(tokenizer, [scene.caption() for scene in unknown]), labels_of(unknown))
     said = ", ".join(f"{name} {share:.1%}" for name, share in right.items())

@@ -55,7 +55,7 @@ def kept_signal() -> torch.Tensor:
 
 
 def some_tokens(states: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """A cheaper stand-in for 77 text states (batch, 77, width): the first 16 and 4 of the padding ones.
+    """A cheaper stand-in for 77 prompt embeddings (batch, 77, width): the first 16 and 4 of the padding ones.
 
     Returns them (batch, 20, width) with a mask (batch, 20) for `encoder_attention_mask`, in which the four weigh as
     much as the 61 they stand for. diffusers adds (1 - mask) * -10000 to the scores, so the mask that adds
@@ -83,20 +83,20 @@ def build_unet(
     seed: int,
     report: Report,
 ) -> UNet2DConditionModel:
-    """Trains for `seconds` of processor time; returns the averaged UNet, frozen.
+    """Trains for `seconds` of CPU time; returns the averaged UNet, frozen.
 
-    `latents` (count, 4, 8, 8) are scaled; `captions[i]` (77, 64) are the text states of example i; `no_caption`
+    `latents` (count, 4, 8, 8) are scaled; `captions[i]` (77, 64) are the prompt embeddings of example i; `no_caption`
     (77, 64) are those of the empty caption.
     """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     unet = new_unet()
     average = Average(unet, decay=0.995)
-    optimiser = torch.optim.AdamW(unet.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     signal = kept_signal()
     budget, step, recent = Budget(seconds), 0, 0.0
     while budget.progress() < 1:
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = learning_rate(budget.progress(), step, PEAK_RATE)
         picked = torch.randint(0, len(latents), (BATCH,), generator=generator)
         dropped = torch.rand(BATCH, generator=generator) < NO_CAPTION
@@ -112,10 +112,10 @@ def build_unet(
         predicted = unet(noisy, timesteps, context, encoder_attention_mask=mask).sample
         weight = (MOST_SIGNAL * (1 - kept) / kept).clamp(max=1)
         loss = (weight * (predicted - noise).square()).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         average.update()
         recent = loss.item() if step == 0 else 0.98 * recent + 0.02 * loss.item()
         if step % 200 == 0:

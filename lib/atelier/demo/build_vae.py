@@ -84,7 +84,7 @@ def _pass_on(conv: torch.nn.Conv2d) -> None:
 
 
 def halves_pay(vae: AutoencoderKL, pictures: torch.Tensor) -> bool:
-    """Whether this processor is faster in bfloat16: times a step each way, after one to warm up."""
+    """Whether this CPU is faster in bfloat16: times a step each way, after one to warm up."""
     seconds = {}
     for half in (True, False, True, False):
         start = time.process_time()
@@ -97,7 +97,7 @@ def halves_pay(vae: AutoencoderKL, pictures: torch.Tensor) -> bool:
 
 
 def build_vae(pictures: torch.Tensor, seconds: float, seed: int, report: Report) -> AutoencoderKL:
-    """Trains on `pictures` (count, 3, 64, 64) uint8 for `seconds` of processor time; returns it frozen.
+    """Trains on `pictures` (count, 3, 64, 64) uint8 for `seconds` of CPU time; returns it frozen.
 
     Its latents, times 0.18215, have mean 0 and deviation 1 in each channel over these pictures.
     """
@@ -106,23 +106,23 @@ def build_vae(pictures: torch.Tensor, seconds: float, seed: int, report: Report)
     vae = new_vae()
     wire(vae)
     average = Average(vae, decay=0.99)
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.0)
     budget, step, recent = Budget(seconds), 0, 0.0
     half = halves_pay(vae, pictures[:BATCH])
     while budget.progress() < 1:
         picked = torch.randint(0, len(pictures), (BATCH,), generator=generator)
         batch = pictures[picked].float() / 127.5 - 1
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = learning_rate(budget.progress(), step, PEAK_RATE)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             latents = vae.encode(batch).latent_dist.mean.float()
             noisy = latents + NOISE * latents.detach().std() * torch.randn(latents.shape, generator=generator)
             decoded = vae.decode(noisy).sample.float()
         loss = functional.l1_loss(decoded, batch) + functional.mse_loss(decoded, batch)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (loss + 1e-3 * latents.pow(2).mean()).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         average.update()
         recent = loss.item() if step == 0 else 0.98 * recent + 0.02 * loss.item()
         if step % REPORT == 0:

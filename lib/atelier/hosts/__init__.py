@@ -1,1 +1,1 @@
-"""The contract with a WebUI, and one folder per WebUI; what such a folder offers as `WEBUI` is found by itself."""
+"""Hosts: the contract with a WebUI, and one folder per WebUI. A folder that offers a `WEBUI` is found by itself."""

@@ -1,7 +1,7 @@
-"""The contract with a host: what a WebUI must offer so that training can live inside it.
+"""The contract with a host: what a WebUI must offer so that training can run inside it.
 
-Between two turns the host may use its model; inside a turn the trainer may. A lease hands out modules whose
-parameters are the host's own tensors, and gives everything back when it ends, on every path out.
+Between two turns the host may use its model, during a turn the trainer may. A lease lends modules whose parameters are
+the host's own tensors. It returns everything when it ends, even after an error.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from atelier.config.errors import AtelierError
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the host keeps things. All exist or may be created."""
+    """The folders of the host. All of them exist or may be created."""
 
     lora: Path
     checkpoints: Path
     runs: Path
     """One record folder per run, and the queue."""
     cache: Path
-    """Latents and text states that survive a restart."""
+    """Cached latents and prompt embeddings, which survive a restart."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ModelInfo:
     """The name of a `models.family.Family`, or None when it is not one we can train."""
     path: Path | None
     identity: str
-    """Changes whenever the weights are other ones: a job waits until its identity is back."""
+    """Differs for different weights. A job waits until the model with its identity is loaded again."""
     prediction_type: str
     dtype: str
     device: str

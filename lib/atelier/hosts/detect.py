@@ -1,4 +1,4 @@
-"""Which WebUI this is, told by what it has: the one place that asks."""
+"""Detects which WebUI runs this process, by the modules it has."""
 
 from __future__ import annotations
 
@@ -31,4 +31,4 @@ def detect() -> Host:
         if webui.is_here(has):
             return webui.host()
     *titles, last = [webui.title for webui in webuis]
-    raise AtelierError(f"This WebUI is none that Atelier knows; it knows {', '.join(titles)} and {last}.")
+    raise AtelierError(f"This WebUI is not supported. Atelier runs in {', '.join(titles)} and {last}.")

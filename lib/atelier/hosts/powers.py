@@ -1,7 +1,7 @@
-"""What only some hosts can do. Each power is a protocol, and a function that says what happens without it.
+"""Optional powers that only some hosts have. Each is a protocol, with a function that also works without the power.
 
-A host has a power when it has the protocol's members: nothing else is to be declared. Powers that give advice cost a
-run nothing: what the host's own code raises there goes to the log.
+A host has a power when it has the protocol's members; nothing else has to be declared. A run can do without powers
+that only give advice: errors of the host's own code there go to the log.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class LoadsChosen(Protocol):
-    """A host that loads the checkpoint which was chosen only when a picture is drawn, and can do it before."""
+    """A host that normally loads a chosen checkpoint only when a picture is drawn, but can load it earlier."""
 
     def load_chosen(self) -> None:
         """Loads it if it is not loaded. Takes the host's queue. Raises `AtelierError` when it cannot be loaded."""
@@ -109,34 +109,34 @@ def bytes_on_device(host: Host) -> int | None:
 
 @runtime_checkable
 class TellsBeforeEnd(Protocol):
-    """A host that ends its process otherwise than by Python's own end (`atexit`)."""
+    """A host that can end its process without Python's `atexit`, such as by replacing it."""
 
     def before_end(self, end: Callable[[float], None]) -> None:
-        """Has `end(seconds)` called before: so long it waits for what is going on to be kept."""
+        """Has `end(seconds)` called before the process ends. It may take so many seconds to save a running job."""
         ...
 
 
 @runtime_checkable
 class HasRemarks(Protocol):
-    """A host that may have something to say about the loan."""
+    """A host that may have remarks about the loan."""
 
     def remarks(self) -> list[str]:
-        """Sentences for the person since it was asked last."""
+        """New sentences for the person since the last call."""
         ...
 
 
 @runtime_checkable
 class RemarksOnLoras(Protocol):
-    """A host that leaves parts of a LoRA out, unless it is told not to."""
+    """A host that ignores parts of a LoRA unless a setting is changed."""
 
     def lora_remark(self, text_encoder: bool) -> str | None:
-        """What has to be set for a new LoRA to work fully, None when all is set."""
+        """The setting to change so that a new LoRA works fully; None when nothing has to be changed."""
         ...
 
 
 @runtime_checkable
 class KnowsUsualRequest(Protocol):
-    """A host that knows what the person draws with."""
+    """A host that knows the settings of the person's pictures."""
 
     def usual_request(self) -> SampleRequest:
         """Sizes, steps, scale, sampler and negative prompt, without a prompt."""
@@ -201,12 +201,12 @@ def caption(host: Host, picture: Image.Image, captioner: str) -> str:
     """What the host's `captioner` sees on an RGB picture. Takes the host's queue. Raises `AtelierError`."""
     if isinstance(host, Captions) and captioner in host.captioners():
         return host.caption(picture, captioner)
-    raise AtelierError(f"This WebUI has no {captioner}: write the captions into .txt files beside the pictures.")
+    raise AtelierError(f"This WebUI has no {captioner}. Write the captions into .txt files beside the pictures.")
 
 
 @contextmanager
 def _advice(power: str) -> Iterator[None]:
-    """A run can do without what is asked inside the block: what the host's code raises there goes to the log."""
+    """For calls that a run can do without: errors of the host's code inside the block go to the log."""
     try:
         yield
     except Exception:

@@ -1,4 +1,4 @@
-"""How a WebUI is told from others: each folder of an adapter offers a `WEBUI`, and nothing else lists them."""
+"""Describes a WebUI, so that it can be detected. Each adapter's folder offers a `WEBUI`; no list names them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WebUI:
-    """A WebUI that has an adapter. To describe it imports neither the adapter nor the WebUI."""
+    """A WebUI with an adapter. The description imports neither the adapter nor the WebUI."""
 
     title: str
-    """What people call it."""
+    """Its name for people."""
     adapter: str
     """The class that implements `contract.Host`, as "module:Class". It takes no arguments."""
     needs: tuple[str, ...]
-    """Modules that it has, all of them."""
+    """Modules that it must have."""
     without: tuple[str, ...] = ()
-    """Modules that it does not have: those that tell it from a WebUI that was made from it."""
+    """Modules that it must not have, to distinguish it from WebUIs derived from it."""
 
     def is_here(self, has: Callable[[str], bool]) -> bool:
-        """True when this is the WebUI whose modules `has` tells of."""
+        """True when `has(module)` fits this WebUI."""
         return all(has(module) for module in self.needs) and not any(has(module) for module in self.without)
 
     def host(self) -> Host:

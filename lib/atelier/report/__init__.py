@@ -1,1 +1,1 @@
-"""What goes with a report of a fault: versions, card and the last errors, without anything private."""
+"""Text for a bug report: versions, card and the last errors, without anything private."""

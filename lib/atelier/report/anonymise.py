@@ -1,7 +1,8 @@
-"""Takes out of a text what says who and where somebody is, and what they train.
+"""Removes from a text who and where somebody is, and what they train.
 
-What is known to be private (user names, prompts, a run's name …) is replaced wherever it stands. What only looks like
-it (paths, addresses, tokens, quoted sentences) is replaced too: rather one word too many than one too few.
+Texts that are known to be private (user names, prompts, a run's name …) are replaced wherever they occur. Texts that
+only look private (paths, addresses, tokens, quoted sentences) are replaced too: rather one word too many than one too
+few.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a report says of the machine: versions, system, card and memory. Whatever cannot be known is left out."""
+"""The machine's part of a bug report: versions, system, card and memory. Unknown facts are left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths in a text that no program wrote to be read by one: with spaces, in a sentence, of any system."""
+"""Finds and removes paths in ordinary text: with spaces, within sentences, of any operating system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known to be private: of this machine, and of a run by its record."""
+"""Collects the words that are known to be private: of this machine, and of a run from its record."""
 
 from __future__ import annotations
 

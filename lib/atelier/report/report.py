@@ -1,4 +1,4 @@
-"""The report as text, to be pasted into a report of a fault."""
+"""The report as text, to be pasted into an issue."""
 
 from __future__ import annotations
 

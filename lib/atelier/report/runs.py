@@ -1,4 +1,4 @@
-"""What went wrong in the runs of a data folder, by their records."""
+"""The last errors of the runs in a data folder, from their records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Private words and phrases, found in a text in whatever form they stand there."""
+"""Finds and replaces private words and phrases in a text, in any form in which they occur."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ class Session:
                             total += self._forward_backward(part, micro)
                     if micro == context.accumulation - 1:
                         self._updating = True
-                        with self.watch.part("optimiser"):
+                        with self.watch.part("optimizer"):
                             stepper.finish(self.step)
                         self.step += 1
                         self._updating = False

@@ -130,7 +130,7 @@ def test_another_checkpoint_or_another_low_bits_choice_ends_the_turn(forge: Any)
     lease = ForgeHost().lease(ALL)
     with lease:
         forge.sd_models.model_data.forge_hash = "two"
-        with pytest.raises(BaseGone, match="not loaded any more"), lease.turn():
+        with pytest.raises(BaseGone, match="no longer loaded"), lease.turn():
             pass
         assert not forge.lock.locked()
 

@@ -72,7 +72,7 @@ def test_without_the_checkpoint_the_residue_is_said(sdnext: Any) -> None:
     sdnext.networks.wear(LAYERS)
     with host.lease(ALL):
         assert all(torch.allclose(value, before[name], atol=1e-6) for name, value in pipe.unet.named_parameters())
-    assert "2 of them keep what rounding left" in host.remarks()[0] and host.remarks() == []
+    assert "In 2 of them a rounding error stays" in host.remarks()[0] and host.remarks() == []
 
 
 def test_a_file_of_an_old_name_is_read_anew(sdnext: Any) -> None:

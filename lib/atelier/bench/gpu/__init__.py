@@ -1,1 +1,1 @@
-"""Proves or refutes on a GPU what was designed, predicted or read: a case a file, the most telling first."""
+"""Checks on a GPU what was designed and predicted without one. Each case is a file; the most important come first."""

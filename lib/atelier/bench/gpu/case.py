@@ -1,4 +1,4 @@
-"""What a case is, and which there are."""
+"""The type of a GPU case, and the list of all cases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atelier.config.discovery import offered
 
 @dataclass(frozen=True)
 class Found:
-    """What a case has seen. `passed` None: nothing was to be proved, there are only figures."""
+    """The result of a case. `passed` None: there was nothing to prove, only figures."""
 
     passed: bool | None
     says: str
@@ -32,11 +32,11 @@ class Case:
 
     name: str
     asks: str
-    """What is to be proved, as a sentence."""
+    """The claim to check, as a sentence."""
     order: int
     """The most telling come first."""
     seconds: float
-    """What it takes on a fast GPU, about: a case for which the time is short is left out."""
+    """Its duration on a fast GPU, roughly. A case is left out when there is less time left."""
     run: Callable[[Machine], Found]
 
 

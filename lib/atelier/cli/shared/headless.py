@@ -1,4 +1,4 @@
-"""Training without a page: progress as lines, Ctrl-C and SIGTERM as Stop."""
+"""Training without a page: progress is printed, and Ctrl-C and SIGTERM stop the run."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _record_in(folder: Path, job: JobConfig) -> HeadlessRecord:
     if (folder / "job.json").exists() or (folder / "samples").is_dir():  # the latter: killed as it was begun
         record = cast(HeadlessRecord, PrintingRecord.open(folder))
         if record.newer:
-            raise AtelierError(f"The run in {folder} is of a newer version of Atelier: update it to go on with it.")
+            raise AtelierError(f"The run in {folder} is of a newer version of Atelier. Update Atelier to resume it.")
         return record
     files = {"settings.toml": training_toml(job), "dataset.toml": dataset_toml(job)}
     return cast(HeadlessRecord, PrintingRecord.create(folder, files))

@@ -1,4 +1,4 @@
-"""A card that torch cannot use: what pip installs on Windows by itself computes on the CPU alone."""
+"""Warns about a card that torch cannot use: on Windows, pip's default torch computes only on the CPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def unused_card() -> str | None:
         return None
     version = torch.__version__.partition("+")[0]
     return (
-        "There is an NVIDIA GPU, but this PyTorch computes on the CPU alone. For the GPU, run:\n"
+        "There is an NVIDIA GPU, but this PyTorch computes only on the CPU. To use the GPU, run:\n"
         f'    "{sys.executable}" -m pip install --force-reinstall torch=={version} '
         "--index-url https://download.pytorch.org/whl/cu126"
     )

@@ -1,4 +1,4 @@
-"""AUTOMATIC1111's WebUI 1.10: an LDM model, a FIFO queue, LoRAs merged into the base."""
+"""The adapter for AUTOMATIC1111's WebUI 1.10, with an LDM model, a FIFO queue, and LoRAs merged into the base."""
 
 from __future__ import annotations
 

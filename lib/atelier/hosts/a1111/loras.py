@@ -1,4 +1,4 @@
-"""A1111's LoRAs, which it merges into the weights when a picture asks for them: taken out, and read anew."""
+"""Removes LoRAs that A1111 merged into the weights for a picture, and lists new LoRA files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atelier.hosts.shared.a1111_kind import queue
 def remove_loras() -> None:
     """Takes out the LoRAs that the last picture left in the weights. Called inside the queue.
 
-    The WebUI notes on every layer which LoRAs its weight holds, so that asking costs a loop and no arithmetic.
+    The WebUI notes on every layer which LoRAs are merged into it, so checking costs only a loop over the layers.
     """
     networks = sys.modules.get("networks")
     if networks is None:

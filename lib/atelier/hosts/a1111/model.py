@@ -1,4 +1,4 @@
-"""The model that A1111 has loaded: of which family it is, and why it cannot be lent where it cannot."""
+"""The model that A1111 has loaded: its family, and why it cannot be borrowed, if so."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def model_info() -> ModelInfo | None:
 
 
 def prediction_type(model: Any) -> str:
-    """What its UNet predicts: "epsilon" or "v_prediction"."""
+    """The prediction type of its UNet: "epsilon" or "v_prediction"."""
     return "v_prediction" if getattr(model, "parameterization", "eps") == "v" else "epsilon"
 
 
@@ -60,23 +60,23 @@ def refusal_of(model: Any) -> str | None:
     from modules import devices, shared
 
     if getattr(model, "is_sd3", False):
-        return "Stable Diffusion 3 cannot be trained yet: choose a checkpoint of SD 1, 2 or XL."
+        return "Stable Diffusion 3 cannot be trained yet. Choose a checkpoint of SD 1, 2 or XL."
     if family_of(model) is None:
-        return "This checkpoint is of no family that can be trained yet: choose one of SD 1, 2 or XL."
+        return "This checkpoint is of a family that cannot be trained yet. Choose a checkpoint of SD 1, 2 or XL."
     unet = model.model.diffusion_model
     if not fetches_parts(model) and next(unet.parameters()).device.type != devices.device.type:
         return (
-            "The checkpoint is unloaded: load it again with Settings, Actions, "
+            "The checkpoint is unloaded. Load it again with Settings, Actions, "
             '"Load SD checkpoint to VRAM from RAM", or by choosing it at the top of the page.'
         )
     channels = next(p for name, p in unet.named_parameters() if name.endswith("input_blocks.0.0.weight")).shape[1]
     if channels != 4:
-        return "This is an inpainting checkpoint, made for other input: choose the plain one to train on."
+        return "This is an inpainting checkpoint, which cannot be trained. Choose the normal one to train on."
     if getattr(devices, "fp8", False):
-        return 'The base is kept in 8 bits: set "FP8 weight" to Disable in Settings, Optimizations, then train.'
+        return 'The model is kept in 8 bits. Set "FP8 weight" to Disable in Settings, Optimizations, then train.'
     if getattr(shared.opts, "lora_functional", False):
         return (
-            'The setting "Lora/Networks: use old method" patches the base while drawing: turn it off in Settings, '
+            'The setting "Lora/Networks: use old method" changes the model while drawing. Turn it off in Settings, '
             "Compatibility, then train."
         )
     return None
@@ -88,6 +88,6 @@ def fetches_parts(model: Any) -> bool:
 
 
 def text_module(model: Any) -> nn.Module:
-    """What holds the text encoders: `cond_stage_model`, in SDXL `conditioner`."""
+    """The module with the text encoders: `cond_stage_model`, in SDXL `conditioner`."""
     conditioner = getattr(model, "conditioner", None)
     return conditioner if conditioner is not None else model.cond_stage_model

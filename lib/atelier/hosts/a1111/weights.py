@@ -19,7 +19,7 @@ PREFIXES = {
     "conditioner.embedders.0.wrapped.transformer.": "conditioner.embedders.0.transformer.",
     "conditioner.embedders.1.wrapped.model.": "conditioner.embedders.1.model.",
 }
-"""How the WebUI's wrappers around its text encoders show in the names of their tensors."""
+"""Prefixes that the WebUI's wrappers add to the names of its text encoders' tensors -> the names without them."""
 
 
 def named_tensors(model: Any) -> list[tuple[str, Tensor]]:

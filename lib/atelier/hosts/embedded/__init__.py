@@ -1,1 +1,1 @@
-"""A small diffusers WebUI of our own: the trainer's home where no other WebUI is, and the one the tests use."""
+"""The embedded host: a small diffusers WebUI of our own, for use without another WebUI and for the tests."""

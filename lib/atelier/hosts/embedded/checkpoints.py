@@ -1,4 +1,4 @@
-"""The checkpoints a person can choose from."""
+"""Lists the checkpoints that can be chosen on the page."""
 
 from __future__ import annotations
 

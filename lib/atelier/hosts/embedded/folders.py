@@ -1,4 +1,4 @@
-"""Where the embedded host keeps things: everything under one data folder."""
+"""The folders of the embedded host, all below one data folder."""
 
 from __future__ import annotations
 

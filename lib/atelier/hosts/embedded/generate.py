@@ -1,4 +1,4 @@
-"""Generate: one picture a turn of the queue, with the LoRAs of its prompt, saved with its parameters."""
+"""Generates pictures: one per turn of the queue, with the LoRAs of the prompt, saved with their parameters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Drawn:
 
 
 class Generator:
-    """Draws with the host's own modules. The queue is held for one picture, so a batch lets training in between."""
+    """Draws with the host's own modules. The queue is held for one picture, so training can run in between."""
 
     def __init__(self, host: Lender) -> None:
         self._host = host
@@ -50,7 +50,7 @@ class Generator:
         Ends early, without the unfinished picture, when `stop` is called.
         """
         if not 1 <= count <= MAX_PICTURES:
-            raise AtelierError(f"{count} pictures at once are not possible; ask for 1 to {MAX_PICTURES}.")
+            raise AtelierError(f"{count} pictures at once are not possible. Ask for 1 to {MAX_PICTURES}.")
         self._stop.clear()
         first = request.seed if request.seed >= 0 else secrets.randbelow(2**32)
         for number in range(1, count + 1):
@@ -118,15 +118,15 @@ def check_request(request: SampleRequest) -> None:
     """Raises `AtelierError` that names the first value that cannot be drawn, and what is allowed."""
     for name, side in (("Width", request.width), ("Height", request.height)):
         if not 64 <= side <= MAX_SIDE or side % 8:
-            raise AtelierError(f"{name} is {side}; it has to be a multiple of 8 from 64 to {MAX_SIDE}.")
+            raise AtelierError(f"{name} is {side}; it must be a multiple of 8 from 64 to {MAX_SIDE}.")
     if not 1 <= request.steps <= MAX_STEPS:
-        raise AtelierError(f"Steps is {request.steps}; it has to be from 1 to {MAX_STEPS}.")
+        raise AtelierError(f"Steps is {request.steps}; it must be from 1 to {MAX_STEPS}.")
     if not 0 <= request.cfg_scale <= 100:
-        raise AtelierError(f"CFG scale is {request.cfg_scale:g}; it has to be from 0 to 100.")
+        raise AtelierError(f"CFG scale is {request.cfg_scale:g}; it must be from 0 to 100.")
     if not -1 <= request.seed < 2**64:
-        raise AtelierError(f"Seed is {request.seed}; it has to be -1 (a new one) or a positive whole number.")
+        raise AtelierError(f"Seed is {request.seed}; it must be -1 (a random seed) or a positive whole number.")
     if request.sampler not in SAMPLERS:
-        raise AtelierError(f"There is no sampler {request.sampler!r}; there are {', '.join(SAMPLERS)}.")
+        raise AtelierError(f"There is no sampler {request.sampler!r}. There are {', '.join(SAMPLERS)}.")
 
 
 class _Stopped(Exception):

@@ -1,4 +1,4 @@
-"""The embedded host: one loaded model, one queue, and folders. No page in here."""
+"""The embedded host without its page: one loaded model, one queue, and folders."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class EmbeddedHost:
         return 512 if self.current is None else self.current.side
 
     def usual_cfg(self) -> float:
-        """The CFG scale to begin with: 7, and 3 for a base made for trying things out, which burns out at 7."""
+        """The initial CFG scale: 7, or 3 for the small demo base, whose pictures are oversaturated at 7."""
         return 3.0 if self.native_size() <= TINY else 7.0
 
     def _find(self, checkpoint: Path | str) -> CheckpointFile:
@@ -151,18 +151,18 @@ class EmbeddedHost:
         return EmbeddedLease(self, parts)
 
     can_offload_denoiser = True
-    """A run may keep the UNet in the processor's memory between its blocks."""
+    """A run may keep the UNet in CPU memory and stream its blocks."""
 
     def send_unet_to_rest(self) -> bool:
-        """Moves the UNet to the processor's memory; False when it is there. Called inside the queue."""
+        """Moves the UNet to CPU memory; False when it is there already. Called inside the queue."""
         return self._move_unet(torch.device("cpu"))
 
     def load_denoiser(self) -> bool:
-        """Moves the UNet back to the device; False when it is there. Called inside the queue."""
+        """Moves the UNet back to the device; False when it is there already. Called inside the queue."""
         return self._move_unet(self.device)
 
     def _move_unet(self, device: torch.device) -> bool:
-        # All are looked at: a move for which memory ran out leaves some here and some there.
+        # Every tensor is checked: after a move that ran out of memory, some are here and some there.
         if self.current is None or all(p.device.type == device.type for p in self.current.parts.denoiser.parameters()):
             return False
         self.current.parts.denoiser.to(device)

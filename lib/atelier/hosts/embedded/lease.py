@@ -69,12 +69,12 @@ class EmbeddedLease(AbstractContextManager[Parts]):
         """The host's queue. Raises `BaseGone` when another checkpoint is loaded, or none."""
         with self._host.queue:
             if self._views is None:
-                raise AtelierError("The loan of the model has ended.")
+                raise AtelierError("The run no longer has the model: its loan has ended.")
             model = self._host.current
             if model is None or model.identity != self._identity:
                 raise BaseGone(
-                    f"The model in training is not loaded any more: the page now has "
-                    f"{model.title if model else 'none'}. Training goes on when it is chosen again."
+                    f"The model in training is no longer loaded: the page now has "
+                    f"{model.title if model else 'none'}. Choose it again to go on."
                 )
             moved = self._rests and self._host.send_unet_to_rest()
             if moved or model is not self._source:
@@ -82,7 +82,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
             yield
 
     def offload_denoiser(self) -> None:
-        """Keeps the host's UNet, and the view over it, in the processor's memory during turns, from the next one on.
+        """Keeps the host's UNet and its view in CPU memory during turns, from the next turn on.
 
         The host brings it back when it draws, and when the lease ends.
         """
@@ -97,7 +97,7 @@ class EmbeddedLease(AbstractContextManager[Parts]):
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            log.info("the UNet stays in the processor's memory until it is needed: %s", error)
+            log.info("the UNet stays in CPU memory until it is needed: %s", error)
 
     def let_go(self) -> None:
         """Empties the views. Called by the host, inside its queue, before it loads another checkpoint."""

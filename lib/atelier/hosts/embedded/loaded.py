@@ -1,4 +1,4 @@
-"""The model in the embedded host's memory, and what those who use it ask of the host."""
+"""The embedded host's loaded model, and the interfaces between the host and those who use its model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LoadedModel:
 
 
 class Borrower(Protocol):
-    """Who holds views over the model."""
+    """Somebody with views of the model."""
 
     def let_go(self) -> None:
         """Empties the views. Called inside the queue, before another checkpoint is loaded."""
@@ -34,7 +34,7 @@ class Borrower(Protocol):
 
 
 class Lender(Protocol):
-    """What drawing and lending need of the host. Everything but `folders` is used inside `queue`."""
+    """What drawing and lending need from the host. Everything but `folders` is used inside `queue`."""
 
     folders: DataFolder
     device: torch.device

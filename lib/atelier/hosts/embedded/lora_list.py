@@ -1,4 +1,4 @@
-"""The LoRAs of the list: their files, previews and words, read anew each time it is asked for."""
+"""The list of LoRAs with their previews and activation texts, read from the folder each time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture's parameters as text in its PNG, in the words that other WebUIs read, and its place on disk."""
+"""Writes a picture's parameters as text into its PNG, in the format that other WebUIs read, and saves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The LoRA files of a prompt: read and made ready once, worn for one picture, taken off again."""
+"""Applies the LoRA files of a prompt for one picture. Files are read and prepared only once."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class PromptLoras:
 
     @contextmanager
     def applied(self, tags: Sequence[LoraTag], parts: Parts) -> Iterator[dict[str, str]]:
-        """The model wears the LoRAs of a prompt inside the `with` block. Gives their short hashes by name.
+        """Applies the LoRAs of a prompt inside the `with` block. Yields their short hashes by name.
 
-        Raises `AtelierError` for a name that is not in the list, and for a file that fits nothing of the model.
+        Raises `AtelierError` for a name that is not in the list, and for a file that does not fit the model.
         """
         ready = [self._get(tag.name, parts) for tag in tags]
         uses = [LoraUse(entry.file, tag.unet, tag.text_encoder) for entry, tag in zip(ready, tags, strict=True)]

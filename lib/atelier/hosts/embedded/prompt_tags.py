@@ -1,4 +1,4 @@
-"""`<lora:NAME:WEIGHT>` in a prompt: which LoRAs a picture asks for, and the prompt without the tags."""
+"""Reads `<lora:NAME:WEIGHT>` tags: the LoRAs that a prompt asks for, and the prompt without the tags."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def split_prompt(prompt: str) -> tuple[str, list[LoraTag]]:
 
     A tag is `<lora:NAME>`, `<lora:NAME:1>`, `<lora:NAME:TE:UNET>` as in AUTOMATIC1111 (first the text encoder's
     weight, then the UNet's) or `<lora:NAME:te=…:unet=…>`. A LoRA named twice counts once: the last tag wins.
-    Raises `AtelierError` for a tag without a name or with a weight that is no number.
+    Raises `AtelierError` for a tag without a name or with a weight that is not a number.
     """
     tags: dict[str, LoraTag] = {}
     for match in TAG.finditer(prompt):
@@ -62,7 +62,7 @@ def _number(text: str, whole: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise AtelierError(f"{text!r} in the tag {whole} is not a number. Write a weight such as 0.8.")
+        raise AtelierError(f"{text!r} in the tag {whole} must be a number, such as 0.8.")
     return value
 
 

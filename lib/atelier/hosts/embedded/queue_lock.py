@@ -1,4 +1,4 @@
-"""The host's queue: a lock that is served in the order of arrival."""
+"""The host's queue: a fair lock, given in the order of arrival."""
 
 from __future__ import annotations
 

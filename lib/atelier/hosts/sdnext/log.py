@@ -1,9 +1,9 @@
-"""SD.Next writes a line for every request that it answers, into its log and onto its page."""
+"""Keeps the panel's frequent requests out of SD.Next's log, which has a line for every request."""
 
 from __future__ import annotations
 
 LIVE = "/atelier/v1/jobs"
-"""What the panel asks for every second while a run is going."""
+"""The route that the panel asks every second during a run."""
 
 
 def keep_out_of_log(path: str = LIVE) -> None:

@@ -1,8 +1,8 @@
-"""LoRAs that a picture has left in SD.Next's weights: taken out, to the last bit.
+"""Removes LoRAs that a picture has left in SD.Next's weights, bit for bit.
 
-By default SD.Next adds a LoRA to the weights and keeps nothing of what was there; taking it out is a subtraction, which
-leaves a residue: 1e-8 in fp32, up to 2e-4 in fp16. What was there before comes from the trainer's views, which still
-hold it, or is read from the checkpoint.
+By default SD.Next adds a LoRA to the weights and keeps no copy of them. Its own removal is a subtraction, which leaves
+a residue: 1e-8 in fp32, up to 2e-4 in fp16. The exact weights come from the trainer's views, which still have them, or
+are read from the checkpoint.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from atelier.hosts.sdnext.refusals import components
 log = logging.getLogger(__name__)
 
 Exact = Callable[[str, str], "Tensor | None"]
-"""Component and name of a weight -> its values before any LoRA, or None when nobody knows."""
+"""Component and name of a weight -> its values without any LoRA; None when they are unknown."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that has worn a LoRA: where it is, and whether SD.Next kept a copy of its weight."""
+    """A layer that had a LoRA: its place, and whether SD.Next kept a copy of its weight."""
 
     part: str
     name: str
@@ -47,17 +47,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was done: layers cleaned, the largest residue that a subtraction left, layers it is still in."""
+    """The result: number of cleaned layers, largest residue of a subtraction, number of layers that still have it."""
 
     layers: int
     residue: float
     inexact: int
 
     def __str__(self) -> str:
-        text = f"A LoRA was taken out of {self.layers} layers of the base"
+        text = f"A LoRA was removed from {self.layers} layers of the base model"
         if self.inexact:
-            return f"{text}; {self.inexact} of them keep what rounding left, since the checkpoint could not be read."
-        return f"{text}; rounding had left {self.residue:.1e} at most, and the exact weights were put back."
+            return f"{text}. In {self.inexact} of them a rounding error stays, since the checkpoint cannot be read."
+        return f"{text}. Rounding errors of up to {self.residue:.1e} were corrected with the exact weights."
 
 
 def layers_with_loras(pipe: Any) -> list[Layer]:
@@ -125,7 +125,7 @@ def _subtract() -> None:
 
 
 def forget(pipe: Any) -> None:
-    """SD.Next notes in two places which LoRAs the model wears: none."""
+    """Clears SD.Next's two notes of the LoRAs that are in the model."""
     from modules.lora import lora_common
 
     lora_common.loaded_networks.clear()

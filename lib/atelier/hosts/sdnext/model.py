@@ -1,4 +1,4 @@
-"""The pipeline that SD.Next has loaded: what it is, and how SD.Next is made to load the one that is chosen."""
+"""The pipeline that SD.Next has loaded: its facts, and loading the chosen checkpoint."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def load_chosen(queue: AbstractContextManager[object]) -> None:
         if current() is None:
             sd_models.reload_model_weights()
     if current() is None:
-        raise AtelierError("SD.Next could not load the chosen checkpoint; its console says why.")
+        raise AtelierError("SD.Next could not load the chosen checkpoint. Its console says why.")
 
 
 def prediction_type(pipe: Any) -> str:
-    """What the UNet predicts: "epsilon", "v_prediction", or another that cannot be trained."""
+    """The UNet's prediction type: "epsilon", "v_prediction", or another that cannot be trained."""
     return str(scheduler_says(pipe, "prediction_type", "epsilon"))
 
 

@@ -1,4 +1,4 @@
-"""SD.Next's offloading: taken out of the model for training, and put back as it was."""
+"""Removes SD.Next's offloading from the model for training, and restores it afterwards."""
 
 from __future__ import annotations
 

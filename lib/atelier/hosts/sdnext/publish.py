@@ -1,4 +1,4 @@
-"""SD.Next is told of files that a run has written."""
+"""Adds files that a run has written to SD.Next's lists."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def list_lora(path: Path) -> bool:
             page.create_page("txt2img")
     names = {path.stem, path.stem.replace(".", "_")}
     known = [name for name in names if lora_load.lora_cache.pop(name, None) is not None]
-    worn = [*lora_common.loaded_networks, *lora_common.previously_loaded_networks]
-    return bool(known) or any(network.name in names for network in worn)
+    applied = [*lora_common.loaded_networks, *lora_common.previously_loaded_networks]
+    return bool(known) or any(network.name in names for network in applied)
 
 
 def forget_prompts() -> None:

@@ -1,4 +1,4 @@
-"""SD.Next's queue: a plain lock, which by itself lets nobody in who waits while a trainer takes it again and again."""
+"""SD.Next's queue, made fair: it is a plain lock, which a trainer would take again before others get it."""
 
 from __future__ import annotations
 

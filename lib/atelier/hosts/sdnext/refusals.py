@@ -41,27 +41,27 @@ def refusal_of(pipe: Any, options: Any) -> str | None:
     `options` are SD.Next's `shared.opts`.
     """
     if family_of(pipe) is None:
-        return "This checkpoint is of no family that can be trained yet: choose one of SD 1, 2 or XL."
+        return "This checkpoint is of a family that cannot be trained yet. Choose a checkpoint of SD 1, 2 or XL."
     modules = components(pipe)
     if modules["unet"].config.get("in_channels") != 4:
-        return "This is an inpainting checkpoint, made for other input: choose the plain one to train on."
+        return "This is an inpainting checkpoint, which cannot be trained. Choose the normal one to train on."
     if "vae" not in modules or type(modules["vae"]).__name__ != "AutoencoderKL":
-        return 'The VAE is none of this model\'s own kind: set "VAE model" to Default, then train.'
+        return 'The VAE is not of this model\'s own kind. Set "VAE model" to Default, then train.'
     for name, module in modules.items():
         if any(hasattr(layer, "sdnq_dequantizer") for layer in module.modules()):
             return (
-                f"The {WORDS[name]} is quantised by SDNQ: choose a checkpoint that is not, or empty "
+                f"The {WORDS[name]} is quantised by SDNQ. Choose a checkpoint that is not quantised, or empty "
                 '"Quantization enabled" in Settings, Model Quantization and load the checkpoint again, then train.'
             )
         odd = next((value.dtype for value in module.parameters() if value.dtype not in PLAIN), None)
         if odd is not None:
             return (
-                f"The {WORDS[name]} is kept as {str(odd).removeprefix('torch.')}: turn everything off in Settings, "
+                f"The {WORDS[name]} is kept as {str(odd).removeprefix('torch.')}. Turn everything off in Settings, "
                 "Model Quantization and load the checkpoint again, then train."
             )
     if getattr(options, "lora_fuse_diffusers", False) and getattr(options, "lora_force_diffusers", False):
         return (
-            'The setting "LoRA diffusers fuse with model" leaves LoRAs in the base for good: turn it off in Settings, '
+            'The setting "LoRA diffusers fuse with model" leaves LoRAs in the model for good. Turn it off in Settings, '
             "Networks and load the checkpoint again, then train."
         )
     return None

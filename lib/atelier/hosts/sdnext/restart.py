@@ -1,4 +1,4 @@
-"""SD.Next's "Restart server": the process is replaced by a new one, and nothing of Python's own end is run."""
+"""Saves a running job before SD.Next's "Restart server", which replaces the process without Python's `atexit`."""
 
 from __future__ import annotations
 

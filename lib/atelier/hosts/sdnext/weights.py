@@ -39,7 +39,7 @@ def read_weights(pipe: Any, parts: frozenset[str]) -> Weights:
             continue
         tensors = named_tensors(module)
         if any(tensor.device.type == "meta" for tensor in tensors.values()):
-            raise AtelierError("SD.Next is loading or unloading the model: train when it has done so.")
+            raise AtelierError("SD.Next is loading or unloading the model. Train when it has finished.")
         weights.tensors[name] = tensors
         weights.configs[name] = config_of(name, module, tensors)
     return weights

@@ -1,1 +1,1 @@
-"""What the adapters of several WebUIs hold and forward to: loan and turns, drawing, folders, login, memory."""
+"""Code that the adapters of several WebUIs share: loan and turns, drawing, folders, login, memory."""

@@ -1,4 +1,4 @@
-"""What A1111, Forge and reForge have under the same names: version, queue, txt2img and what its page is set to."""
+"""Parts that A1111, Forge and reForge have in common: version, queue, drawing, and the settings of the page."""
 
 from __future__ import annotations
 
@@ -72,5 +72,5 @@ def listed_checkpoint(path: Path, title: str) -> Any:
 
     entry = sd_models.get_closet_checkpoint_match(path.name)
     if entry is None:
-        raise AtelierError(f"{title} does not find {path.name} in {path.parent}, so it cannot load it.")
+        raise AtelierError(f"{title} cannot find {path.name} in {path.parent}, so it is not loaded.")
     return entry

@@ -1,4 +1,4 @@
-"""Views over a WebUI's tensors, kept pointed at them while the WebUI moves them about."""
+"""Views of a WebUI's tensors, which follow them when the WebUI moves or replaces them."""
 
 from __future__ import annotations
 

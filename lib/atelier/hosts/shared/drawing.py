@@ -1,4 +1,4 @@
-"""How a WebUI of A1111's kind draws: what its page is set to, and pictures drawn without a trace on it."""
+"""Drawing in WebUIs of A1111's kind: the settings of the page, and pictures that leave no trace on it."""
 
 from __future__ import annotations
 
@@ -124,5 +124,5 @@ def _converted(values: Mapping[str, tuple[Any, type]]) -> dict[str, Any]:
         try:
             found[name] = kind(value)
         except (TypeError, ValueError):
-            log.warning("%s is %r where the WebUI keeps a number; it is passed over", name, value)
+            log.warning("%s is %r where the WebUI has a number; it is ignored", name, value)
     return found

@@ -1,4 +1,4 @@
-"""Where a WebUI keeps things, from its own paths and flags."""
+"""The folders of a WebUI, from its own paths and flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells the weights of one checkpoint from another's."""
+"""The identity of a checkpoint's weights."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def file_identity(path: Path) -> str:
-    """Where the file is and when it was written: something else for another file, and for one written anew."""
+    """A text from the file's path and time of change, which differs for another or a rewritten file."""
     return f"{path}:{path.stat().st_mtime_ns if path.exists() else 0}"

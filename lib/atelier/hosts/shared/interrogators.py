@@ -1,4 +1,4 @@
-"""The WebUI's own means to describe a picture: BLIP with CLIP's words, and DeepBooru's tags."""
+"""The WebUI's own captioners: BLIP for sentences, DeepBooru for tags."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def caption(picture: Image.Image, captioner: str) -> str:
     if captioner == BLIP:
         text = str(_interrogator().interrogate(picture))
         if FAILED in text:
-            raise AtelierError("BLIP could not describe the picture; the WebUI's console says why.")
+            raise AtelierError("BLIP could not describe the picture. The WebUI's console says why.")
         return text.strip()
     from modules import deepbooru
 

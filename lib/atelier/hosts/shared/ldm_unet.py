@@ -1,4 +1,4 @@
-"""What a UNet of LDM's kind says of itself."""
+"""Configuration values that a UNet of LDM's kind has as attributes."""
 
 from __future__ import annotations
 

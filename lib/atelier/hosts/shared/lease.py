@@ -125,7 +125,7 @@ class WebUILease(AbstractContextManager["Parts"]):
         """
         borrowed = self._borrowed
         if borrowed is None:
-            raise AtelierError("The loan of the model has ended.")
+            raise AtelierError("The run no longer has the model: its loan has ended.")
         with in_turn(self._host.queue()):
             self._check()
             if borrowed.moved():
@@ -163,8 +163,7 @@ class WebUILease(AbstractContextManager["Parts"]):
             raise BaseGone(f"{info.refusal} Training goes on then.") from cause
         now = "none" if info is None else info.title
         raise BaseGone(
-            f"The model in training is not loaded any more; the WebUI now has {now}. "
-            "Training goes on when it is chosen again."
+            f"The model in training is no longer loaded; the WebUI now has {now}. Choose it again to go on."
         ) from cause
 
 

@@ -1,4 +1,4 @@
-"""What a WebUI demands of those who open its page, so that our routes demand the same."""
+"""The WebUI's login, so that our routes demand the same login as its page."""
 
 from __future__ import annotations
 

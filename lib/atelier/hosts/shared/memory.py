@@ -1,4 +1,4 @@
-"""Memory of the device a WebUI computes on."""
+"""The memory of the device on which a WebUI computes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class DeviceMemory:
         if device.type == "cuda":
             unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             return torch.cuda.mem_get_info(index_of(device))[0] + unused
-        return _processor().available
+        return _system().available
 
     def total(self) -> int:
         device = self._device()
-        return torch.cuda.mem_get_info(index_of(device))[1] if device.type == "cuda" else _processor().total
+        return torch.cuda.mem_get_info(index_of(device))[1] if device.type == "cuda" else _system().total
 
     def ask(self, size: int) -> None:
         if self._make_room is not None:
@@ -36,7 +36,7 @@ def index_of(device: torch.device) -> int:
     return torch.cuda.current_device() if device.index is None else device.index
 
 
-def _processor() -> Any:
+def _system() -> Any:
     """The machine's memory, as psutil tells it."""
     import psutil
 

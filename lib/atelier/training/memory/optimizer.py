@@ -51,7 +51,7 @@ def state_bytes(name: str, arguments: str, dtype: str = "float32") -> float:
 
 
 def optimizer_bytes(parameters: Sequence[nn.Parameter], name: str, arguments: str, dtype: str = "float32") -> int:
-    """Bytes of state for all of `parameters`; as `state_bytes`, but 8-bit optimisers keep small tensors in float32."""
+    """Bytes of state for all of `parameters`; like `state_bytes`, but 8-bit ones keep small tensors in float32."""
     each = state_bytes(name, arguments, dtype)
     moments = _EIGHT_BIT.get(name.lower())
     if moments is None:

@@ -36,7 +36,7 @@ class OwnedLease(AbstractContextManager[Parts]):
 
     def __enter__(self) -> Parts:
         with self._lease as borrowed:
-            # Weights, gradients and the optimiser's two moments.
+            # Weights, gradients and the optimizer's two moments.
             self._host.memory.ask(4 * numbers_of(borrowed.parameters()) * self._dtype.itemsize)
             with self._lease.turn():
                 return _copied(borrowed, self._dtype)

@@ -51,9 +51,9 @@ def _stepped(on: Bench, streamed: bool) -> tuple[dict[str, torch.Tensor], float,
         on.machine.new_peak()
         for _ in range(STEPS):
             session.take_step()
-        learnt = {name: tensor.float().cpu().clone() for name, tensor in network.trained_tensors().items()}
+        trained = {name: tensor.float().cpu().clone() for name, tensor in network.trained_tensors().items()}
         seconds = on.machine.median_seconds(session.take_step, TIMED)
-        return learnt, seconds, on.machine.peak()[0]
+        return trained, seconds, on.machine.peak()[0]
 
 
 def _bandwidth(machine: Machine) -> float:

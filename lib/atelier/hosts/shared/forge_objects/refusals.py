@@ -1,4 +1,4 @@
-"""Which of Forge's and reForge's models can be trained, and the sentence for those that cannot."""
+"""Decides which of Forge's and reForge's models can be trained, with a sentence for those that cannot."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ NOT_YET = {
 }
 """Forge's classes of models that the trainer has no family for."""
 
-TRAINABLE = "choose a checkpoint of Stable Diffusion 1, 2 or XL"
-LOW_BITS = 'set "Diffusion in Low Bits" to Automatic at the top of the page, let it load anew by drawing, then train'
+TRAINABLE = "Choose a checkpoint of Stable Diffusion 1, 2 or XL"
+LOW_BITS = 'Set "Diffusion in Low Bits" to Automatic at the top of the page, draw a picture to reload it, then train'
 
 
 def family_of(model: Any) -> str | None:
@@ -40,21 +40,21 @@ def refusal_of(model: Any, storage: object, prediction: str) -> str | None:
     """
     kind = type(model).__name__
     if kind in NOT_YET or getattr(model, "is_sd3", False):
-        return f"{NOT_YET.get(kind, 'Stable Diffusion 3')} cannot be trained yet: {TRAINABLE}."
+        return f"{NOT_YET.get(kind, 'Stable Diffusion 3')} cannot be trained yet. {TRAINABLE}."
     if family_of(model) is None:
-        return f"{kind} is of no family that can be trained yet: {TRAINABLE}."
+        return f"{kind} is of a family that cannot be trained yet. {TRAINABLE}."
     unet = model.forge_objects.unet.model.diffusion_model
     if storage not in PLAIN:
-        return f"The base is kept in low bits ({_named(storage)}): {LOW_BITS}."
+        return f"The model is kept in low bits ({_named(storage)}). {LOW_BITS}."
     first = unet.get_parameter("input_blocks.0.0.weight")
     if getattr(model, "is_inpaint", False) or first.shape[1] != 4:
-        return "This is an inpainting checkpoint, made for other input: choose the plain one to train on."
+        return "This is an inpainting checkpoint, which cannot be trained. Choose the normal one to train on."
     if not hasattr(unet.middle_block, "1"):
-        return "This is SSD-1B or Segmind's Vega, which cannot be trained yet: choose SDXL's own shape."
+        return "This is SSD-1B or Segmind's Vega, which cannot be trained yet. Choose a normal SDXL model."
     if prediction not in ("epsilon", "v_prediction"):
-        return f"This checkpoint predicts {prediction}, not noise or velocity: choose another one to train on."
+        return f"This checkpoint predicts {prediction}, not noise or velocity. Choose another one to train on."
     if first.device.type == "cpu" and first.dtype == torch.float16:
-        return "The base is in fp16 on a processor, which cannot train so: start the WebUI without --unet-in-fp16."
+        return "The model is in fp16 on the CPU, which cannot train in fp16. Start the WebUI without --unet-in-fp16."
     return None
 
 
