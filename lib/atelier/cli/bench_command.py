@@ -127,7 +127,7 @@ def _choices(asked: argparse.Namespace) -> int:
         case = Case(SHAPES[name], precision)
         found.append(apart(measure_choice, way.name, case, asked.pairs or _pairs(case)))
         print(found[-1], flush=True)
-    _write(asked.json, [each.to_dict() for each in found])
+    _write(asked.json, [figures.to_dict() for figures in found])
     return 0
 
 
@@ -140,8 +140,8 @@ def _soak(steps: int, runs: int, target: str | None) -> int:
         if count:
             found.append(soak(count))
             print(found[-1], flush=True)
-    _write(target, [each.to_dict() for each in found])
-    return 0 if all(each.flat for each in found) else 1
+    _write(target, [soaked.to_dict() for soaked in found])
+    return 0 if all(soaked.flat for soaked in found) else 1
 
 
 def _memory(target: str | None) -> int:

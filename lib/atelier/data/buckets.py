@@ -97,7 +97,7 @@ class Buckets:
         if self.no_upscale:
             return self._fit_downwards(size)
         ratio = size[0] / size[1]
-        bucket = size if size in self.sizes else min(self.sizes, key=lambda each: abs(each[0] / each[1] - ratio))
+        bucket = size if size in self.sizes else min(self.sizes, key=lambda bucket: abs(bucket[0] / bucket[1] - ratio))
         return Fit(bucket, cover(size, bucket))
 
     def bucket_for(self, size: Size) -> Size:

@@ -73,23 +73,23 @@ class Anonymiser:
 
     def log(self, text: str) -> str:
         """The same for lines with tracebacks in them, of which the places in the code are kept."""
-        lines, told, in_frame = [], [], False
+        lines, kept, in_frame = [], [], False
         for line in [*text.splitlines(), ""]:
             frame = _FRAME.fullmatch(line)
             code = in_frame and line.startswith("    ")
             if not (frame or code):
-                told.append(line)
+                kept.append(line)
                 in_frame = False
                 continue
-            lines += self._told(told)
-            told = []
+            lines += self._told(kept)
+            kept = []
             if frame:
                 place = self._words.without(place_in_code(frame[2]))
                 lines.append(f'{frame[1]}"{place}"{frame[3]}')
             else:
                 lines.append(self._words.without(_secrets(line)))
             in_frame = True
-        return "\n".join([*lines, *self._told(told)]).rstrip()
+        return "\n".join([*lines, *self._told(kept)]).rstrip()
 
     def _told(self, lines: list[str]) -> list[str]:
         return self.text("\n".join(lines)).split("\n") if lines else []

@@ -71,23 +71,23 @@ def webui_folder(checkout: Path = ROOT) -> Path | None:
 
 def flags_line(arguments: Sequence[str]) -> str:
     """Launch flags. Of what they are set to only numbers and words such as "cpu" or "full" are told."""
-    told: list[str] = []
+    words: list[str] = []
     for word in arguments:
         flag, equals, value = word.partition("=")
         if re.fullmatch(r"--?[A-Za-z][\w-]*", flag):
-            told.append(f"{flag}={_value(value)}" if equals else flag)
-        elif not told or told[-1] != "…":
-            told.append(_value(word))
-    return " ".join(told) or "none known"
+            words.append(f"{flag}={_value(value)}" if equals else flag)
+        elif not words or words[-1] != "…":
+            words.append(_value(word))
+    return " ".join(words) or "none known"
 
 
 def launch_arguments(given: Sequence[str] = ()) -> list[str]:
     """What a WebUI was started with: on its command line, and through its environment."""
-    told = os.environ.get("COMMANDLINE_ARGS", "")
+    text = os.environ.get("COMMANDLINE_ARGS", "")
     try:
-        more = shlex.split(told)
+        more = shlex.split(text)
     except ValueError:  # a quotation mark that is never closed
-        more = told.split()
+        more = text.split()
     return [*given, *(word for word in more if word not in given)]
 
 

@@ -63,11 +63,11 @@ def newest_runs(folder: Path) -> list[Run]:
 
 def error_lines(runs: list[Run], hide: Anonymiser) -> Iterator[str]:
     """The last errors of the newest runs that have any, as lines."""
-    told = 0
+    shown = 0
     for run in runs:
         lines = list(_lines(run, hide))
-        if lines and told < TOLD:
-            told += 1
+        if lines and shown < TOLD:
+            shown += 1
             yield from [*lines, ""]
     states: dict[str, int] = {}
     for run in runs:

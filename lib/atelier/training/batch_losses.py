@@ -116,4 +116,4 @@ class BatchLosses:
 
     def _sizes(self, batch: Batch) -> SizeConditions:
         sizes = (batch.original_sizes, batch.crop_top_lefts, batch.target_sizes)
-        return SizeConditions(*(to_device(each, self.parts.device) for each in sizes))
+        return SizeConditions(*(to_device(size, self.parts.device) for size in sizes))

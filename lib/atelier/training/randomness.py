@@ -33,12 +33,12 @@ def seeded_globals(device: torch.device, seed: int, *purpose: object) -> Iterato
         number = torch.cuda.current_device() if device.index is None else device.index
         generators.append(torch.cuda.default_generators[number])
     # The same as torch.random.fork_rng, which takes longer at every step.
-    states = [each.get_state() for each in generators]
+    states = [source.get_state() for source in generators]
     value = derived_seed(seed, *purpose)
     try:
-        for each in generators:
-            each.manual_seed(value)
+        for source in generators:
+            source.manual_seed(value)
         yield
     finally:
-        for each, state in zip(generators, states):
-            each.set_state(state)
+        for source, state in zip(generators, states):
+            source.set_state(state)

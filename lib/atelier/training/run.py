@@ -141,9 +141,9 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     if not whole:
         args_remarks = ignored_arguments(settings.network_module, settings.network_args)
         file_remarks = (lora_remark(host, trains_text(settings)), kind_remark(settings, host.name), *args_remarks)
-    for told in (why_not_host(settings), *file_remarks):
-        if told:
-            record.message(told, "warning")
+    for warning in (why_not_host(settings), *file_remarks):
+        if warning:
+            record.message(warning, "warning")
     seed = settings.seed if settings.seed is not None else derived_seed(0, job.name, str(record.folder.name))
     data = TrainingData(
         found, settings, seed, process_count(), on_problem=lambda path, reason: record.message(reason, "warning")
@@ -255,14 +255,14 @@ def _lowered(context: RunContext, session: Session) -> bool:
 
 def _wait_for_base(context: RunContext, message: str) -> Ending:
     """Waits until the host has loaded the base model. Returns PAUSED to start a session, STOPPED to end the run."""
-    told = False
+    announced = False
     while not context.control.stopping:
         info = context.host.loaded_model()
         if info is not None and info.identity == context.base.identity and not info.refusal:
             return Ending.PAUSED
-        if not told:
+        if not announced:
             context.record.status("waiting", message)
-            told = True
+            announced = True
         context.control.wait_for_request(0.5)
     return Ending.STOPPED
 

@@ -86,9 +86,9 @@ def set_up(
     if context.savings.streamed:
         offload_denoiser(lease)
     plan = make_plan(settings, parts, context.savings)
-    told = remark(settings.mixed_precision, plan.precision)
-    if told is not None and state is None:
-        context.record.message(told, "warning")
+    warning = remark(settings.mixed_precision, plan.precision)
+    if warning is not None and state is None:
+        context.record.message(warning, "warning")
     accelerator = stack.enter_context(borrowed_accelerator(device, plan.precision))
     # Read once, since the accelerator's global state is restored when the session ends.
     is_main, alone = accelerator.is_main_process, accelerator.num_processes == 1

@@ -157,7 +157,7 @@ def _was_uploaded(path: str) -> bool:
 def _parameters_of(function: Any) -> frozenset[str]:
     parameters = inspect.signature(function).parameters
     names = frozenset(parameters)
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         # Forge wraps each event in an object that takes any arguments and passes them on to the event inside.
         for held in vars(function).values() if hasattr(function, "__dict__") else ():
             if inspect.isroutine(held):

@@ -29,7 +29,7 @@ def chosen_layers(parts: Parts, config: NetworkConfig) -> list[tuple[NetworkConf
     preset = preset_of(config)
     found = {UNET: preset.layers(UNET, parts.denoiser)} if config.unet else {}
     if config.text_encoders:
-        found.update({part: preset.layers(part, each) for part, each in zip(TEXT_PARTS, parts.text_encoders)})
+        found.update({part: preset.layers(part, encoder) for part, encoder in zip(TEXT_PARTS, parts.text_encoders)})
     groups: dict[tuple[tuple[str, str], ...], tuple[NetworkConfig, Ranks]] = {}
     for target in all_layers(parts):
         override = found.get(target.part, {}).get(target.path)

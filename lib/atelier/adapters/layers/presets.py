@@ -85,7 +85,7 @@ class Preset:
         return self.by_class.get(kinds[block_path], {})
 
     def _by_path(self, part: str, path: str) -> Override | None:
-        return next((each for pattern, each in self.by_path.items() if self._any((pattern,), part, path)), None)
+        return next((override for pattern, override in self.by_path.items() if self._any((pattern,), part, path)), None)
 
     def _any(self, patterns: tuple[str, ...], part: str, path: str) -> bool:
         if not patterns or not path:
@@ -162,13 +162,13 @@ def read_preset(path: Path) -> Preset:
         raise AtelierError(f"{NETWORK_ARGS}: preset: {error}") from error
     for key, value in content.items():
         if key in _CLASSES + _PATTERNS:
-            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
                 raise AtelierError(f"{where}: {key} must be a list of texts, in square brackets.")
         elif key in _SWITCHES:
             if not isinstance(value, bool):
                 raise AtelierError(f"{where}: {key} must be true or false.")
         elif key in _MAPS:
-            if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
+            if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
                 example = "{ algo = 'lokr' }"
                 raise AtelierError(f"{where}: {key} must be a table of tables, such as FeedForward = {example}.")
         elif key not in _ELSEWHERE:
@@ -178,17 +178,17 @@ def read_preset(path: Path) -> Preset:
     wildcards = content.get("use_fnmatch", False)
     if not wildcards:
         written_as = {**patterns, "name_algo_map": tuple(content.get("name_algo_map", ()))}
-        for key, each in ((key, each) for key, listed in written_as.items() for each in listed):
-            if len(each) > LONGEST or _NESTED.search(each):
+        for key, pattern in ((key, pattern) for key, listed in written_as.items() for pattern in listed):
+            if len(pattern) > LONGEST or _NESTED.search(pattern):
                 raise AtelierError(
-                    f"{where}: {shortened(each)!r} in {key} is too complex. A pattern can have at most {LONGEST} "
+                    f"{where}: {shortened(pattern)!r} in {key} is too complex. A pattern can have at most {LONGEST} "
                     "characters, and no repetition inside a repetition."
                 )
             try:
-                re.compile(each)
+                re.compile(pattern)
             except (re.error, OverflowError, RecursionError) as error:
                 raise AtelierError(
-                    f"{where}: {each!r} in {key} is not a regular expression ({error}). To use * and ? as in file "
+                    f"{where}: {pattern!r} in {key} is not a regular expression ({error}). To use * and ? as in file "
                     "names, set use_fnmatch = true."
                 ) from error
     return Preset(

@@ -232,9 +232,9 @@ def _preset(path: Path, kind: str, data: Mapping[str, Any]) -> Imported:
 
 def _from_lora(path: Path) -> Imported:
     header = read_header(path)
-    told = tell(header)
-    found = _through_gui_names(path, LORA, told.entries, told.keys, list(header.metadata))
-    found.notes = [*told.notes, "The file does not say where the pictures are. Choose your own folder.", *found.notes]
+    stated = tell(header)
+    found = _through_gui_names(path, LORA, stated.entries, stated.keys, list(header.metadata))
+    found.notes = [*stated.notes, "The file does not say where the pictures are. Choose your own folder.", *found.notes]
     return found
 
 

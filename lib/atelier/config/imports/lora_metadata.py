@@ -37,7 +37,7 @@ class Header:
 
 
 @dataclass
-class Told:
+class Stated:
     """What metadata say: entries under sd-scripts' names, and verdicts of keys that have no such name."""
 
     entries: list[Entry] = field(default_factory=list)
@@ -70,26 +70,26 @@ def read_header(path: Path) -> Header:
     return Header(metadata, shapes)
 
 
-def tell(header: Header) -> Told:
+def tell(header: Header) -> Stated:
     """What a file says about its training. Raises `AtelierError` when it says nothing and is no LoRA."""
-    told = Told()
+    stated = Stated()
     metadata = header.metadata
     for key, text in metadata.items():
         value = _value(key, text)
         found = for_value(metadata_verdict(key), value)
         if found.becomes and value is None:
-            told.keys[key] = KeyVerdict(key, text, HONOURED, "Not set.")
+            stated.keys[key] = KeyVerdict(key, text, HONOURED, "Not set.")
         elif not found.becomes or key in _SPECIAL:
-            told.keys[key] = KeyVerdict(key, text, found.verdict, found.note)
+            stated.keys[key] = KeyVerdict(key, text, found.verdict, found.note)
         else:
-            told.entries.append(Entry(found.becomes, value, source=key, shown=text, note=found.note))
-    _optimizer(told, metadata)
-    _network_args(told, metadata)
-    _dataset(told, metadata)
-    _from_modelspec(told, metadata)
+            stated.entries.append(Entry(found.becomes, value, source=key, shown=text, note=found.note))
+    _optimizer(stated, metadata)
+    _network_args(stated, metadata)
+    _dataset(stated, metadata)
+    _from_modelspec(stated, metadata)
     if not any(key.startswith("ss_") for key in metadata):
-        _from_shapes(told, header.shapes)
-    return told
+        _from_shapes(stated, header.shapes)
+    return stated
 
 
 _SPECIAL = ("ss_optimizer", "ss_network_args", "modelspec.prediction_type", "modelspec.timestep_range",
@@ -108,7 +108,7 @@ def _value(key: str, text: str) -> Any:
     return text
 
 
-def _optimizer(told: Told, metadata: Mapping[str, str]) -> None:
+def _optimizer(stated: Stated, metadata: Mapping[str, str]) -> None:
     """ "bitsandbytes.optim.adamw.AdamW8bit(weight_decay=0.1,betas=(0.9, 0.99))": a class, and its arguments."""
     text = metadata.get("ss_optimizer", "")
     match = re.fullmatch(r"\s*([\w.]+)\s*(?:\((.*)\))?\s*", text, re.DOTALL)
@@ -116,11 +116,11 @@ def _optimizer(told: Told, metadata: Mapping[str, str]) -> None:
         return
     path, arguments = match.group(1), match.group(2) or ""
     name = path.rpartition(".")[2]
-    told.entries.append(Entry("optimizer_type", _OPTIMIZERS.get(name.lower(), name), silent=True))
+    stated.entries.append(Entry("optimizer_type", _OPTIMIZERS.get(name.lower(), name), silent=True))
     pieces = [piece.strip() for piece in _split_outside_brackets(arguments)]
     pairs = [piece.replace(" ", "") for piece in pieces if "=" in piece]
     if pairs:
-        told.entries.append(Entry("optimizer_args", pairs, silent=True))
+        stated.entries.append(Entry("optimizer_args", pairs, silent=True))
 
 
 _OPTIMIZERS = {"adamw": "AdamW", "adamw8bit": "AdamW8bit", "sgd": "SGDNesterov"}
@@ -137,23 +137,23 @@ def _split_outside_brackets(text: str) -> list[str]:
     return [*pieces, text[begun:]]
 
 
-def _network_args(told: Told, metadata: Mapping[str, str]) -> None:
+def _network_args(stated: Stated, metadata: Mapping[str, str]) -> None:
     try:
         arguments = json.loads(metadata.get("ss_network_args") or "{}")
         check_size(arguments, "ss_network_args")
     except (ValueError, RecursionError, AtelierError):
         arguments = None
     if not isinstance(arguments, dict):
-        told.notes.append("ss_network_args cannot be read and was ignored.")
+        stated.notes.append("ss_network_args cannot be read and was ignored.")
         return
     pairs = [f"{key}={value}" for key, value in arguments.items() if value not in (None, "", "None")]
     # kohya adds network_dropout to the arguments when the file was trained with dropout.
     pairs = [pair for pair in pairs if not pair.startswith("dropout=") or "ss_network_dropout" not in metadata]
     if pairs:
-        told.entries.append(Entry("network_args", pairs, silent=True))
+        stated.entries.append(Entry("network_args", pairs, silent=True))
 
 
-def _dataset(told: Told, metadata: Mapping[str, str]) -> None:
+def _dataset(stated: Stated, metadata: Mapping[str, str]) -> None:
     """Sizes and captions of the first dataset, unless the metadata have them under keys of their own."""
     text = metadata.get("ss_datasets")
     if not text:
@@ -163,9 +163,9 @@ def _dataset(told: Told, metadata: Mapping[str, str]) -> None:
         check_size(datasets, "ss_datasets")
         first = next(item for item in datasets if isinstance(item, dict))
     except (ValueError, TypeError, StopIteration, RecursionError, AtelierError):
-        told.notes.append("ss_datasets cannot be read and was ignored.")
+        stated.notes.append("ss_datasets cannot be read and was ignored.")
         return
-    given = {entry.key for entry in told.entries}
+    given = {entry.key for entry in stated.entries}
     listed = first.get("subsets")
     items = listed if isinstance(listed, list) else []
     subsets = [item for item in items if isinstance(item, dict) and not item.get("is_reg")]
@@ -173,25 +173,25 @@ def _dataset(told: Told, metadata: Mapping[str, str]) -> None:
     values |= {key: subsets[0].get(key) for key in _SUBSET} if subsets else {}
     for key, value in values.items():
         if value not in (None, "", []) and key not in given:
-            told.entries.append(Entry(key, value, silent=True))
+            stated.entries.append(Entry(key, value, silent=True))
     if len(datasets) > 1:
-        told.notes.append(f"The file was trained on {len(datasets)} datasets. The sizes of the first are used.")
+        stated.notes.append(f"The file was trained on {len(datasets)} datasets. The sizes of the first are used.")
 
 
-def _from_modelspec(told: Told, metadata: Mapping[str, str]) -> None:
+def _from_modelspec(stated: Stated, metadata: Mapping[str, str]) -> None:
     if metadata.get("modelspec.prediction_type") == "v":
-        told.entries.append(Entry("v_parameterization", True, silent=True))
+        stated.entries.append(Entry("v_parameterization", True, silent=True))
     title = metadata.get("modelspec.title")
     if title and title != metadata.get("ss_output_name"):
-        told.entries.append(Entry("metadata_title", title, silent=True))
+        stated.entries.append(Entry("metadata_title", title, silent=True))
     try:
         low, high = (int(part) for part in metadata.get("modelspec.timestep_range", "").split(","))
     except ValueError:
         return
-    told.entries += [Entry("min_timestep", low, silent=True), Entry("max_timestep", high, silent=True)]
+    stated.entries += [Entry("min_timestep", low, silent=True), Entry("max_timestep", high, silent=True)]
 
 
-def _from_shapes(told: Told, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _from_shapes(stated: Stated, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Reads the ranks from the tensors of a file without settings."""
     ranks: dict[bool, dict[int, int]] = {False: {}, True: {}}
     for name, shape in shapes.items():
@@ -201,9 +201,9 @@ def _from_shapes(told: Told, shapes: Mapping[str, tuple[int, ...]]) -> None:
     if not ranks[False] and not ranks[True]:
         raise AtelierError("This file has no training settings: there are none in its metadata, and it is not a LoRA.")
     plain, convolutions = ranks[False] or ranks[True], ranks[True]
-    told.entries.append(Entry("network_dim", max(plain, key=lambda rank: plain[rank]), silent=True))
+    stated.entries.append(Entry("network_dim", max(plain, key=lambda rank: plain[rank]), silent=True))
     if convolutions:
-        told.entries.append(
+        stated.entries.append(
             Entry("network_args", [f"conv_dim={max(convolutions, key=lambda rank: convolutions[rank])}"], silent=True)
         )
-    told.notes.append("The file has no metadata of its training. Only the rank could be read, from its tensors.")
+    stated.notes.append("The file has no metadata of its training. Only the rank could be read, from its tensors.")

@@ -118,9 +118,9 @@ class SDNextHost:
         self.load_to_device()  # taking out may have made SD.Next offload again
 
     def remarks(self) -> list[str]:
-        """Sentences for the person about the loan, each told once."""
-        told, self._remarks = self._remarks, []
-        return told
+        """Sentences for the person about the loan, each only once."""
+        sentences, self._remarks = self._remarks, []
+        return sentences
 
     # -- where the model is ---------------------------------------------------------------------------------------
 

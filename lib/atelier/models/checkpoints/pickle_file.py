@@ -64,7 +64,7 @@ class _LazyTensor:
     def is_sound(self) -> bool:
         """False when the file has something else in place of a number."""
         numbers = (self.offset, *self.size, *self.stride)
-        whole = all(isinstance(each, int) and 0 <= each < 2**63 for each in numbers)
+        whole = all(isinstance(number, int) and 0 <= number < 2**63 for number in numbers)
         return isinstance(self.storage, _Storage) and whole and len(self.size) == len(self.stride) <= 16
 
 

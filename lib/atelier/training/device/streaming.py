@@ -67,14 +67,14 @@ class Streamed:
             if id(weight) not in streamed:
                 self._others.append((owner, name, weight))
                 owner._parameters[name] = _frozen(self._fetch(weight.detach()))
-        for each in self._units:
-            each.begin(self._fp8)
+        for unit in self._units:
+            unit.begin(self._fp8)
         if self._side is None:
             return
         if self._fp8:
             torch.cuda.synchronize(self._device)  # what lies on the device now is read by the side stream from here on
         else:
-            self._staging = Staging(self._device, max((each.room for each in self._units), default=0))
+            self._staging = Staging(self._device, max((unit.room for unit in self._units), default=0))
 
     def end(self) -> None:
         """Ends streaming: the denoiser has its own weights again, where they were."""

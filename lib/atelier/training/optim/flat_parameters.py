@@ -25,10 +25,11 @@ class FlatParameters:
 
     def __init__(self, groups: Sequence[Mapping[str, Any]]) -> None:
         """`groups`: {"params": weights, …} as for an optimizer. Give `self.groups` to the optimizer instead."""
-        places = {weight: place for place, weight in enumerate(each for group in groups for each in group["params"])}
+        weights = [weight for group in groups for weight in group["params"]]
+        places = {weight: place for place, weight in enumerate(weights)}
         members = [_members(group["params"]) for group in groups]
         self.groups: list[dict[str, Any]] = [
-            {**group, "params": [_joined(each) for each in lists]} for group, lists in zip(groups, members)
+            {**group, "params": [_joined(weights) for weights in lists]} for group, lists in zip(groups, members)
         ]
         self.weights: list[nn.Parameter] = [weight for group in self.groups for weight in group["params"]]
         """The weights that the optimizer gets: joined ones, and large ones as they are."""
@@ -65,14 +66,14 @@ class FlatParameters:
         """The inverse of `split`. The run that wrote the state need not have joined its weights."""
         kept = [[state["state"].get(place, {}) for place in places] for places in self._places]
         found = {
-            index: {key: _whole([each[key] for each in parts]) for key in parts[0]}
+            index: {key: _whole([state_of_part[key] for state_of_part in parts]) for key in parts[0]}
             for index, parts in enumerate(kept)
             if all(parts)
         }
         numbers = iter(range(len(self.weights)))
         groups = [
-            {**told, "params": [next(numbers) for _ in group["params"]]}
-            for told, group in zip(state["param_groups"], self.groups, strict=True)
+            {**saved, "params": [next(numbers) for _ in group["params"]]}
+            for saved, group in zip(state["param_groups"], self.groups, strict=True)
         ]
         return {"state": found, "param_groups": groups}
 

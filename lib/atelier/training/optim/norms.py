@@ -42,4 +42,4 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     for tensor in tensors:
         if tensor.numel():
             found[tensor.device, tensor.dtype].append(tensor.detach())
-    return all(bool(torch.isfinite(total_norm(each))) for each in found.values())
+    return all(bool(torch.isfinite(total_norm(group))) for group in found.values())

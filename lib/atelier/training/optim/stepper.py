@@ -65,7 +65,7 @@ class Stepper:
         self.average: Average | None = None
         if settings.ema_decay:
             trained = set(map(id, self.parameters))
-            named = {key: each for key, each in network.named_parameters() if id(each) in trained}
+            named = {key: weight for key, weight in network.named_parameters() if id(weight) in trained}
             self.average = Average(named, settings.ema_decay)
 
     def begin(self, step: int) -> AbstractContextManager[Any]:

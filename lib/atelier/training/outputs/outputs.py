@@ -116,8 +116,8 @@ class Outputs:
             number += 1
             path = first.with_name(f"{name}-{number}{ending}")
         if path != first:
-            told = f"{first.name} belongs to another run, so this file is saved as {path.stem}."
-            self._context.record.message(told, "warning")
+            warning = f"{first.name} belongs to another run, so this file is saved as {path.stem}."
+            self._context.record.message(warning, "warning")
         self._begin(path)
         return path
 

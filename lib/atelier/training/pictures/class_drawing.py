@@ -31,19 +31,19 @@ def with_class_pictures(
     Stop ends it and keeps the drawn pictures. Raises `AtelierError` when a picture cannot be drawn or saved.
     """
     datasets, folders = class_folders(job, host, base)
-    missing = sum(each.missing for each in folders)
+    missing = sum(wanted.missing for wanted in folders)
     if missing and process_count() > 1 and not is_main_process():
-        while any(each.missing for each in folders) and not control.stopping:
+        while any(wanted.missing for wanted in folders) and not control.stopping:
             control.wait_for_request(0.5)
     elif missing:
         record.message(f"{missing} class pictures are missing and are drawn now.")
         done = 0
-        for each in folders:
-            check_writable(each.folder)
-            while each.missing and _go_on(host, base, record, control):
+        for wanted in folders:
+            check_writable(wanted.folder)
+            while wanted.missing and _go_on(host, base, record, control):
                 done += 1
-                record.status("preparing", f"Drawing class picture {done} of {missing}: {each.prompt}.")
-                draw_one(each, host, control)
+                record.status("preparing", f"Drawing class picture {done} of {missing}: {wanted.prompt}.")
+                draw_one(wanted, host, control)
     return dataclasses.replace(job, datasets=datasets)
 
 

@@ -56,8 +56,8 @@ def attach_base_loras(context: RunContext, parts: Parts, stack: ExitStack) -> No
     """kohya's base_weights: applies these LoRAs to the base, untrained, until `stack` ends. The base is not changed."""
     settings = context.job.settings
     for lora in base_weights(parts, settings.base_weights, settings.base_weights_multiplier):
-        told = lora.report()
-        if told:
-            context.record.message(told, "warning")
+        warning = lora.report()
+        if warning:
+            context.record.message(warning, "warning")
         lora.network.to(parts.device)
         stack.enter_context(lora.network.attached())

@@ -105,7 +105,7 @@ class WholeModel(nn.Module):
         if not self._block_lr:
             return [{"params": list(free.values()), "lr": rate, "name": "unet"}]
         rates = unet_blocks.block_rates(self._block_lr, self.parts.family.name)
-        groups = [{"params": [], "lr": each, "name": f"unet_block_{index}"} for index, each in enumerate(rates)]
+        groups = [{"params": [], "lr": lr, "name": f"unet_block_{index}"} for index, lr in enumerate(rates)]
         for name, parameter in free.items():
             groups[unet_blocks.place_in_block_lr(name)]["params"].append(parameter)  # type: ignore[attr-defined]
         return groups
@@ -118,12 +118,12 @@ class WholeModel(nn.Module):
 
     def trained_tensors(self) -> dict[str, Tensor]:
         """The trained weights, by name."""
-        return {name: each.detach() for name, each in self.named_parameters() if name in self._learning}
+        return {name: weight.detach() for name, weight in self.named_parameters() if name in self._learning}
 
     @torch.no_grad()
     def load_trained_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `trained_tensors`. Raises `AtelierError` when they belong to another model."""
-        own = {name: each for name, each in self.named_parameters() if name in self._learning}
+        own = {name: weight for name, weight in self.named_parameters() if name in self._learning}
         if set(own) != set(tensors):
             raise AtelierError("The saved state belongs to another kind of training. Start a new run.")
         for name, parameter in own.items():

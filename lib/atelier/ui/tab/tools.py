@@ -57,9 +57,9 @@ def _checkpoints(folder: Path) -> Iterator[Path]:
         here = Path(name)
         found = (here / file for file in files)
         yield from (path for path in found if path.suffix.lower() in CHECKPOINTS and path.is_file())
-        models = [each for each in folders if (here / each / INDEX).exists()]
-        yield from (here / each for each in models)
-        folders[:] = [each for each in folders if each not in models]
+        models = [name for name in folders if (here / name / INDEX).exists()]
+        yield from (here / name for name in models)
+        folders[:] = [name for name in folders if name not in models]
 
 
 def merge(host: Host, lora: str, base: str, weight: str, name: str) -> str:
