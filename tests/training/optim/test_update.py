@@ -226,7 +226,7 @@ def test_where_it_cannot_be_fused_it_is_told(
 ) -> None:
     done = run(tiny_job(pictures, fused_backward_pass=True, **changes), tmp_path / "run")
     assert done.outcome.state == "done"
-    assert done.record.told("Step inside backward (fused_backward_pass) is off") == (words is not None)
+    assert done.record.told("Fused backward pass (fused_backward_pass) is off") == (words is not None)
     assert words is None or done.record.told(words)
 
 

@@ -53,7 +53,7 @@ def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
     layout.controls["train_data_dir"] = make_control(
         option("train_data_dir"),
         label="1. Pictures",
-        info="A folder with 5 to 50 pictures of what you want to teach. It may have folders in it, named like 10_cat.",
+        info="A folder with 5 to 50 pictures of what you want to teach. Subfolders named like 10_cat work too.",
         placeholder="/pictures/my-cat",
     )
     layout.files = component(

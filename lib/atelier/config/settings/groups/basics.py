@@ -39,7 +39,7 @@ class BasicSettings:
     )  # fmt: skip
     num_class_images: int | None = setting(
         None, "int", "Pictures", "Class pictures to draw",
-        "Pictures of each class that the base model draws before the run. Earlier ones are used again.",
+        "How many pictures of each class the base model draws before the run. Earlier ones are used again.",
         minimum=1, maximum=10000, ours=True,
     )  # fmt: skip
     in_json: str | None = setting(

@@ -112,7 +112,7 @@ class ObjectiveSettings:
     )  # fmt: skip
     cache_text_encoder_outputs_to_disk: bool = setting(
         False, "bool", "Text encoder", "Cache text on disk",
-        "Also keeps what the text encoder made of the captions for later runs. The text encoder is then not trained.",
+        "Also keeps the encoded captions on disk for later runs. The text encoder is then not trained.",
         shown=False,
     )  # fmt: skip
     validation_split: float = setting(

@@ -129,7 +129,7 @@ class RunningSettings:
         None, "int", "Samples", "Sample every N epochs", "Draws sample pictures every N epochs.", minimum=1
     )
     sample_at_first: bool = setting(
-        False, "bool", "Samples", "Before training", "Also draws samples before the first step, to compare with."
+        False, "bool", "Samples", "Sample before training", "Also draws samples before the first step, to compare with."
     )
     sample_sampler: str = setting(
         "ddim", "str", "Samples", "Sampler", "Sampling method of the sample pictures.", choices=SAMPLERS
@@ -172,16 +172,16 @@ class DreamboothSettings:
     )
     learning_rate_te1: float | None = setting(
         None, "float", "Dreambooth", "Text encoder 1 learning rate",
-        "For SDXL's first text encoder.",
+        "For SDXL's first text encoder. Empty uses the one above.",
         minimum=0, maximum=10,
     )  # fmt: skip
     learning_rate_te2: float | None = setting(
         None, "float", "Dreambooth", "Text encoder 2 learning rate",
-        "For SDXL's second text encoder.",
+        "For SDXL's second text encoder. Empty uses Learning rate.",
         minimum=0, maximum=10,
     )  # fmt: skip
     fused_backward_pass: bool = setting(
-        False, "bool", "Dreambooth", "Step inside backward",
+        False, "bool", "Dreambooth", "Fused backward pass",
         "Applies and frees each gradient as it is computed, to save memory. Needs Gradient accumulation 1.",
     )  # fmt: skip
     freeze_blocks: list[str] = setting(
