@@ -1,9 +1,8 @@
-"""Adds the packages that a WebUI lacks for training, and changes none that it has.
+"""Installs the packages that a WebUI lacks for training, without changing packages that it has.
 
-A WebUI runs this file at every start, in a process of its own, before it imports torch; its working folder is the
-WebUI's or the extension's. It ends without an error whatever happens, and says what is missing and how to install it.
-By hand: `python install.py` adds all that is missing, `python install.py NAME …` only what is named, with the Python
-of the WebUI.
+A WebUI runs this file at every start, in a process of its own, before it imports torch. The working folder is the
+WebUI's or the extension's. It always ends without an error, and prints what is missing and how to install it. By hand,
+with the WebUI's Python: `python install.py` installs all that is missing, `python install.py NAME …` only these.
 """
 
 from __future__ import annotations
@@ -22,24 +21,24 @@ def skipped() -> bool:
     launch = sys.modules.get("launch")
     if getattr(getattr(launch, "args", None), "skip_install", False):
         return True
-    told = os.environ.get("COMMANDLINE_ARGS", "")
+    text = os.environ.get("COMMANDLINE_ARGS", "")
     try:
-        words = shlex.split(told)
+        words = shlex.split(text)
     except ValueError:  # a quotation mark that is never closed
-        words = told.split()
+        words = text.split()
     return "--skip-install" in sys.argv or "--skip-install" in words
 
 
 CONFLICT = "ResolutionImpossible"
-"""What pip calls requirements that contradict each other."""
+"""pip's word in its error for requirements that contradict each other."""
 
 
 def pip_install(requirements: list[str], held: str, alone: bool = False) -> str:
-    """One call of pip that may not touch a package of `held` (a constraints file's text). Returns pip's last error.
+    """Calls pip without changing a package in `held` (a constraints file's text). Returns pip's last error.
 
-    `alone` leaves out whatever the packages ask for.
+    `alone` does not install what the packages depend on.
     """
-    # Here and not above: a start with nothing to add has no use for them, and every start waits for this file.
+    # Imported here: every start of a WebUI waits for this file, and most have nothing to install.
     import subprocess
     import tempfile
 
@@ -60,22 +59,22 @@ def pip_install(requirements: list[str], held: str, alone: bool = False) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Adds what is missing, of `names` or of everything, in one call of pip; makes none when nothing is."""
+    """Installs what is missing, of `names` or of everything, in one call of pip; none when nothing is missing."""
     from atelier.config.packages import Lookup, constraints, installed, missing, normalised, to_add
 
     present = Lookup()
     asked = {normalised(name) for name in names}
     requirements = [line for line in to_add(present) if not asked or line.partition("==")[0] in asked]
     if requirements and (asked or not skipped()):
-        print(f"Atelier adds {', '.join(requirements)}; no package that is installed will change.", flush=True)
+        print(f"Atelier installs {', '.join(requirements)}. No installed package is changed.", flush=True)
         held = constraints(installed())
         trouble = pip_install(requirements, held)
         if CONFLICT in trouble:
-            # The WebUI's own packages contradict each other, as SD.Next's setuptools and torch do: pip would have to
-            # replace one. All that ours ask for beyond a WebUI's packages is in the list already.
+            # The WebUI's own packages contradict each other, as SD.Next's setuptools and torch do, and pip would have
+            # to replace one. All packages that ours depend on beyond a WebUI's own are in the list already.
             trouble = pip_install(requirements, held, alone=True)
         if trouble:
-            print(f"Atelier: pip could not do it: {trouble}")
+            print(f"Atelier: pip failed: {trouble}")
         importlib.invalidate_caches()
         present = Lookup()
     for package in missing(present):
@@ -86,4 +85,4 @@ if __name__ == "__main__":
     try:
         main([argument for argument in sys.argv[1:] if not argument.startswith("-")])
     except Exception as error:  # noqa: BLE001 - the WebUI starts whatever happens here
-        print(f"Atelier: install.py could not look after the packages: {type(error).__name__}: {error}")
+        print(f"Atelier: install.py failed: {type(error).__name__}: {error}")

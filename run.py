@@ -1,4 +1,4 @@
-"""Atelier without a WebUI: makes its own environment, then runs the command it was given.
+"""Atelier without a WebUI: makes its own Python environment, then runs a command in it.
 
     python run.py                      start the embedded WebUI on 127.0.0.1:7860
     python run.py test                 run every test, then a part of them with AUTOMATIC1111's libraries
@@ -26,9 +26,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = HERE / ".venv"
 A1111_ENVIRONMENT = HERE / ".venv-a1111"
-"""AUTOMATIC1111's libraries as it pins them: the tests below run with them too, after all the others."""
+"""An environment with AUTOMATIC1111's pinned libraries: the tests below also run with them, after all others."""
 A1111_PYTHONS = ((3, 10), (3, 11))
-"""Those pins have wheels for no other."""
+"""Python versions for which these pinned libraries have wheels."""
 A1111_TESTS = (
     "ui/test_tab.py",
     "ui/test_exchange.py",
@@ -43,7 +43,7 @@ A1111_TESTS = (
     "training/resuming/test_resume.py::test_stopped_and_resumed",
 )
 TORCH = "torch==2.13.0"
-"""Installed first and by itself, so that a build for this machine's accelerator, once put there, is kept."""
+"""Installed first and alone, so that a build for this machine's GPU is kept once it is installed."""
 MUTATE_ENVIRONMENT = HERE / ".venv-mutate"
 """For the tool that makes the faults; the tests that shall notice them run in the usual environment."""
 LINT_ENVIRONMENT = HERE / ".venv-lint"
@@ -56,14 +56,14 @@ def python_of(environment: Path) -> Path:
 
 
 def stamp_for(requirements: Path) -> str:
-    """Changes when the pins or the Python version change."""
+    """A text that changes when the pinned versions or the Python version change."""
     text = f"{sys.version_info[:2]} {TORCH}\n{requirements.read_text(encoding='utf-8')}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager
 def one_at_a_time(name: Path) -> Iterator[None]:
-    """Waits while another start of ours holds the file `name`: two that make one environment break it."""
+    """Waits while another process holds the file `name`, since two that make the same environment would break it."""
     with name.open("w", encoding="utf-8") as file:
         if sys.platform == "win32":
             import msvcrt
@@ -82,12 +82,12 @@ def one_at_a_time(name: Path) -> Iterator[None]:
 
 
 def has_pip(python: Path) -> bool:
-    """False for an environment whose making was interrupted, and where there is none."""
+    """False when there is no environment, or when making it was interrupted."""
     return python.exists() and subprocess.call([str(python), "-c", "import pip"], stderr=subprocess.DEVNULL) == 0
 
 
 def is_made(requirements: Path, environment: Path = ENVIRONMENT) -> bool:
-    """Whether the environment holds what a requirements file pins today."""
+    """True when the environment has what the requirements file pins now."""
     stamp = environment / f"{requirements.stem}.stamp"
     return (
         python_of(environment).exists()
@@ -97,7 +97,7 @@ def is_made(requirements: Path, environment: Path = ENVIRONMENT) -> bool:
 
 
 def make_environment(requirements: Path, environment: Path = ENVIRONMENT, first: tuple[str, ...] = (TORCH,)) -> Path:
-    """Creates or completes the environment for a requirements file and gives its interpreter.
+    """Creates or completes the environment for a requirements file and returns its interpreter.
 
     `first` is installed before the others. Raises subprocess.CalledProcessError when pip fails; the next start tries
     again.
@@ -121,7 +121,7 @@ def make_environment(requirements: Path, environment: Path = ENVIRONMENT, first:
 
 
 def environment_for(command: str) -> Path:
-    """Makes the environment that a command needs, and gives its interpreter. Raises as `make_environment` does."""
+    """Makes the environment that a command needs, and returns its interpreter. Raises as `make_environment` does."""
     folder = HERE / "requirements"
     if command == "report":
         return python_for_report()
@@ -131,7 +131,7 @@ def environment_for(command: str) -> Path:
 
 
 def run_with_a1111(environment: dict[str, str]) -> int:
-    """Runs `A1111_TESTS` with AUTOMATIC1111's libraries. Gives the exit status; 0 with a line where they cannot be."""
+    """Runs `A1111_TESTS` with AUTOMATIC1111's libraries. Returns the exit status; 0, with a line, if it cannot."""
     if sys.version_info[:2] not in A1111_PYTHONS:
         version = sys.version.split()[0]
         print(f"Not run with AUTOMATIC1111's libraries, which need Python 3.10 or 3.11; this is {version}.")
@@ -147,14 +147,14 @@ def run_with_a1111(environment: dict[str, str]) -> int:
 
 
 def python_for_report() -> Path:
-    """The WebUI's own Python where this lies among its extensions, else ours, else this one: nothing is installed."""
+    """The WebUI's Python if this is one of its extensions, else ours, else this one. Nothing is installed."""
     webui = [HERE.parents[1] / name for name in ("venv", ".venv")] if HERE.parent.name == "extensions" else []
     there = (python_of(environment) for environment in (*webui, ENVIRONMENT))
     return next((python for python in there if python.exists()), Path(sys.executable))
 
 
 def main() -> int:
-    """Hands over to `atelier.cli` inside the environment. Gives the exit status."""
+    """Runs `atelier.cli` in the environment. Returns the exit status."""
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
         print(f"Atelier needs Python 3.10 to 3.13; this is {sys.version.split()[0]}.", file=sys.stderr)
         return 2

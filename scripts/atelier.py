@@ -1,7 +1,7 @@
-"""The door: a WebUI runs this file at its start and whenever its page is built anew.
+"""The extension's entry point: a WebUI runs this file at its start and whenever it builds its page.
 
-It puts lib/ on the path, finds the adapter for this WebUI, and registers the tab and the routes. Everything that lasts
-longer than a page lives in the package, which the WebUI keeps imported.
+It adds lib/ to the path, finds the adapter for this WebUI, and registers the tab and the routes. Everything that lasts
+longer than a page is in the package, which the WebUI keeps imported.
 """
 
 from __future__ import annotations
