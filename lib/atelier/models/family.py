@@ -20,7 +20,7 @@ class Parts:
 
     family: Family
     denoiser: nn.Module
-    """A UNet or a transformer: what predicts noise, or velocity, from noisy latents."""
+    """The UNet or transformer, which predicts noise or velocity from noisy latents."""
     text_encoders: list[nn.Module] = field(default_factory=list)
     tokenizers: list[Any] = field(default_factory=list)
     vae: nn.Module | None = None
@@ -28,16 +28,16 @@ class Parts:
     """"epsilon" or "v_prediction"; a flow predicts its velocity and reads neither."""
     zero_terminal_snr: bool = False
     computes_on: torch.device | None = None
-    """Where the denoiser computes, if it is kept elsewhere."""
+    """The device on which the denoiser computes, if its weights are kept on another."""
 
     @property
     def device(self) -> torch.device:
-        """Where the denoiser computes."""
+        """The device on which the denoiser computes."""
         return self.computes_on or next(self.denoiser.parameters()).device
 
     @property
     def modules(self) -> list[nn.Module]:
-        """Those that are there: denoiser, text encoders, VAE."""
+        """The loaded modules: denoiser, text encoders, VAE."""
         return [module for module in (self.denoiser, *self.text_encoders, self.vae) if module is not None]
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -92,21 +92,21 @@ class AdaptableBlocks:
     """The names of the classes whose Linear and Conv2d layers get an adapter."""
 
     denoiser: frozenset[str]
-    """What a plain LoRA adapts in the denoiser."""
+    """Classes that a plain LoRA adapts in the denoiser."""
     convolutions: frozenset[str] = frozenset()
-    """What a LoRA with a conv_dim adapts besides."""
+    """Classes that a LoRA with a conv_dim also adapts."""
     text: frozenset[str] = frozenset()
 
 
 class Family(Protocol):
-    """One architecture. Each is a file, or a folder, in `models/families` that offers a `FAMILY`; no list has them."""
+    """One architecture. Each is a file or folder in `models/families` with a `FAMILY`; there is no list to extend."""
 
     name: str
     """A word: "sd1", "sd2" or "sdxl"."""
     title: str
     """For people: "Stable Diffusion 1.x"."""
     resolution: int
-    """The side in pixels that it was trained at."""
+    """The side in pixels of the pictures that it was trained on."""
     pixel_step: int
     """Pixels of a latent's side: pictures' sides are multiples of it."""
     latent_channels: int
@@ -115,7 +115,7 @@ class Family(Protocol):
     base_model_version: str
     """kohya's ss_base_model_version."""
     card_version: str
-    """What WebUIs call it in a LoRA's NAME.json, "sd version": "SD1"."""
+    """The family's name in a LoRA's NAME.json, under "sd version", as WebUIs write it: "SD1"."""
     text_encoder_prefixes: Sequence[str]
     """kohya's name prefixes of the text encoders, in order: ("lora_te",) or ("lora_te1", "lora_te2")."""
     adaptable: AdaptableBlocks
@@ -123,8 +123,8 @@ class Family(Protocol):
     def recognise(self, shapes: Mapping[str, Sequence[int]]) -> bool:
         """True when a checkpoint with these tensor names (as its file has them) and shapes is of this family.
 
-        May raise `IndexError` for a shape of fewer dimensions than any model has. What no family recognises is refused,
-        with its name, by `models.registry.recognise`.
+        May raise `IndexError` for a shape of fewer dimensions than any model has. `models.registry.recognise`
+        refuses a file that no family recognises, and names it.
         """
         ...
 
@@ -140,7 +140,7 @@ class Family(Protocol):
         ...
 
     def assumed_prediction(self, parts: Parts) -> str:
-        """The prediction_type of a file that does not say."""
+        """The prediction_type of a file that does not state one."""
         ...
 
     def posterior(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,7 +152,7 @@ class Family(Protocol):
         ...
 
     def normalised(self, latents: Tensor) -> Tensor:
-        """The VAE's latents as the denoiser wants them: of a deviation near 1."""
+        """The VAE's latents, scaled for the denoiser to a standard deviation near 1."""
         ...
 
     def denormalised(self, latents: Tensor) -> Tensor:
