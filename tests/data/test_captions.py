@@ -102,6 +102,18 @@ def test_where_a_caption_comes_from(tmp_path: Path) -> None:
     assert find_caption(picture, Subset(caption_extension="/../secret")).text == "first"
 
 
+def test_metadata_is_found_by_path_name_or_stem_the_exact_first(tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    entries = {"a": "by stem", "a.png": "by name", str(picture): "by path"}
+    for key in ("by path", "by name", "by stem"):
+        assert find_caption(picture, Subset(class_tokens="fox"), entries) == Caption(key, "metadata")
+        entries = {alias: text for alias, text in entries.items() if text != key}
+    assert find_caption(picture, Subset(class_tokens="fox"), entries) == Caption("fox", "class")
+    assert find_caption(picture, Subset(class_tokens="fox"), {"a": ""}) == Caption("fox", "class"), (
+        "an empty one is none"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "caption"),
     [

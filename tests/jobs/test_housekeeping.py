@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from atelier.data.tensor_cache import TensorCache
-from atelier.jobs.housekeeping import LATENTS, UPLOADS, prune, tidy
+from atelier.jobs.housekeeping import LATENTS, UPLOADS, latent_bytes, prune, tidy, upload_bytes, upload_days
 from atelier.jobs.queue import Jobs
 from tests.support.jobs_fakes import PATIENCE, FakeHost, Steered, finished, job_named
 
@@ -55,6 +55,32 @@ def test_uploads_go_by_size_the_longest_unused_first(tmp_path: Path, monkeypatch
     monkeypatch.setenv("ATELIER_UPLOAD_GB", str(3000 / 2**30))
     tidy(runs, tmp_path / "cache", [str(needed)])
     assert names(runs / UPLOADS) == ["0 days", "1 days", "needed"]
+
+
+def test_uploads_stay_for_thirty_days(tmp_path: Path) -> None:
+    for days in (29, 29.9, 30.1, 31):
+        upload(tmp_path, f"{days} days", days)
+    tidy(tmp_path, tmp_path / "cache", [])
+    assert names(tmp_path / UPLOADS) == ["29 days", "29.9 days"]
+
+
+@pytest.mark.parametrize(("text", "factor"), [(None, 1.0), ("many", 1.0), ("-1", 1.0), ("nan", 1.0), ("0", 0.0)])
+def test_the_bounds_that_are_set_or_not(text: str | None, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 GB of dropped pictures and 10 GB of latents, unless somebody asks for others."""
+    for name in ("ATELIER_UPLOAD_GB", "ATELIER_LATENTS_GB", "ATELIER_UPLOAD_DAYS"):
+        monkeypatch.delenv(name, raising=False)
+        if text is not None:
+            monkeypatch.setenv(name, text)
+    assert (upload_bytes(), latent_bytes()) == (factor * 20 * 2**30, factor * 10 * 2**30)
+    assert upload_days() == factor * 30
+
+
+def test_what_a_break_left_half_removed_goes_next_time(tmp_path: Path) -> None:
+    upload(tmp_path, ".old.gone", 31)
+    upload(tmp_path, "old", 32)
+    for _ in range(2):
+        tidy(tmp_path, tmp_path / "cache", [])
+    assert names(tmp_path / UPLOADS) == []
 
 
 @pytest.mark.parametrize(("text", "left"), [("0", []), ("400", ["old"]), ("many", []), ("-1", []), ("nan", [])])

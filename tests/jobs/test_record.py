@@ -259,6 +259,72 @@ def test_a_record_that_rests_is_read_again(record: Record) -> None:
     assert record.message("after")["id"] == before["last_event"] + 1
 
 
+def test_a_record_that_a_full_disk_keeps_from_resting(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not on the disk yet is not forgotten."""
+    record.losses([(1, 0.5, {})])
+    with monkeypatch.context() as patched:
+        full(patched)
+        record.message("in memory alone")
+        record.rest()
+        assert "in memory alone" in [event["text"] for event in record.view()["events"]]
+    record.message("written")
+    record.rest()
+    assert not record._events
+    assert [event["text"] for event in record.view()["events"]][0] == "in memory alone"
+
+
+def test_a_record_begins_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    """Nothing of a run that was there before is written over."""
+    written(Record.create(tmp_path / "run", {}, {"name": "first"}))
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(AtelierError, match="cannot be recorded"):
+        Record.create(tmp_path / "run", {"settings.toml": "x"}, {"name": "second"})
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_when_a_run_began_and_ended(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins once, at its first state after the queue, and a run that goes on has not ended."""
+    seen = []
+    for now, state in enumerate(["queued", "preparing", "running", "done", "queued", "preparing", "failed"]):
+        monkeypatch.setattr(time, "time", lambda now=now: float(now))
+        record.status(state, f"at {now}")
+        seen.append((record.about.get("started"), record.about.get("ended")))
+    assert seen == [(None, None), (1.0, None), (1.0, None), (1.0, 3.0), (1.0, 3.0), (1.0, None), (1.0, 6.0)]
+    assert Record.open(record.folder).about == record.about
+
+
+def test_the_same_state_is_told_once(record: Record) -> None:
+    for state, message in [("running", ""), ("running", ""), ("running", "Again."), ("paused", "Again.")]:
+        record.status(state, message)
+    events = [(event["state"], event["message"]) for event in record.view()["events"]]
+    assert events == [("running", ""), ("running", "Again."), ("paused", "Again.")]
+
+
+def test_saved_files_of_a_damaged_record(record: Record) -> None:
+    rows = [
+        {"path": "a.safetensors", "step": 1, "epoch": 1, "save": "final"}, {"path": 5, "step": 1, "epoch": 1},
+        {"path": "b", "step": "1", "epoch": 1}, {"path": "c", "step": 1, "epoch": None}, {"path": "d"},
+        {"path": "e.safetensors", "step": 2, "epoch": 1, "save": 7}, {"path": "f.safetensors", "step": 3, "epoch": 1},
+    ]  # fmt: skip
+    lines = [json.dumps({"id": number, "kind": "saved", **row}) for number, row in enumerate(rows, 1)]
+    (record.folder / "events.jsonl").write_text("\n".join(lines) + "\n")
+    assert Record.open(record.folder).saved_files() == [
+        (Path("a.safetensors"), 1, 1, "final"), (Path("e.safetensors"), 2, 1, "step"),
+        (Path("f.safetensors"), 3, 1, "step"),
+    ]  # fmt: skip
+
+
+def test_the_newest_of_a_kind(record: Record) -> None:
+    assert record.newest("message") is None
+    record.message("first")
+    record.message("second")
+    record.event("plan", expected=1)
+    newest = record.newest("message")
+    assert newest is not None and newest["text"] == "second"
+    newest["text"] = "changed"
+    assert [event.get("text") for event in record.view()["events"]] == ["first", "second", None]
+
+
 def test_writers_and_readers_at_once(record: Record) -> None:
     start = threading.Barrier(5)
 
@@ -312,6 +378,19 @@ def test_rows_that_were_refused_come_later_and_once(tmp_path: Path, monkeypatch:
     file.append([4])
     assert file.complete
     assert read_lines(tmp_path / "rows.jsonl") == [1, 2, 3, 4]
+
+
+def test_rows_that_wait_for_room_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that stays full must not fill the memory: the oldest rows are given up."""
+    monkeypatch.setattr(LineFile, "KEPT", 3)
+    file = LineFile(tmp_path / "rows.jsonl")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
+        for number in range(5):
+            with pytest.raises(OSError, match="full"):
+                file.append([number])
+    file.append([])
+    assert file.complete and read_lines(tmp_path / "rows.jsonl") == [2, 3, 4]
 
 
 def test_what_cannot_be_read_is_the_default(tmp_path: Path) -> None:

@@ -269,6 +269,17 @@ def test_what_a_form_can_send_is_not_taken(site: Site, kind: str) -> None:
     assert site.post("/jobs", content=body, headers={"content-type": kind}).status_code == 415
 
 
+def test_what_only_our_page_can_send(site: Site) -> None:
+    """A form's content type is taken with our own header, which no form can send; letters may be large or small."""
+    at = "/jobs/" + site.start().json()["id"]
+    for kind in ("TEXT/PLAIN; charset=utf-8", "Multipart/Form-Data"):
+        assert site.post(at + "/stop", content=b"", headers={"content-type": kind}).status_code == 415
+        sent = {"content-type": kind, "x-atelier": "1"}
+        assert site.post(at + "/stop", content=b"", headers=sent).status_code == 200
+    assert site.post(at + "/stop", headers={"sec-fetch-site": "none"}).status_code == 200, "typed by the person"
+    assert site.get(at, headers={"sec-fetch-site": "cross-site"}).status_code == 200, "nothing changes by reading"
+
+
 def test_the_guard_is_asked_on_every_route(tmp_path: Path) -> None:
     def guard(request: Request) -> None:
         if request.headers.get("authorization") != "yes":
@@ -303,6 +314,24 @@ def test_a_name_pointed_at_this_machine_is_refused(tmp_path: Path, monkeypatch: 
     assert site.get("/jobs", headers={"host": "evil.example"}).status_code == 403
 
 
+def test_names_that_only_end_or_begin_as_this_machines_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(tmp_path, Access(local=True))
+    monkeypatch.setenv("ATELIER_HOSTS", " , my.proxy,")
+    for name in (
+        "evillocalhost",
+        "localhostevil",
+        "a.localhost.b",
+        "my.proxy.evil",
+        "evilmy.proxy",
+        "1.2.3.4.5",
+        "",
+        " ",
+    ):
+        assert site.get("/jobs", headers={"host": name}).status_code == 403, name
+    for name in ("localhost.", "localhost.:7860", "my.proxy.", "0.0.0.0", "[::ffff:127.0.0.1]"):
+        assert site.get("/jobs", headers={"host": name}).status_code == 200, name
+
+
 @pytest.mark.parametrize(
     ("flags", "local"),
     [({}, True), ({"listen": True}, False), ({"share": True}, False), ({"gradio_auth": "a:b"}, False),
@@ -321,6 +350,29 @@ def test_bodies_are_small(site: Site) -> None:
             yield b" " * 2**17
 
     assert site.post("/jobs", content=endless(), headers={"content-type": "application/json"}).status_code == 413
+
+
+def test_a_body_of_just_the_size_is_read(site: Site) -> None:
+    json_type = {"content-type": "application/json"}
+
+    def pieces() -> Iterator[bytes]:
+        yield from [b" " * 2**18] * 4
+
+    for body in (b" " * 2**20, pieces()):
+        answer = site.post("/jobs", content=body, headers=json_type)
+        assert answer.status_code == 400 and "not valid JSON" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("size", ["-1", "x", "1e3", "²", "٣", "9" * 20, "1048577"])
+def test_a_size_that_is_none_is_too_large(site: Site, size: str) -> None:
+    headers = {"content-type": "application/json", "content-length": size.encode()}
+    assert site.post("/jobs", content=b"{}", headers=headers).status_code == 413
+
+
+def test_a_body_of_more_keys_than_settings_have(site: Site) -> None:
+    answer = site.post("/jobs", json={"settings": {f"key{number}": 1 for number in range(1001)}})
+    assert answer.status_code == 400 and "20,000 in all" in answer.json()["error"]
+    assert "problems" not in answer.json(), "it is not looked at key by key"
 
 
 def test_open_to_the_network_only_own_folders_count(tmp_path: Path) -> None:
@@ -365,6 +417,20 @@ def test_a_folder_whose_name_only_begins_as_an_own_one_is_outside(tmp_path: Path
             assert "train_data_dir" in answer.json()["error"] and "outside" in answer.json()["error"]
     assert site.start(train_data_dir=str(runs)).status_code == 200, "an own folder itself is not outside of it"
     site.finish()
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("~", 403), ("~/pictures", 403), ("/", 403), (".", 403), ("~nobody of this name/x", 400), ("a\0b", 400)],
+)
+def test_open_to_the_network_other_ways_to_write_a_path(tmp_path: Path, path: str, status: int) -> None:
+    site = Site(tmp_path / "site", Access(paths=False))
+    for key in ("train_data_dir", "reg_data_dir", "vae", "resume", "in_json"):
+        settings = {"output_name": "x", "train_data_dir": str(site.host.folders.runs), key: path}
+        answer = site.post("/jobs", json={"settings": settings})
+        assert answer.status_code == status, key
+        assert key in answer.json()["error"].lower()
+    assert site.jobs.jobs() == []
 
 
 @pytest.mark.parametrize("key", ["image_dir", "metadata_file", "conditioning_data_dir"])

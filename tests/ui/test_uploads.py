@@ -63,6 +63,37 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         keep_files([dropped(tmp_path / "a", "1.txt")], tmp_path / "up")
 
 
+def test_the_folder_is_named_after_what_is_in_it_alone(tmp_path: Path) -> None:
+    """Neither the order of the files nor where they come from counts; their names do, as captions go by them."""
+    one, two = dropped(tmp_path / "a", "1.png", b"one"), dropped(tmp_path / "a", "2.png", b"two")
+    folder = keep_files([one, two], tmp_path / "up").folder
+    elsewhere = dropped(tmp_path / "b", "1.png", b"one")
+    for again in ([two, one], [elsewhere, two]):
+        assert keep_files(again, tmp_path / "up").folder == folder
+    renamed = [dropped(tmp_path / "a", "2.png", b"two", "3.png"), one]
+    swapped = [dropped(tmp_path / "c", "1.png", b"two"), dropped(tmp_path / "c", "2.png", b"one")]
+    for other in (renamed, swapped, [one]):
+        assert keep_files(other, tmp_path / "up").folder != folder
+    assert len(list((tmp_path / "up").iterdir())) == 4
+
+
+def test_a_file_that_did_not_arrive_is_named(tmp_path: Path) -> None:
+    there, gone = dropped(tmp_path / "a", "1.png"), dropped(tmp_path / "a", "2.png")
+    gone.path.unlink()
+    kept = keep_files([gone, there], tmp_path / "up")
+    assert [path.name for path in kept.folder.iterdir()] == ["1.png"]
+    assert len(kept.left_out) == 1 and kept.left_out[0].startswith("2.png was not uploaded")
+
+
+def test_a_file_of_just_the_largest_size_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "LARGEST_FILE", 5)
+    monkeypatch.setattr(uploads, "MOST_FILES", 2)
+    files = [dropped(tmp_path / "a", "1.png", b"12345"), dropped(tmp_path / "a", "2.png", b"123456")]
+    kept = keep_files(files, tmp_path / "up")
+    assert [path.name for path in kept.folder.iterdir()] == ["1.png"]
+    assert [words.split()[0] for words in kept.left_out] == ["2.png"]
+
+
 def test_all_files_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No single one of them is too large, and what is left out does not count."""
     files = [dropped(tmp_path / "a", f"{number}.png", b"12345") for number in range(3)]
