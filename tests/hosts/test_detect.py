@@ -57,7 +57,7 @@ def test_an_unknown_webui_is_told_which_ones_are_known(
     toy: None, modules: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     having(monkeypatch, *modules)
-    with pytest.raises(AtelierError, match="knows AUTOMATIC1111, Forge, reForge, SD.Next and Toy.$"):
+    with pytest.raises(AtelierError, match="Atelier runs in AUTOMATIC1111, Forge, reForge, SD.Next and Toy.$"):
         detect.detect()
     assert "atelier.hosts.toy.host" not in sys.modules, "an adapter is imported only for its own WebUI"
 

@@ -161,7 +161,7 @@ def test_the_sentences_of_the_tab_follow_where_the_base_is(tmp_path: Path, monke
     host = TinyHost(tmp_path)
     path = tmp_path / "base.safetensors"
     path.write_bytes(b"")
-    info = ModelInfo("base", "sd1", path, "base", "epsilon", "float16", "cuda")
+    info = ModelInfo("base", "sd1", path, "base", "epsilon", "float32", "cuda")
     monkeypatch.setattr(host, "loaded_model", lambda: info)
     monkeypatch.setattr(host.memory, "free", lambda: 3000 * MB)
     monkeypatch.setattr(memory_run, "configs_of_model", lambda family, path: released(family))
@@ -199,6 +199,7 @@ def test_the_tab_and_the_run_ask_for_the_same_prediction(
 
 @pytest.mark.parametrize("kind", [EmbeddedMemory, lambda device: DeviceMemory(lambda: device)])
 def test_what_torch_keeps_unused_counts_as_free(kind: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 8000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 500)

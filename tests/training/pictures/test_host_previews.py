@@ -85,7 +85,7 @@ def test_a_named_sampler_comes_without_the_hosts_schedule(pictures: Path, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("host_is", "words"), [({"fails": KeyError("no")}, "could not draw it"), ({"draws": False}, "no sampler")]
+    ("host_is", "words"), [({"fails": KeyError("no")}, "could not draw it"), ({"draws": False}, "cannot draw samples")]
 )
 def test_a_host_that_cannot_draw_is_told(
     host_is: dict[str, object], words: str, pictures: Path, plain: Run, tmp_path: Path

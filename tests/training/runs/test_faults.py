@@ -248,10 +248,10 @@ def test_what_is_wrong_is_told_before_anything_is_borrowed(tmp_path: Path) -> No
     host = TinyHost(tmp_path)
     for changes, words in (
         ({"unet_lr": 0.0, "text_encoder_lr": [0.0]}, "There is nothing to train"),
-        ({"optimizer_type": "Nonesuch"}, "is not known"),
+        ({"optimizer_type": "Nonesuch"}, "is 'Nonesuch'; it can be"),
         ({"optimizer_args": ["speed=1"]}, "does not accept these arguments"),
-        ({"lr_scheduler": "nonesuch"}, "is not known"),
-        ({"mixed_precision": "fp16"}, "a processor cannot train in"),
+        ({"lr_scheduler": "nonesuch"}, "is 'nonesuch'; it can be"),
+        ({"mixed_precision": "fp16"}, "a CPU cannot train in"),
         ({"network_weights": str(tmp_path / "missing.safetensors")}, "missing.safetensors"),
     ):
         with pytest.raises(AtelierError, match=words):

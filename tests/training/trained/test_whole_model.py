@@ -142,7 +142,11 @@ def test_blocks_are_counted_as_in_sdxl_files() -> None:
 
 def test_rates_of_single_blocks(pictures: Path, tmp_path: Path) -> None:
     assert block_rates("1e-5", "sdxl") == [1e-5] * 23
-    for text, words in (("1,2", "has 2 numbers"), ("fast", "must be 23 numbers"), ("-1", "none below 0")):
+    for text, words in (
+        ("1,2", "23 numbers, none below 0"),
+        ("fast", "must be 23 numbers, sep"),
+        ("-1", "none below 0"),
+    ):
         with pytest.raises(AtelierError, match=words):
             block_rates(text, "sdxl")
     with pytest.raises(AtelierError, match=r"Block learning rates \(block_lr\) is for SDXL"):
