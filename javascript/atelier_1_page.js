@@ -132,20 +132,23 @@ window.atelier = window.atelier || {};
         if (button) button.click();
     };
 
-    // Puts a LoRA and its trigger into the prompt, in place of other saves of the same run, and goes there.
-    // `run` is the output name of that run.
-    atelier.tryIt = (name, trigger, run) => {
+    // Puts a LoRA and its trigger into the prompt, in place of other saves of the same run, and goes there. No prompt
+    // calls a checkpoint: of one, only the trigger is put there. `run` is the output name of that run.
+    atelier.tryIt = (name, trigger, run, checkpoint) => {
+        const tag = checkpoint ? "" : `<lora:${name}:1>`;
         const box = atelier.find(modernPage() ? "#control_prompt textarea" : "#txt2img_prompt textarea");
-        if (!box) throw new Error(`The prompt field was not found. Write <lora:${name}:1> into your prompt yourself.`);
+        if (!box) {
+            const more = tag || trigger ? ` Write ${tag || trigger} into your prompt yourself.` : "";
+            throw new Error(`The prompt field was not found.${more}`);
+        }
         const stem = (run || name).replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
         const older = new RegExp(`\\s*<lora:${stem}(-\\d{6}|-step\\d{8})?(:[^<>]*)?>`, "g");
         let prompt = box.value.replace(older, "").trim();
         if (trigger && !prompt.includes(trigger)) prompt = prompt ? `${prompt.replace(/,$/, "")}, ${trigger}` : trigger;
-        type(box, `${prompt} <lora:${name}:1>`.trim());
+        type(box, `${prompt} ${tag}`.trim());
         openTxt2img();
         box.focus();
     };
-    window.atelierTryIt = atelier.tryIt;
 
     // Links to the text for a bug report, which Gradio puts on the page, are led to where the WebUI is served.
     document.addEventListener("click", (event) => {
@@ -157,7 +160,7 @@ window.atelier = window.atelier || {};
     // line is filled in when the answer is there.
     const ASK_AGAIN = 2000;
     setInterval(async () => {
-        if (!atelier.find(".atelier-worked-out")) return;
+        if (document.hidden || !atelier.find(".atelier-worked-out")) return;
         const { sentences } = await atelier.ask("/memory").catch(() => ({ sentences: null }));
         const line = atelier.find(".atelier-worked-out");
         if (typeof sentences !== "string" || !line) return;

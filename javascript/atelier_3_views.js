@@ -35,14 +35,28 @@
         className: `atelier-chip atelier-is-${job.state}`, id, text: STATES[job.state] || job.state,
     });
 
+    // What a run makes: a LoRA, or a checkpoint of the whole model. Records of 0.1.0 tell only by what was saved.
+    const makes = (job, saves) => (
+        job.trains === "checkpoint" || (saves || []).some((save) => save.checkpoint) ? "checkpoint" : "LoRA");
+
+    // What Try it does with a saved file: a checkpoint has to be chosen in the WebUI, a LoRA is called by the prompt.
+    const tryHelp = (save, trigger) => {
+        const words = [save.checkpoint ? "" : `<lora:${save.name}:1>`, trigger].filter(Boolean).join(" and ");
+        const help = words ? `Puts ${words} into the prompt and goes there` : "Goes to the prompt";
+        return save.checkpoint ? `${help}. To draw with it, choose ${save.name} in the list of checkpoints.` : help;
+    };
+    const doneSentence = (save, trigger) => {
+        if (!save.checkpoint) return `Done. Try it puts <lora:${save.name}:1> into your prompt.`;
+        const then = trigger ? `Try it puts ${trigger} into your prompt.` : "Try it goes to your prompt.";
+        return `Done. Choose ${save.name} in the list of checkpoints. ${then}`;
+    };
+
     // The state of a run in one sentence, for somebody who trains for the first time.
     const sentence = (job, progress, saves) => {
         if (job.newer) return "This run was recorded by a newer version of Atelier. Update Atelier to resume it.";
         if (job.asked === "stop") return "Stopping after this step. What was learned is kept.";
         if (job.asked === "pause") return "Pausing after this step.";
-        if (job.state === "done" && saves.length) {
-            return `Done. Try it puts <lora:${saves[saves.length - 1].name}:1> into your prompt.`;
-        }
+        if (job.state === "done" && saves.length) return doneSentence(saves[saves.length - 1], job.trigger);
         if (job.message) return job.message;
         if (job.state === "queued") return "Starts when the runs before it have ended.";
         if (job.state !== "running" || !progress.total) return "";
@@ -50,20 +64,29 @@
         return `Training${left}. You can generate pictures meanwhile.`;
     };
 
+    // What screen readers say when the state changes. Most sentences begin with the state.
+    views.announcement = (job, saves) => {
+        const more = job.state === "running" && !job.asked ? "" : sentence(job, {}, saves);
+        const first = STATES[job.state] || job.state;
+        return `${job.name}: ${more.startsWith(first) ? more : `${first}. ${more}`.trim()}`;
+    };
+
     // press(action) asks the server, tryIt(save) goes to the prompt.
     const BUTTONS = {
         pause: ["Pause", "Frees the device until you press Resume", ""],
         resume: ["Resume", "Goes on from where the run stopped", "atelier-primary"],
-        save: ["Save now", "Saves the LoRA as it is now. Training goes on.", ""],
-        sample: ["Sample now", "Draws the sample pictures with the LoRA as it is now", ""],
+        save: ["Save now", "Saves the WHAT as it is now. Training goes on.", ""],
+        sample: ["Sample now", "Draws the sample pictures with the WHAT as it is now", ""],
         stop: ["Stop", "Ends the run after this step and keeps what was learned", "atelier-danger"],
     };
-    const button = (action, job, press) => {
+    // In the list of runs (`listed`) there can be several buttons of one action.
+    const button = (action, job, press, saves, listed) => {
         const [text, help, look] = BUTTONS[action];
         const queued = action === "stop" && job.state === "queued";
         return element("button", {
-            className: `atelier-button ${look}`, type: "button", id: `atelier_${action}`,
-            text: queued ? "Remove from queue" : text, title: queued ? "This run will not be trained" : help,
+            className: `atelier-button ${look}`, type: "button", "data-focus": `${action} ${job.id}`,
+            id: listed ? null : `atelier_${action}`, text: queued ? "Remove from queue" : text,
+            title: queued ? "This run will not be trained" : help.replace("WHAT", makes(job, saves)),
             onclick: (event) => press(action, job, event.currentTarget),
         });
     };
@@ -77,11 +100,10 @@
             element("div", { className: "atelier-buttons" },
                 newest && element("button", {
                     className: "atelier-button atelier-primary", type: "button", id: "atelier_try_it", text: "Try it",
-                    title: `Puts <lora:${newest.name}:1>${job.trigger ? ` and ${job.trigger}` : ""} into the prompt`
-                        + " and goes there",
-                    onclick: () => tryIt(newest),
+                    "data-focus": `try ${job.id}`, title: tryHelp(newest, job.trigger), onclick: () => tryIt(newest),
                 }),
-                ...order.filter((action) => job.actions.includes(action)).map((action) => button(action, job, press))));
+                ...order.filter((action) => job.actions.includes(action))
+                    .map((action) => button(action, job, press, saves))));
     };
 
     views.sentence = (job, progress, saves, error, back) => element("div", { className: "atelier-sentences" },
@@ -93,11 +115,11 @@
         job.state === "failed" ? element("a", {
             className: "atelier-link atelier-report",
             href: atelier.address("/report"), target: "_blank", rel: "noopener",
-            text: "Text for a bug report",
+            text: "Text for a bug report", "data-focus": "report",
             title: "Versions, card and the last errors, without names, folders and prompts",
         }) : null,
         back ? element("button", {
-            className: "atelier-link", type: "button",
+            className: "atelier-link", type: "button", "data-focus": "back",
             text: `Back to ${back.name}, which is training`, onclick: back.go,
         }) : null);
 
@@ -161,7 +183,7 @@
     };
 
     // One strip of pictures per prompt, the newest picture last.
-    views.samples = (pictures, open) => {
+    views.samples = (job, pictures, open) => {
         const prompts = new Map();
         for (const picture of pictures) prompts.set(picture.index, (prompts.get(picture.index) || []).concat(picture));
         const strips = [...prompts.keys()].sort((a, b) => a - b).map((index) => {
@@ -169,24 +191,28 @@
             return element("div", { className: "atelier-strip" },
                 element("p", { className: "atelier-hint", text: `“${row[row.length - 1].prompt}”` }),
                 element("div", { className: "atelier-pictures" }, ...row.map((picture, place) => element("figure", {},
-                    element("button", { type: "button", title: "Enlarge", onclick: () => open(row, place) },
+                    element("button", {
+                        type: "button", title: "Enlarge", "data-focus": `picture ${job.id}/${picture.id}`,
+                        onclick: () => open(row, place),
+                    },
                         element("img", { src: picture.src, alt: `${picture.prompt}, ${views.when(picture)}` })),
                     element("figcaption", { text: views.when(picture) })))));
         });
         return element("section", { className: "atelier-samples" }, element("h4", { text: "Samples" }),
             ...(strips.length ? strips : [element("p", {
                 className: "atelier-hint",
-                text: "Sample pictures appear here, drawn with the LoRA so far, always from the same noise.",
+                text: `Sample pictures appear here, drawn with the ${makes(job)} so far, always from the same noise.`,
             })]));
     };
     views.when = (picture) => (picture.step === 0 ? "before training" : `step ${picture.step}`);
 
-    views.news = (saves, messages, tryIt) => {
+    views.news = (job, saves, messages, tryIt) => {
         const files = saves.slice().reverse().map((save) => element("li", {},
             element("code", { text: save.name }),
             element("span", { className: "atelier-hint", text: `step ${save.step}` }),
             element("button", {
-                className: "atelier-link", type: "button", text: "Try it", onclick: () => tryIt(save),
+                className: "atelier-link", type: "button", text: "Try it", title: tryHelp(save, job.trigger),
+                "data-focus": `save ${job.id}/${save.name}`, onclick: () => tryIt(save),
             })));
         const told = messages.slice().reverse().map((event) => element("li",
             { className: `atelier-${event.level || "info"}` },
@@ -210,21 +236,19 @@
             .filter(Boolean).join(", ");
         return element("details", { className: "atelier-runs", open },
             element("summary", {
-                onclick: (event) => onOpen(!event.currentTarget.parentElement.open),
+                "data-focus": "runs", onclick: (event) => onOpen(!event.currentTarget.parentElement.open),
                 text: queued.length ? `Queue and earlier runs (${queued.length} waiting)` : `All runs (${jobs.length})`,
             }),
             element("ul", {}, ...rows.map((job) => element("li", { className: job.id === shown ? "atelier-shown" : "" },
                 element("button", {
-                    className: "atelier-link", type: "button", text: job.name, onclick: () => choose(job.id),
+                    className: "atelier-link", type: "button", text: job.name, "data-focus": `run ${job.id}`,
+                    onclick: () => choose(job.id),
                 }),
                 chip(job), element("span", { className: "atelier-hint", text: told(job) }),
                 job.id !== shown && (job.state === "queued" || job.resumable)
                     ? element("div", { className: "atelier-buttons" },
-                        ...["resume", "stop"].filter((action) => job.actions.includes(action)).map((action) => {
-                            const made = button(action, job, press);
-                            made.removeAttribute("id");
-                            return made;
-                        })) : null))));
+                        ...["resume", "stop"].filter((action) => job.actions.includes(action))
+                            .map((action) => button(action, job, press, [], true))) : null))));
     };
 
     views.nothing = (error) => element("div", { className: "atelier-nothing" },

@@ -1,9 +1,11 @@
 "use strict";
 // The live panel of the training tab: finds the run that matters, follows it, and shows it in #atelier_panel.
 (function (atelier) {
-    const { element, ask, views } = atelier;
+    const { element, ask, views, place } = atelier;
     const BUSY = 1000, IDLE = 3000, HIDDEN = 6000, SOON = 300;
-    const page = { jobs: [], queued: [], chosen: null, error: "", lost: false, run: null, runsOpen: null };
+    const page = {
+        jobs: [], queued: [], chosen: null, error: "", lost: false, run: null, runsOpen: null, told: null,
+    };
 
     // What is known of the run that is shown.
     const newRun = (id) => ({
@@ -71,22 +73,25 @@
     // -- pressing --------------------------------------------------------------------------------------------------
 
     const press = async (action, job, button) => {
-        button.disabled = true;
+        // Not `disabled`: that would throw the keyboard's focus away.
+        if (button.getAttribute("aria-disabled") === "true") return;
+        button.setAttribute("aria-disabled", "true");
         try {
             await ask(`${pathOf(job.id)}/${action}`, "POST");
             page.error = "";
         } catch (error) {
             page.error = error.message;
         }
-        button.disabled = false;
+        button.removeAttribute("aria-disabled");
         atelier.tick();
     };
 
     const tryIt = (save) => {
         const job = page.run.news;
         try {
-            atelier.refreshLoras();
-            atelier.tryIt(save.name, job.trigger, job.name);
+            if (save.checkpoint) atelier.refreshCheckpoints();
+            else atelier.refreshLoras();
+            atelier.tryIt(save.name, job.trigger, job.name, save.checkpoint);
             page.error = "";
         } catch (error) {
             page.error = error.message;
@@ -132,21 +137,6 @@
 
     // -- drawing ---------------------------------------------------------------------------------------------------
 
-    // A part is made anew only when its key changes, so that a button is not replaced under the pointer.
-    const place = (parent, name, key, make) => {
-        let slot = parent.querySelector(`:scope > [data-slot="${name}"]`);
-        if (!slot) {
-            slot = element("div", {});
-            slot.dataset.slot = name;
-            parent.append(slot);
-        }
-        const text = JSON.stringify(key);
-        if (slot.dataset.key === text) return;
-        slot.dataset.key = text;
-        const made = key === null ? null : make();
-        slot.replaceChildren(...(made ? [made] : []));
-    };
-
     // Strips stay where they were scrolled to, or at their newest picture, whose width is known when it is loaded.
     const placeSamples = (parent, run) => {
         const strips = () => [...parent.querySelectorAll(".atelier-pictures")];
@@ -154,7 +144,7 @@
         const places = strips().map((strip) => (end(strip) ? undefined : strip.scrollLeft));
         const before = parent.querySelector(".atelier-samples");
         place(parent, "samples", [run.id, run.pictures.map((picture) => picture.id)],
-            () => views.samples(run.pictures, openLarge));
+            () => views.samples(run.news, run.pictures, openLarge));
         if (parent.querySelector(".atelier-samples") === before) return;
         strips().forEach((strip, index) => {
             const go = () => { strip.scrollLeft = places[index] === undefined ? strip.scrollWidth : places[index]; };
@@ -170,6 +160,7 @@
         place(panel, "nothing", run ? null : [page.error], () => views.nothing(page.error));
         place(panel, "card", run ? "card" : null, () => element("div", { className: "atelier-card-run" }));
         if (run) drawRun(panel.querySelector(".atelier-card-run"), run);
+        announce(panel, run);
         if (page.runsOpen === null && page.queued.length) page.runsOpen = true;
         const list = page.jobs.map(
             (job) => [job.id, job.state, job.resumable, job.actions.length, views.isGoing(job) ? 0 : job.step]);
@@ -177,6 +168,16 @@
         const shown = page.run && page.run.id;
         place(panel, "runs", page.jobs.length > 1 ? [list, page.queued, shown] : null,
             () => views.runs(page.jobs, page.queued, shown, page.runsOpen === true, onOpen, choose, press));
+    };
+
+    // Changes of the state are said; how it was when the page was opened, or the panel built anew, is not.
+    const announce = (panel, run) => {
+        const state = run ? JSON.stringify([run.id, run.news.state, run.news.asked]) : "";
+        const changed = page.told !== null && page.told !== state && run;
+        const silent = !panel.querySelector(":scope > .atelier-announced");
+        if (silent) atelier.announce(panel, "");
+        else if (changed) atelier.announce(panel, views.announcement(run.news, run.saves));
+        page.told = state;
     };
 
     const drawRun = (card, run) => {
@@ -203,7 +204,7 @@
             placeSamples(card.querySelector(".atelier-right"), run);
         }
         place(card, "news", [run.id, run.saves.length, run.messages.length],
-            () => views.news(run.saves, run.messages, tryIt));
+            () => views.news(run.news, run.saves, run.messages, tryIt));
     };
 
     // -- time ------------------------------------------------------------------------------------------------------

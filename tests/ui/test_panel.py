@@ -2,125 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi")
-uvicorn = pytest.importorskip("uvicorn")
-playwright = pytest.importorskip("playwright.sync_api")
-
-from fastapi import FastAPI  # noqa: E402
-from fastapi.responses import HTMLResponse, Response  # noqa: E402
-
-from atelier.jobs.queue import Jobs  # noqa: E402
-from atelier.ui.server.routes import register  # noqa: E402
-from tests.support.jobs_fakes import PATIENCE, FakeHost, Steered, finished, job_named, keep_state  # noqa: E402
+from tests.support.jobs_fakes import finished, job_named, keep_state
+from tests.support.panel_pages import Site, state, text
 
 pytestmark = pytest.mark.browser
-
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-WAIT = 60_000
-PAGE = """<!doctype html><title>a WebUI</title><link rel="stylesheet" href="style.css">
-<div id="txt2img_prompt"><textarea>a garden &lt;lora:cat-step00000002:1&gt;</textarea></div>
-<button id="txt2img_lora_extra_refresh" onclick="window.refreshed = (window.refreshed || 0) + 1">Refresh</button>
-<button role="tab" onclick="window.tab = 'txt2img'">txt2img</button><button id="atelier_train">Train</button>
-<div id="atelier_panel"></div><script>window.gradio_config = {root: "ROOT"}</script><script src="panel.js"></script>
-"""
-
-
-class Site:
-    """A page with the panel, below a path of its own, on a port of the system's choice."""
-
-    def __init__(self, folder: Path, root: Path) -> None:
-        self.host = FakeHost(folder)
-        self.train = Steered()
-        self.jobs = Jobs(self.host, self.train)
-        page = FastAPI()
-        register(page, self.jobs, self.host)
-        scripts = sorted((root / "javascript").glob("*.js"))
-
-        @page.get("/")
-        def index() -> HTMLResponse:
-            return HTMLResponse(PAGE.replace("ROOT", f"http://elsewhere:1{self.path}"))
-
-        @page.get("/panel.js")
-        def panel() -> Response:
-            return Response(";\n".join(script.read_text("utf-8") for script in scripts), media_type="text/javascript")
-
-        @page.get("/style.css")
-        def style() -> Response:
-            return Response((root / "style.css").read_text("utf-8"), media_type="text/css")
-
-        self.path = "/sub/path"
-        app = FastAPI()
-        app.mount(self.path, page)
-        self.server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-        self.started = threading.Event()
-        startup = self.server.startup
-
-        async def announced(sockets: Any = None) -> None:
-            await startup(sockets)
-            self.started.set()
-
-        self.server.startup = announced
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-        assert self.started.wait(PATIENCE)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}{self.path}/"
-
-    def close(self) -> None:
-        self.train.finish()
-        self.jobs.close(PATIENCE)
-        self.server.should_exit = True
-        self.thread.join(PATIENCE)
-
-
-@pytest.fixture
-def site(tmp_path: Path, root: Path) -> Iterator[Site]:
-    made = Site(tmp_path, root)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("there is no Chromium on this machine")
-    with playwright.sync_playwright() as player:
-        running = player.chromium.launch(executable_path=found, args=FLAGS)
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def page(browser: Any, site: Site) -> Iterator[Any]:
-    opened = browser.new_page(viewport={"width": 1400, "height": 1000})
-    opened.set_default_timeout(WAIT)
-    wrong: list[str] = []
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.goto(site.address)
-    yield opened
-    opened.close()
-    assert not wrong
-
-
-def state(page: Any, wanted: str) -> None:
-    page.wait_for_function("text => (document.querySelector('#atelier_state') || {}).textContent === text", arg=wanted)
-
-
-def text(page: Any, wanted: str) -> None:
-    page.locator("#atelier_panel", has_text=re.compile(wanted)).wait_for()
 
 
 def test_from_nothing_to_done(page: Any, site: Site) -> None:
@@ -267,3 +156,149 @@ def test_nothing_is_wider_than_the_page(page: Any, site: Site, width: int) -> No
     page.get_by_role("button", name="Sample now").click()
     page.locator("#atelier_panel img").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+# -- a checkpoint of the whole model -----------------------------------------------------------------------------------
+
+
+def saved_checkpoint(site: Site, trigger: str, **settings: Any) -> None:
+    """A run that saved a checkpoint and is done."""
+    job = site.jobs.submit(job_named("cat", trigger=trigger, **settings))
+    site.train.until("running")
+    job.record.saved(site.host.folders.checkpoints / "cat.safetensors", 10, 1, "final")
+    site.jobs.stop(job.id)
+    finished(site.jobs, job)
+    job.record.status("done", "Done.")
+
+
+def test_a_checkpoint_is_chosen_and_not_called_by_the_prompt(page: Any, site: Site) -> None:
+    page.evaluate("() => { document.body.insertAdjacentHTML('beforeend', '<button id=refresh_sd_model_checkpoint>'); }")
+    page.evaluate("refresh_sd_model_checkpoint.onclick = () => { window.listed = (window.listed || 0) + 1; }")
+    job = site.jobs.submit(job_named("dog", train_whole_model=True))
+    state(page, "Training")
+    assert page.get_by_role("button", name="Save now").get_attribute("title").startswith("Saves the checkpoint as")
+    assert "with the checkpoint" in page.get_by_role("button", name="Sample now").get_attribute("title")
+    text(page, "drawn with the checkpoint so far")
+    site.jobs.stop(job.id)
+    finished(site.jobs, job)
+
+    saved_checkpoint(site, "zwx cat")
+    text(page, r"Done\. Choose cat in the list of checkpoints\. Try it puts zwx cat into your prompt\.")
+    for button in (page.locator("#atelier_try_it"), page.locator(".atelier-saves button")):
+        help_text = button.get_attribute("title")
+        assert help_text.startswith("Puts zwx cat into the prompt") and "lora" not in help_text, help_text
+        assert "choose cat in the list of checkpoints" in help_text
+    page.locator("#atelier_try_it").click()
+    assert page.locator("#txt2img_prompt textarea").input_value() == "a garden, zwx cat"
+    assert page.evaluate("[window.tab, window.listed >= 1, window.refreshed]") == ["txt2img", True, None]
+
+
+def test_a_checkpoint_without_a_trigger(page: Any, site: Site) -> None:
+    """Also of a record that does not say what it trains, as those of 0.1.0."""
+    saved_checkpoint(site, "")
+    text(page, "Try it goes to your prompt")
+    assert page.locator("#atelier_try_it").get_attribute("title").startswith("Goes to the prompt. To draw with it")
+    page.locator(".atelier-saves button").click()
+    assert page.locator("#txt2img_prompt textarea").input_value() == "a garden"
+    page.evaluate("document.querySelector('#txt2img_prompt').remove()")
+    page.locator("#atelier_try_it").click()
+    page.get_by_role("alert").get_by_text("The prompt field was not found.", exact=True).wait_for()
+
+
+# -- the keyboard, and screen readers ----------------------------------------------------------------------------------
+
+FOCUS = "() => document.activeElement.dataset.focus || document.activeElement.dataset.slot || ''"
+
+
+def focus(page: Any, wanted: str) -> None:
+    page.wait_for_function(f"wanted => ({FOCUS})() === wanted", arg=wanted)
+
+
+def press(page: Any, button: Any, key: str = "Enter") -> None:
+    button.focus()
+    page.keyboard.press(key)
+
+
+def test_the_focus_stays_where_it_was(page: Any, site: Site) -> None:
+    first = site.jobs.submit(job_named("one"))
+    state(page, "Training")
+    for action, now, shown in (("pause", "resume", "Paused"), ("resume", "pause", "Training")):
+        press(page, page.locator(f"#atelier_{action}"))
+        state(page, shown)
+        focus(page, f"{now} {first.id}")
+    press(page, page.locator("#atelier_save"), "Space")
+    page.locator("#atelier_try_it").wait_for()
+    focus(page, f"save {first.id}")
+
+    second, third = (site.jobs.submit(job_named(name)) for name in ("two", "three"))
+    text(page, "2 waiting")
+    listed = page.locator(".atelier-runs li", has_text="two")
+    press(page, listed.get_by_role("button", name="Remove from queue"))
+    text(page, "1 waiting")
+    focus(page, f"run {second.id}")
+
+    # The next run's Stop stands where this one's was: another Enter must not end that one, too.
+    press(page, page.locator("#atelier_stop"))
+    page.locator(".atelier-name", has_text="three").wait_for()
+    state(page, "Training")
+    focus(page, "title")
+    page.keyboard.press("Enter")
+    finished(site.jobs, first, second)
+    assert site.jobs.running is third and not third.control.stopping
+
+
+def test_a_button_that_is_at_work_is_not_pressed_again_and_keeps_the_focus(page: Any, site: Site) -> None:
+    job = site.jobs.submit(job_named("cat"))
+    state(page, "Training")
+    asked: list[Any] = []
+    page.route("**/save", lambda route: asked.append(route))
+    for _ in range(3):
+        press(page, page.locator("#atelier_save"))
+    page.wait_for_function("document.querySelector('#atelier_save').getAttribute('aria-disabled') === 'true'")
+    focus(page, f"save {job.id}")
+    assert page.locator("#atelier_save").evaluate("button => getComputedStyle(button).opacity") == "0.5"
+    asked[0].fulfill(status=400, json={"error": "The disk is full."})
+    page.get_by_role("alert").get_by_text("The disk is full.").wait_for()
+    page.wait_for_function("!document.querySelector('#atelier_panel [aria-disabled]')")
+    focus(page, f"save {job.id}")
+    assert len(asked) == 1
+
+
+def said(page: Any, wanted: str) -> None:
+    page.wait_for_function(
+        "wanted => (document.querySelector('#atelier_panel > [role=status]') || {}).textContent === wanted", arg=wanted
+    )
+
+
+def test_changes_of_the_state_are_said(page: Any, site: Site) -> None:
+    site.jobs.submit(job_named("cat"))
+    site.train.until("running")
+    page.reload()
+    state(page, "Training")
+    said(page, "")
+    kept = page.evaluate_handle("document.querySelector('#atelier_panel > [role=status]')")
+    site.train.step(3)
+    text(page, "3 of 10")
+    said(page, "")
+    page.get_by_role("button", name="Pause").click()
+    said(page, "cat: Paused.")
+    page.get_by_role("button", name="Resume").click()
+    said(page, "cat: Training.")
+    site.train.finish()
+    said(page, "cat: Done. Try it puts <lora:cat:1> into your prompt.")
+    box = kept.evaluate("made => [made.isConnected, made.getBoundingClientRect().width]")
+    assert box == [True, 1]
+
+
+def test_a_hidden_page_does_not_ask_for_the_memory_line(page: Any, site: Site) -> None:
+    page.clock.install()
+    page.reload()
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<p class=atelier-worked-out></p>')")
+    page.evaluate(
+        "() => { const real = window.fetch; window.asked = 0; window.fetch = (address, more) => {"
+        " window.asked += address.endsWith('/memory'); return real(address, more); }; }"
+    )
+    for hidden, asked in ((True, 0), (False, 1)):
+        page.evaluate("to => Object.defineProperty(document, 'hidden', { value: to, configurable: true })", hidden)
+        page.clock.run_for(2500)
+        assert page.evaluate("window.asked") == asked

@@ -160,6 +160,15 @@ def test_a_taken_name_is_answered_with_a_free_one(site: Site) -> None:
     assert site.start("cat-2").status_code == 200
 
 
+def test_what_a_run_trains_is_told(site: Site) -> None:
+    assert site.start("small").json()["trains"] == "lora"
+    whole = site.start("whole", train_whole_model=True).json()
+    assert whole["trains"] == "checkpoint"
+    again = Jobs(site.host, Steered())
+    assert [job.summary()["trains"] for job in again.jobs()] == ["lora", "checkpoint"]
+    again.close(PATIENCE)
+
+
 def test_wrong_settings_are_named(site: Site) -> None:
     answer = site.start("../up", network_dim=-3, learnin_rate=1)
     assert answer.status_code == 400

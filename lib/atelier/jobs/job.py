@@ -54,6 +54,11 @@ class Job:
         return str(self.record.about.get("trigger") or "")
 
     @property
+    def trains(self) -> str:
+        """ "lora", or "checkpoint" for a run that trains the whole model. Records of 0.1.0 do not say which."""
+        return "checkpoint" if self.record.about.get("trains") == "checkpoint" else "lora"
+
+    @property
     def state(self) -> str:
         """One of `record.STATES`."""
         return self.record.state
@@ -105,6 +110,7 @@ class Job:
                 "name": self.name,
                 "trigger": self.trigger,
                 "base": self.base.get("title"),
+                "trains": self.trains,
                 "state": self.state,
                 "message": record.state_message,
                 "step": record.step,
@@ -133,7 +139,8 @@ def new_job(job_id: str, config: JobConfig, base: ModelInfo | None, runs: Path) 
         "settings.toml": training_toml(config),
         "dataset.toml": dataset_toml(config),
     }
-    about: dict[str, Any] = {"name": config.name, "trigger": config.trigger}
+    trains = "checkpoint" if config.settings.train_whole_model else "lora"
+    about: dict[str, Any] = {"name": config.name, "trigger": config.trigger, "trains": trains}
     if base is not None:
         about["base"] = {"title": base.title, "identity": base.identity}
     return Job(job_id, Record.create(runs / job_id, files, about), config)
