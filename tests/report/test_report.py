@@ -40,7 +40,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(key, str(folder))
     monkeypatch.setattr(platform, "node", lambda: "janes-tower.lan")
     monkeypatch.setattr(machine, "_said", lambda *_: "")
-    monkeypatch.setattr(machine, "_by_torch", lambda: iter(()))
+    monkeypatch.setattr(machine, "_torch", lambda: None)
     return folder
 
 
@@ -131,7 +131,7 @@ def test_a_damaged_record_keeps_its_secrets(home: Path, name: str) -> None:
 
 
 def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_by_torch", lambda: iter(()))
+    monkeypatch.setattr(machine, "_torch", lambda: None)
     text = report([tmp_path / "none"], "Forge", [])
     assert "There are no runs." in text and "flags: none known" in text
     damaged = tmp_path / "runs" / "00001-x"
@@ -180,13 +180,14 @@ def test_card_and_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         mem_get_info=lambda index: (3 << 30, 12 << 30),
     )
     version = SimpleNamespace(cuda="12.1", hip=None)
-    fake = SimpleNamespace(cuda=cuda, version=version, backends=SimpleNamespace(), __spec__=None)
+    fake = SimpleNamespace(cuda=cuda, version=version, backends=SimpleNamespace(), __version__="2.1.2+cu121")
     monkeypatch.setitem(sys.modules, "torch", fake)
     monkeypatch.setattr(machine, "_said", lambda *_: "NVIDIA GeForce RTX 3060, 551.23, 12288 MiB\n")
     machine._driver.cache_clear()
     assert list(machine.card_lines()) == [
-        "NVIDIA GeForce RTX 3060, 12.0 GB, 3.0 GB free, compute capability 8.6, CUDA 12.1",
+        "NVIDIA GeForce RTX 3060, 12.0 GB, 3.0 GB free, compute capability 8.6",
         "NVIDIA's driver 551.23: NVIDIA GeForce RTX 3060, 12288 MiB",
+        "torch 2.1.2+cu121, built for CUDA 12.1",
     ]
     machine._driver.cache_clear()
 
@@ -195,7 +196,10 @@ def test_card_and_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
     cuda.is_available = broken
     monkeypatch.setattr(machine, "_said", lambda *_: "")
-    assert list(machine.card_lines()) == ["not known (RuntimeError)"]
+    assert list(machine.card_lines())[0] == "not known (RuntimeError)"
+    cuda.is_available, version.cuda = (lambda: False), None
+    last = "torch 2.1.2+cu121, built for neither CUDA nor ROCm"
+    assert list(machine.card_lines()) == ["none that torch can use", last]
     machine._driver.cache_clear()
 
 

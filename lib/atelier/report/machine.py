@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import platform
@@ -92,14 +93,10 @@ def launch_arguments(given: Sequence[str] = ()) -> list[str]:
 
 
 def card_lines() -> Iterator[str]:
-    """The GPUs, as torch and the driver's own program see them."""
-    known = False
-    for asked in (_by_torch, _by_driver):
-        for line in _guarded(asked):
-            known = True
-            yield line
-    if not known:
-        yield "none that torch can use"
+    """The GPUs, as torch and the driver's own program see them, and what torch is built for."""
+    cards = [line for asked in (_by_torch, _by_driver) for line in _guarded(asked)]
+    yield from cards or ["none that torch can use"]
+    yield from _guarded(_torch_build)
 
 
 def memory_lines(data: Path | None) -> Iterator[str]:
@@ -119,19 +116,31 @@ def _value(text: str) -> str:
     return text if _VALUES.fullmatch(text) else "…"
 
 
-def _by_torch() -> Iterator[str]:
-    if "torch" not in sys.modules and importlib.util.find_spec("torch") is None:
-        return
-    import torch
+def _torch() -> Any:
+    """torch, None where it is not installed."""
+    there = "torch" in sys.modules or importlib.util.find_spec("torch") is not None
+    return importlib.import_module("torch") if there else None
 
-    runtime = torch.version.cuda and f"CUDA {torch.version.cuda}" or torch.version.hip and f"ROCm {torch.version.hip}"
+
+def _torch_build() -> Iterator[str]:
+    torch = _torch()
+    if torch is not None:
+        built = [("CUDA", torch.version.cuda), ("ROCm", getattr(torch.version, "hip", None))]
+        kinds = " and ".join(f"{name} {version}" for name, version in built if version)
+        yield f"torch {torch.__version__}, built for {kinds or 'neither CUDA nor ROCm'}"
+
+
+def _by_torch() -> Iterator[str]:
+    torch = _torch()
+    if torch is None:
+        return
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             about = torch.cuda.get_device_properties(index)
             free = torch.cuda.mem_get_info(index)[0]
             yield (
                 f"{about.name}, {about.total_memory / GB:.1f} GB, {free / GB:.1f} GB free, "
-                f"compute capability {about.major}.{about.minor}, {runtime}"
+                f"compute capability {about.major}.{about.minor}"
             )
     for kind in ("mps", "xpu"):
         found: Any = getattr(torch.backends, kind, None) if kind == "mps" else getattr(torch, kind, None)

@@ -14,8 +14,9 @@ from atelier.ui.tab.tools import extract, lists, merge
 SHOW_NEW_FILES = "() => { if (window.atelier) { atelier.refreshLoras(); atelier.refreshCheckpoints(); } }"
 """Runs in the page when a tool has finished, so that the WebUI's own lists show the new file."""
 BUG_REPORT = (
-    '<p><a class="atelier-report" href="atelier/v1/report" target="_blank" rel="noopener">Text for a bug report</a>: '
-    "versions, card and the last errors, without names, folders and prompts. Read it before you post it.</p>"
+    "<p><b>Report a problem.</b> Versions, card and the last errors as text, without names, folders and prompts. "
+    "Read it before you post it.</p>"
+    '<p><a class="atelier-report" href="atelier/v1/report" target="_blank" rel="noopener">Text for a bug report</a></p>'
 )
 """The page's script corrects the address where the WebUI is served under a path of its own."""
 
