@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,31 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         read_lora(tmp_path / "gone.safetensors")
 
 
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_a_file_that_lacks_its_last_bytes_is_refused(tmp_path: Path, cut: int) -> None:
+    path = save_lora(tmp_path / "x.safetensors", big_tensors(), {})
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(AtelierError, match="x.safetensors is not a whole .safetensors file .its end is missing"):
+        read_lora(path)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_appears_while_another_is_written(
+    overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody was told that it may be replaced: it stays, unless anything there may be."""
+    path = tmp_path / "x.safetensors"
+    monkeypatch.setattr(kohya_file.os, "fsync", lambda _: path.write_bytes(b"somebody else's"))
+    if overwrite:
+        save_lora(path, {"a.alpha": torch.ones(())}, {}, overwrite=True)
+        assert set(read_lora(path).shapes) == {"a.alpha"}
+    else:
+        with pytest.raises(AtelierError, match="x.safetensors appeared in .* meanwhile; it was not touched"):
+            save_lora(path, {"a.alpha": torch.ones(())}, {})
+        assert path.read_bytes() == b"somebody else's"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.safetensors"]
+
+
 def test_old_pickles_are_read_without_running_them(tmp_path: Path) -> None:
     tensors = {"lora_te_a.alpha": torch.tensor(2.0)}
     torch.save({"state_dict": tensors}, tmp_path / "a.pt")
@@ -178,6 +204,32 @@ def test_metadata_has_kohyas_keys_as_text() -> None:
     assert json.loads(metadata["ss_tag_frequency"]) == {"2_dog": {"dog": 6}}
     assert json.loads(metadata["ss_bucket_info"])["buckets"]["0"] == {"resolution": [512, 512], "count": 12}
     assert json.loads(metadata["ss_datasets"])[0]["subsets"][1]["is_reg"] is True
+
+
+def test_folders_of_one_name_are_all_listed() -> None:
+    """Pictures and class pictures are counted apart, and none takes another's place."""
+    subsets = [
+        Subset(image_dir="/x/2_dog", num_repeats=2), Subset(image_dir="/y/2_dog", num_repeats=3),
+        Subset(image_dir="/z/2_dog"), Subset(image_dir="/x/1_reg/2_dog", is_reg=True),
+    ]  # fmt: skip
+    run = replace(facts(), datasets=(DatasetFacts(train_images=9, pictures=(6, 5, 4, 3)),))
+    metadata = lora_metadata(Settings(), DatasetConfig([Dataset(subsets=subsets)]), run, 1, 1, 2000.0)
+    assert json.loads(metadata["ss_dataset_dirs"]) == {
+        "2_dog": {"n_repeats": 2, "img_count": 6}, "2_dog (2)": {"n_repeats": 3, "img_count": 5},
+        "2_dog (3)": {"n_repeats": 1, "img_count": 4},
+    }  # fmt: skip
+    assert json.loads(metadata["ss_reg_dataset_dirs"]) == {"2_dog": {"n_repeats": 1, "img_count": 3}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"min_timestep": 200}, "200,1000"), ({"max_timestep": 700}, "0,700"), ({"max_timestep": 0}, "0,0"),
+        ({"min_timestep": 200, "max_timestep": 700}, "200,700"), ({"min_timestep": 0}, "0,1000"), ({}, None),
+    ],
+)  # fmt: skip
+def test_the_range_of_timesteps(asked: dict[str, int], told: str | None) -> None:
+    assert metadata_of(**asked).get("modelspec.timestep_range") == told
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,38 @@ def test_savers_are_taken_in_order_and_outlast_a_restart(tmp_path: Path) -> None
     assert not damaged.recall(tmp_path) and damaged.micro_batches == 1
 
 
+def test_all_that_was_turned_on_outlasts_a_restart(tmp_path: Path) -> None:
+    """And what is possible does not: that is found anew on each device."""
+    savings = MemorySavings(True, True, 3, "AdamW8bit", streamed=True, fp8=True, largest_batch=4, can_stream=True)
+    savings.keep(tmp_path)
+    again = MemorySavings()
+    assert again.recall(tmp_path)
+    assert again == MemorySavings(True, True, 3, "AdamW8bit", streamed=True, fp8=True, known=True)
+    kept = json.loads((tmp_path / "savers.json").read_text(encoding="utf-8"))
+    assert kept == {
+        "text_and_vae_off": True, "gradient_checkpointing": True, "pieces": 3, "optimizer": "AdamW8bit",
+        "streamed": True, "fp8": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("written", ['{"pieces": 2}', "[]", '{"pieces": "many"}', "null", None])
+def test_savings_that_cannot_be_read_change_nothing(written: str | None, tmp_path: Path) -> None:
+    if written is not None:
+        MemorySavings(micro_batches=4).keep(tmp_path)
+        whole = json.loads((tmp_path / "savers.json").read_text(encoding="utf-8"))
+        found = json.loads(written)
+        if found == {"pieces": "many"}:
+            written = json.dumps({**whole, **found})
+        (tmp_path / "savers.json").write_text(written, encoding="utf-8")
+    savings = MemorySavings()
+    assert not savings.recall(tmp_path) and savings == MemorySavings()
+
+
+def test_the_last_saver_is_a_streamed_base() -> None:
+    savings = MemorySavings(gradient_checkpointing=True, can_stream=True)
+    assert savings.take_next() and savings.streamed and not savings.take_next()
+
+
 @pytest.mark.parametrize("algo", ["loha", "lokr", "ia3", "diag-oft"])
 def test_the_kinds_of_lycoris_are_predicted(algo: str, tmp_path: Path) -> None:
     record = MemoryRecord(tmp_path / "record")

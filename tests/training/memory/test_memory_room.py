@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
 import torch
 
@@ -24,7 +25,7 @@ from atelier.hosts.shared.memory import DeviceMemory
 from atelier.jobs.control import Control
 from atelier.models.checkpoints.save import save_checkpoint
 from atelier.models.sampling.sample import TILE, decode
-from atelier.training.inputs.latents import LatentEncoder
+from atelier.training.inputs.latents import LatentEncoder, posterior
 from atelier.training.memory import for_run as memory_run
 from atelier.training.memory.for_run import memory_lines
 from atelier.training.memory.plan import largest_cut, make_memory_plan, needs
@@ -285,6 +286,55 @@ def test_a_picture_too_large_to_decode_at_once_is_decoded_in_tiles(monkeypatch: 
     monkeypatch.setattr(vae.decoder, "forward", wrong)
     with pytest.raises(RuntimeError, match="another"):
         decode(parts, latents)
+
+
+@pytest.mark.parametrize("sees_beside", [0, 1])
+def test_tiles_meet_where_the_whole_picture_has_them(sees_beside: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder that looks at each latent by itself gives the same picture in tiles, to the grey level.
+
+    One that sees its neighbours too lacks them at the edges of a tile: tiles overlap, so that little of it is left.
+    """
+    parts = drawn_parts("sd1")
+    vae: Any = parts.vae
+    latents = torch.randn(2, 4, 96, 80, generator=torch.Generator().manual_seed(0)) * 0.2
+    mixed = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    side = TILE // 8
+    largest = [10**6]
+
+    def decoder(sample: torch.Tensor, *more: Any, **named: Any) -> torch.Tensor:
+        if max(sample.shape[2:]) > largest[0]:
+            raise FULL
+        seen = torch.nn.functional.avg_pool2d(sample, 2 * sees_beside + 1, stride=1, padding=sees_beside)
+        return torch.einsum("oc,bchw->bohw", mixed, seen).repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
+
+    def levels(latents: torch.Tensor) -> torch.Tensor:
+        """[B, H, W, 3]."""
+        return torch.stack([torch.tensor(numpy.asarray(picture)).float() for picture in decode(parts, latents)])
+
+    monkeypatch.setattr(vae.decoder, "forward", decoder)
+    whole, alone = levels(latents), levels(latents[:, :, :side, :side])
+    largest[0] = side
+    tiled = levels(latents)
+    assert tiled.shape == whole.shape == (2, 768, 640, 3) and whole.std() > 20 and (whole[0] - whole[1]).std() > 20
+    at_edges = float((alone - whole[:, :TILE, :TILE]).abs().max())
+    assert at_edges == 0 if not sees_beside else at_edges > 20
+    assert float((tiled - whole).abs().max()) <= 1 + at_edges / 4
+
+
+def test_a_half_vae_encodes_in_float32_to_the_last_place() -> None:
+    """Its weights are rounded to half, and nothing else is: computing in half is seen to be much further away."""
+    parts = tiny_parts()
+    vae: Any = parts.vae
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    vae.half().float()
+    wanted = LatentEncoder(parts, None, 2).encode(pixels, ["a", "b"])
+    vae.half()
+    found = LatentEncoder(parts, None, 2).encode(pixels, ["a", "b"])
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7)
+    found_half = posterior(vae, pixels)
+    assert found_half is not None
+    half, full = found_half[0], posterior(vae.float(), pixels)
+    assert full is not None and float((half - full[0]).abs().max()) > 1e-5
 
 
 def test_only_the_encoder_is_copied_to_float32_and_only_while_it_encodes() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from atelier.training.objective.discrete import DiscreteDiffusion, alphas_cumprod
-from atelier.training.objective.losses import LossOptions, picture_losses, timestep_weights
+from atelier.training.objective.losses import LossOptions, huber_deltas, picture_losses, timestep_weights
 from atelier.training.objective.noise import NoiseOptions, draw_input_noise, draw_noise
 
 CPU = torch.device("cpu")
@@ -88,6 +88,49 @@ def test_huber(schedule_name: str, loss_type: str) -> None:
         assert found[row].item() == pytest.approx(loss.mean().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize(("name", "scaled"), [("constant", True), ("exponential", True), ("snr", False)])
+def test_huber_scale(name: str, scaled: bool) -> None:
+    """Multiplies the threshold, but for huber_schedule "snr", as in kohya."""
+    process = DiscreteDiffusion.create(CPU)
+    plain, asked = (LossOptions(loss_type="huber", huber_schedule=name, huber_scale=scale) for scale in (1.0, 3.0))
+    found = huber_deltas(TIMES, process, asked) / huber_deltas(TIMES, process, plain)
+    assert found.tolist() == pytest.approx([3.0 if scaled else 1.0] * len(TIMES))
+
+
+def test_the_weights_of_several_options_follow_kohyas_order() -> None:
+    """min-SNR, then the scale of the v loss, then v_pred_like's own part, which multiplies what is there by then."""
+    options = LossOptions(
+        min_snr_gamma=5.0, scale_v_pred_loss_like_noise_pred=True, v_pred_like_loss=0.5, debiased_estimation_loss=True
+    )
+    process = DiscreteDiffusion.create(CPU, prediction_type="v_prediction")
+    expected = []
+    for t in TIMES.tolist():
+        bounded = min(snr(t), 1000)
+        scale = bounded / (bounded + 1)
+        weight = min(snr(t), 5) / (snr(t) + 1) * scale
+        weight += 0.5 * weight / scale
+        expected.append(weight / (bounded + 1))
+    assert timestep_weights(TIMES, process, options).tolist() == pytest.approx(expected, rel=2e-4)
+
+
+@pytest.mark.parametrize("loss_type", ["l2", "l1"])
+def test_errors_are_taken_in_float32(loss_type: str) -> None:
+    """Of half precision predictions too: their squares can be too large or too small for it."""
+    prediction, target = torch.randn(4, 2, 3, 3).bfloat16(), torch.randn(4, 2, 3, 3)
+    found = picture_losses(prediction, target, TIMES, DiscreteDiffusion.create(CPU), LossOptions(loss_type=loss_type))
+    errors = prediction.double() - target.double()
+    assert found.dtype == torch.float32
+    wanted = (errors.square() if loss_type == "l2" else errors.abs()).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-6, atol=0)
+    half = picture_losses(
+        prediction, target.bfloat16(), TIMES, DiscreteDiffusion.create(CPU), LossOptions(loss_type=loss_type)
+    )
+    errors = prediction.double() - target.bfloat16().double()
+    wanted = (errors.square() if loss_type == "l2" else errors.abs()).mean(dim=(1, 2, 3))
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half.double(), wanted, rtol=1e-6, atol=0)
+
+
 def test_mask_then_mean_then_picture_weight() -> None:
     prediction, target = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 4, 4)
     masks = torch.rand(2, 1, 4, 4)
@@ -122,6 +165,57 @@ def test_adaptive_noise_scale_follows_the_latents() -> None:
     small = (noise_of(options, dark) - plain).abs().mean()
     large = (noise_of(options, bright) - plain).abs().mean()
     assert large.item() == pytest.approx(4 * small.item(), rel=1e-3)
+
+
+MEANS = torch.tensor([[0.0, 1.0, -2.0, 3.0], [-3.0, 0.5, 0.0, -1.0]])
+"""Of each picture's channels."""
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(0.1, 0.2), (0.5, -0.2)])
+def test_adaptive_noise_scale_adds_the_size_of_each_channels_mean(offset: float, scale: float) -> None:
+    """Whatever its sign and the other channels', and never to less than nothing."""
+    stripes = torch.tensor([-4.0, 4.0]).repeat(4)
+    latents = MEANS[:, :, None, None] + stripes.expand(2, 4, 8, 8)
+    plain = noise_of(NoiseOptions(), latents)
+
+    def offsets(options: NoiseOptions) -> torch.Tensor:
+        return (noise_of(options, latents) - plain).mean(dim=(2, 3))
+
+    found = offsets(NoiseOptions(noise_offset=offset, adaptive_noise_scale=scale))
+    wanted = (offset + scale * MEANS.abs()).clamp(min=0) * offsets(NoiseOptions(noise_offset=1.0))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_random_strength_is_between_nothing_and_what_was_asked_for() -> None:
+    """Of the noise offset and of the input's noise: another one for each batch, and each part as likely."""
+    latents = torch.zeros(64, 64, 1, 1)
+    offset = NoiseOptions(noise_offset=0.5, noise_offset_random_strength=True)
+    gamma = NoiseOptions(ip_noise_gamma=0.5, ip_noise_gamma_random_strength=True)
+    plain = torch.zeros_like(latents)
+    strengths = [
+        [
+            float((noise_of(offset, latents, seed) - noise_of(NoiseOptions(), latents, seed)).std())
+            for seed in range(40)
+        ],
+        [float(draw_input_noise(plain, gamma, torch.Generator().manual_seed(seed)).std()) for seed in range(40)],
+    ]
+    for found in strengths:
+        assert min(found) < 0.1 and 0.4 < max(found) < 0.52 and sum(found) / 40 == pytest.approx(0.25, abs=0.07)
+
+
+def test_pyramid_noise_is_kohyas_sum() -> None:
+    """Each level smaller by a power of its own ratio, weaker by a power of the discount, until a side is 1."""
+    latents, random = torch.zeros(1, 4, 40, 8), torch.Generator().manual_seed(3)
+    found = noise_of(NoiseOptions(multires_noise_iterations=6, multires_noise_discount=0.8), latents, seed=3)
+    total, sizes = torch.randn(latents.shape, generator=random), []
+    while not sizes or 1 not in sizes[-1]:
+        level, ratio = len(sizes), 2 + 2 * float(torch.rand(1, generator=random))
+        sizes.append([max(1, math.floor(side / ratio**level)) for side in (40, 8)])
+        coarse = torch.randn(1, 4, *sizes[-1], generator=random)
+        up = torch.nn.functional.interpolate(coarse, size=(40, 8), mode="bilinear", align_corners=False)
+        total = total + 0.8**level * up
+    assert sizes[0] == [40, 8] and 3 <= len(sizes) < 6
+    torch.testing.assert_close(found, total / total.std())
 
 
 def test_pyramid_noise_has_unit_deviation_and_coarse_parts() -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from types import ModuleType
+
 import pytest
 import torch
 
 from atelier.config.errors import AtelierError
 from atelier.config.packages import release
+from atelier.jobs.control import Control
 from atelier.training.optim.optimizers import create_optimizer
+from atelier.training.run import prepare
+from tests.support.training_fakes import MemoryRecord, TinyHost, tiny_job, write_pictures
 
 
 def made(name: str, *arguments: str) -> torch.optim.Optimizer:
@@ -60,3 +67,31 @@ def test_many_small_weights_are_stepped_in_one_kernel_unless_told_how() -> None:
 
     assert fused("AdamW") == (release(torch.__version__) >= (2, 4))
     assert not fused("AdamW", one_kernel=False) and not fused("AdamW", "foreach=True") and not fused("SGDNesterov")
+
+
+def test_an_optimiser_that_is_not_installed_is_said_before_a_picture_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where bitsandbytes is there: it is hidden here."""
+    for module in ("bitsandbytes", "bitsandbytes.optim"):
+        monkeypatch.setitem(sys.modules, module, None)
+    host, job = TinyHost(tmp_path), tiny_job(write_pictures(tmp_path / "pictures", 1), optimizer_type="AdamW8bit")
+    with pytest.raises(AtelierError, match="AdamW8bit needs the package bitsandbytes.*pip install bitsandbytes"):
+        prepare(job, host, MemoryRecord(tmp_path / "record"), Control())
+    assert host.turns == 0 and host.leases == []
+
+
+def test_an_optimiser_that_is_installed_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for bitsandbytes: found under kohya's name in any case, with what that implies and what is asked."""
+
+    class SGD8bit(torch.optim.SGD):
+        pass
+
+    stand_in, optim = ModuleType("bitsandbytes"), ModuleType("bitsandbytes.optim")
+    optim.SGD8bit = SGD8bit  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bitsandbytes", stand_in)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", optim)
+    found = made("sgdNesterov8bit", "weight_decay=0.1")
+    assert type(found) is SGD8bit
+    used = {key: found.param_groups[0][key] for key in ("lr", "nesterov", "momentum", "weight_decay")}
+    assert used == {"lr": 1.0, "nesterov": True, "momentum": 0.9, "weight_decay": 0.1}

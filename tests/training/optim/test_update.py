@@ -152,6 +152,35 @@ def test_the_average_forgets_its_start_and_leaves_the_weights() -> None:
         average.load({})
 
 
+def test_each_gradient_of_a_fused_step_is_clipped_by_itself() -> None:
+    net = model()
+    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    updater = Updater(create_optimizer([{"params": list(net.parameters()), "lr": 1.0}], "SGD", 1.0, []), 0, 0.5)
+    with updater.fused():
+        (1e3 * sum(parameter.sum() for parameter in net.parameters())).backward()
+    for name, parameter in net.named_parameters():
+        assert float((parameter.detach() - before[name]).norm()) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_each_weight_and_each_step_are_rounded_by_numbers_of_their_own() -> None:
+    """Were they the same ones, errors would add up in step."""
+    weights = [nn.Parameter(torch.ones(500, dtype=torch.bfloat16)) for _ in range(2)]
+    updater = Updater(create_optimizer([{"params": weights, "lr": 2.0**-9}], "SGD", 2.0**-9, []), 3, 0.0)
+    seen = []
+    for step in range(2):
+        updater.step_number = step
+        for weight in weights:
+            weight.data.fill_(1.0)
+            weight.grad = torch.full_like(weight, -1.0)
+        updater.step()
+        seen += [tuple(weight.tolist()) for weight in weights]
+    assert len(set(seen)) == 4
+    updater.step_number = 0
+    weights[0].data.fill_(1.0)
+    updater.step_one(weights[0])
+    assert tuple(weights[0].tolist()) == seen[0]
+
+
 # -- in runs -----------------------------------------------------------------------------------------------------------
 
 WHOLE: dict[str, Any] = {"train_whole_model": True, "learning_rate": 1e-3, "train_text_encoder": True}

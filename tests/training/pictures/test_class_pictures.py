@@ -160,6 +160,25 @@ def test_what_cannot_be_drawn_is_a_sentence(pictures: Path, tmp_path: Path) -> N
         prepare(job(pictures, num_class_images=None), host, record, Control())
 
 
+def test_a_picture_that_cannot_be_saved_leaves_no_half_of_it(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, save = ClassHost(tmp_path / "host"), Image.Image.save
+
+    def full(picture: Image.Image, path: Path, **more: Any) -> None:
+        save(picture, path, **more)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(AtelierError, match=r"class-00001\.png cannot be saved \(No space left on device\): make room"):
+        prepare(job(pictures), host, MemoryRecord(tmp_path / "record"), Control())
+    left = [path.name for path in (host.folders.cache / "class_pictures").rglob("*") if path.is_file()]
+    assert [name for name in left if not name.endswith(".txt")] == []
+    monkeypatch.undo()
+    prepare(job(pictures), host, MemoryRecord(tmp_path / "record"), Control())
+    assert len(classes(host)) == 3 and not list((host.folders.cache / "class_pictures").rglob("*.part"))
+
+
 def test_other_jobs_are_as_they_were(pictures: Path, tmp_path: Path) -> None:
     host = ClassHost(tmp_path / "host")
     plain = tiny_job(pictures)

@@ -24,12 +24,14 @@ class Told:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.values: list[tuple[Any, ...]] = []
+        """Of `progress`: step, total, epoch, epochs, seconds a step, seconds left, memory."""
 
     def losses(self, rows: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
         self.batches.append([step for step, _, _ in rows])
 
     def progress(self, *values: Any) -> None:
-        pass
+        self.values.append(values)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,34 @@ def test_as_many_at_once_as_fit_into_the_longest_wait(
     assert [step for batch in told.batches for step in batch] == list(range(1, 3 * STEPS + 2))
     assert {len(batch) for batch in told.batches[:-1]} == {expected}
     assert longest_wait(torch.device("cpu")) < longest_wait(torch.device("cuda")) <= 2
+
+
+def test_what_is_told_of_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch is the first until its last step is over; the speed, and what is left, are of the last twenty steps."""
+    monkeypatch.setattr(module, "STEPS", 1)
+    monkeypatch.setattr(module, "memory_used", lambda device: 5)
+    told = Told()
+    monitor = Monitor(told, StepSchedule(25, 4, accumulation=2), torch.device("cpu"))
+    seconds = [float(step) for step in range(1, 26)]
+    for step in range(1, 26):
+        assert monitor.step_done(step, torch.tensor(0.5), {}, seconds[step - 1]) and monitor.read()
+    means = [sum(seconds[max(0, step - 20) : step]) / min(step, 20) for step in range(1, 26)]
+    assert [values[:4] for values in told.values] == [(step, 25, (step + 1) // 2, 13) for step in range(1, 26)]
+    assert [values[4] for values in told.values] == pytest.approx(means)
+    assert [values[5] for values in told.values] == pytest.approx(
+        [(25 - step) * mean for step, mean in enumerate(means, start=1)]
+    )
+    assert {values[6] for values in told.values} == {5}
+
+
+@pytest.mark.parametrize("losses", [(float("nan"), 0.5, 0.5), (0.5, float("inf"), 0.5), (0.5, 0.5, float("nan"))])
+def test_one_loss_of_several_that_is_no_number_is_seen(losses: tuple[float, ...]) -> None:
+    told = Told()
+    monitor = Monitor(told, StepSchedule(9, 4), torch.device("cpu"))
+    for step, loss in enumerate(losses, start=1):
+        monitor.step_done(step, torch.tensor(loss), {}, 1.0)
+    assert not monitor.read() and told.batches == [[1, 2, 3]]
+    assert monitor.read() and told.batches == [[1, 2, 3]]
 
 
 @pytest.mark.slow

@@ -273,6 +273,17 @@ def test_what_the_record_is_told(one: Run) -> None:
     assert last["memory"] > 0 and last["seconds_per_step"] > 0
 
 
+def test_what_the_record_is_told_of_every_step(one: Run) -> None:
+    """Two steps an epoch, read one by one."""
+    found = [(told["step"], told["total"], told["epoch"], told["epochs"]) for told in one.record.speeds]
+    assert found == [(1, 4, 1, 2), (2, 4, 1, 2), (3, 4, 2, 2), (4, 4, 2, 2)]
+    for told in one.record.speeds:
+        assert told["seconds_per_step"] > 0 and told["memory"] > 2**20
+        assert told["eta"] == pytest.approx((4 - told["step"]) * told["seconds_per_step"])
+    assert all(math.isfinite(loss) and loss > 0 for loss in one.record.values)
+    assert all(rate == 1e-2 for _, _, rates in one.record.rows for rate in rates.values())
+
+
 def test_the_schedule_reaches_the_optimiser(pictures: Path, tmp_path: Path) -> None:
     """The rate noted after a step is the next one's: cosine over four steps ends at nothing."""
     done = run(tiny_job(pictures, lr_scheduler="cosine", text_encoder_lr=[5e-3]), tmp_path)
