@@ -76,6 +76,66 @@ def test_without_medvram_nothing_is_moved(host: A1111Host, model: SimpleNamespac
     assert places(model) == ["cpu", "cpu", "cpu"] and not sys.modules["modules.lowvram"].sent
 
 
+@pytest.mark.parametrize("place", ["cpu", "meta"])
+def test_without_medvram_every_part_stays_where_the_webui_has_it(
+    place: str, host: A1111Host, model: SimpleNamespace
+) -> None:
+    """On the device as a rule; with none, or while the WebUI has unloaded its checkpoint, on the CPU."""
+    model.lowvram = False
+    parts = (model.model, model.first_stage_model, model.cond_stage_model)
+    for part in parts:
+        part.to(place)
+    weights = [part.weight for part in parts]
+    host.load_to_device()
+    assert places(model) == [place] * 3
+    host.restore_placement()
+    assert places(model) == [place] * 3 and not sys.modules["modules.lowvram"].sent
+    assert all(part.weight is weight for part, weight in zip(parts, weights))
+
+
+def test_what_was_brought_goes_back_once(
+    host: A1111Host, model: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And only what was: between two loans the WebUI's hooks have a part on the device, which is theirs to move."""
+    went: list[tuple[str, str]] = []
+    freed: list[bool] = []
+    monkeypatch.setattr(sys.modules["modules.devices"], "torch_gc", lambda: freed.append(True))
+    for name in ("model", "first_stage_model", "cond_stage_model"):
+        monkeypatch.setattr(getattr(model, name), "to", lambda device, name=name: went.append((name, str(device))))
+    host.restore_placement()
+    assert went == [] and freed == []
+    host.load_to_device()
+    assert went == [("model", "meta"), ("first_stage_model", "meta"), ("cond_stage_model", "meta")]
+    went.clear()
+    for _ in range(2):
+        host.restore_placement()
+    assert went == [("model", "cpu"), ("first_stage_model", "cpu"), ("cond_stage_model", "cpu")] and freed == [True]
+
+
+def test_a_model_that_is_gone_is_not_given_back(host: A1111Host, model: SimpleNamespace) -> None:
+    host.bring_without_unet()
+    models = sys.modules["modules.sd_models"]
+    models.model_data.sd_model = None
+    host.restore_placement()
+    models.model_data.sd_model = model
+    host.restore_placement()
+    assert places(model) == ["cpu", "meta", "meta"], "it would be another model, which nobody brought"
+
+
+def test_sdxl_keeps_its_text_encoders_under_another_name(
+    host: A1111Host, model: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.conditioner, model.cond_stage_model = model.cond_stage_model, None
+    host.load_to_device()
+    assert model.conditioner.weight.device.type == "meta"
+    went: list[str] = []
+    monkeypatch.setattr(model.conditioner, "to", lambda device: went.append(str(device)))
+    for part in (model.model, model.first_stage_model):
+        monkeypatch.setattr(part, "to", lambda device: None)
+    host.restore_placement()
+    assert went == ["cpu"]
+
+
 def test_with_medvram_the_views_rest_while_the_webui_may_move_parts(host: A1111Host, model: SimpleNamespace) -> None:
     assert type(host.lease(frozenset({"unet"}))) is RestingLease
     model.lowvram = False

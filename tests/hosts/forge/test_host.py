@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -263,6 +263,24 @@ def test_on_a_gpu_the_model_is_asked_for_whole_with_room_beside_it(
     patchers, room = gpu.asked[0]
     assert patchers[0] is model.forge_objects.unet and len(patchers) == 3 and room == 5 * 1024**3
     assert gpu.current_loaded_models[0].done == ["unloaded", "loaded whole"]
+
+
+@pytest.mark.parametrize(("asked", "room"), [(None, 2), (0, 2), (1, 2), (2, 2), (3, 3)])
+def test_the_room_beside_the_model_is_never_less_than_two_gigabytes(
+    asked: int | None, room: int, forge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a small run asks for would leave Forge nothing to draw in; after the loan its usual room counts again."""
+    monkeypatch.setitem(sys.modules, "modules.processing", ModuleType("modules.processing"))
+    model, host, gpu = on_a_gpu(forge, monkeypatch)
+    del model
+    if asked is not None:
+        host.memory.ask(asked * 1024**3)
+    host.load_to_device()
+    assert gpu.asked[-1][1] == room * 1024**3
+    host.restore_placement()
+    assert gpu.emptied and sys.modules["modules.processing"].need_global_unload
+    host.load_to_device()
+    assert gpu.asked[-1][1] == 2 * 1024**3
 
 
 def test_a_model_that_is_there_is_not_brought_again_at_every_turn(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:

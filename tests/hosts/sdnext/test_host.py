@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 
 from atelier.config.errors import AtelierError
 from atelier.hosts import detect
-from atelier.hosts.contract import BaseGone
+from atelier.hosts.contract import BaseGone, SampleRequest
 from atelier.hosts.powers import before_end, lora_remark
 from atelier.hosts.sdnext.host import SDNextHost
 from atelier.hosts.sdnext.queue import Queue
@@ -67,6 +68,53 @@ def test_offloading_is_taken_out_and_put_back(sdnext: Any) -> None:
             assert all(torch.equal(value, before[name]) for name, value in parts.denoiser.named_parameters())
     assert sdnext.offloaded == [True, True] and pipe.has_accelerate
     assert next(pipe.unet.parameters()).device.type == "meta"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_picture_is_drawn_as_sd_next_keeps_its_model(
+    fails: bool, sdnext: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two turns of a run: offloaded again while it is drawn, in the queue, with no trace on the page."""
+    pipe = sdnext.load()
+    hook(pipe)
+    page = Path(sdnext.paths.params_path)
+    page.write_text("the person's", encoding="utf-8")
+    seen: list[object] = []
+
+    def process_images(task: Any) -> Any:
+        seen.append(task.given["prompt"])
+        assert sdnext.call_queue.queue_lock.locked() and not torch.is_grad_enabled()
+        assert pipe.has_accelerate and next(pipe.unet.parameters()).device.type == "meta"
+        page.write_text("the sample's", encoding="utf-8")
+        if fails:
+            raise RuntimeError("out of memory")
+        return SimpleNamespace(images=["picture"])
+
+    class Task:
+        def __init__(self, **given: Any) -> None:
+            self.given = given
+
+        def close(self) -> None:
+            seen.append("closed")
+
+    sdnext.processing.process_images, sdnext.processing.StableDiffusionProcessingTxt2Img = process_images, Task
+    sdnext.shared.sd_model = pipe
+    monkeypatch.setattr(sdnext.shared.state, "begin", lambda title: title, raising=False)
+    monkeypatch.setattr(sdnext.shared.state, "end", lambda job: seen.append(f"end of {job}"), raising=False)
+    host = SDNextHost()
+    lease = host.lease(ALL)
+    with lease:
+        with lease.turn():
+            assert host.holds_offload
+        if fails:
+            with pytest.raises(RuntimeError, match="out of memory"):
+                host.sample(SampleRequest("zwx"))
+        else:
+            assert host.sample(SampleRequest("zwx")) == "picture"
+        assert seen == ["zwx", "end of Atelier sample", "closed"] and not sdnext.call_queue.queue_lock.locked()
+        assert page.read_text(encoding="utf-8") == "the person's" and not host.holds_offload
+        with lease.turn():
+            assert not pipe.has_accelerate and next(pipe.unet.parameters()).device.type == "cpu"
 
 
 def test_another_model_is_never_trained_on(sdnext: Any) -> None:

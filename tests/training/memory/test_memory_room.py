@@ -331,9 +331,9 @@ def test_a_half_vae_encodes_in_float32_to_the_last_place() -> None:
     vae.half()
     found = LatentEncoder(parts, None, 2).encode(pixels, ["a", "b"])
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7)
-    found_half = posterior(vae, pixels)
+    found_half = posterior(parts.family, vae, pixels)
     assert found_half is not None
-    half, full = found_half[0], posterior(vae.float(), pixels)
+    half, full = found_half[0], posterior(parts.family, vae.float(), pixels)
     assert full is not None and float((half - full[0]).abs().max()) > 1e-5
 
 

@@ -110,12 +110,10 @@ class SDNextHost:
         from atelier.hosts.sdnext.originals import originals
 
         pipe = model.current()
-        cleaned = take_out(pipe, originals(pipe, self._lent() if self._lent is not None else None))
-        if cleaned is None:
-            return
-        if cleaned.inexact:
+        before = originals(pipe, self._lent() if self._lent is not None else None)
+        cleaned = take_out(pipe, before, self.load_to_device)
+        if cleaned is not None and cleaned.inexact:
             self._remarks.append(str(cleaned))
-        self.load_to_device()  # taking out may have made SD.Next offload again
 
     def remarks(self) -> list[str]:
         """Sentences for the person about the loan, each only once."""
@@ -151,8 +149,12 @@ class SDNextHost:
         if publish.list_lora(path):
             with self.queue():
                 publish.forget_prompts()
-                if model.current() is not None:
-                    self.remove_loras()
+                if model.current() is None:
+                    return
+                held = self.holds_offload
+                self.remove_loras()
+                if not held:  # nobody has borrowed the model, or the page has it for the moment
+                    self.restore_placement()
 
     def publish_checkpoint(self, path: Path, load: bool) -> None:
         """Lists the checkpoint, and loads it in the queue if asked."""

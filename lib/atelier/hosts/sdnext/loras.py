@@ -73,13 +73,17 @@ def layers_with_loras(pipe: Any) -> list[Layer]:
     return found
 
 
-def take_out(pipe: Any, exact: Exact) -> Cleaned | None:
-    """Takes every LoRA out. None when there was none, which costs a loop over the layers. Inside the queue."""
+def take_out(pipe: Any, exact: Exact, bring: Callable[[], None]) -> Cleaned | None:
+    """Takes every LoRA out. None when there was none, which costs a loop over the layers. Inside the queue.
+
+    `bring` puts every weight where it can be written to, which SD.Next's own subtraction may have offloaded again.
+    """
     layers = layers_with_loras(pipe)
     if not layers:
         return None
     fused = [layer for layer in layers if layer.fused]
     _subtract()
+    bring()
     residue, inexact = 0.0, 0
     with torch.inference_mode(False), torch.no_grad():
         for layer in fused:
