@@ -84,7 +84,7 @@ def test_what_is_asked_in_which_order() -> None:
         assert host.done == ["bring", "clean", "follow"] and not host.held and ended == []
         host.done.clear()
     assert host.done == ["let go", "give back"] and ended == ["ended"] and not host.held
-    with pytest.raises(AtelierError, match="loan of the model has ended"), lease.turn():
+    with pytest.raises(AtelierError, match="loan has ended"), lease.turn():
         pass
 
 
@@ -98,7 +98,7 @@ def test_a_loan_that_fails_at_its_beginning_gives_all_back(failing: str) -> None
         raise AssertionError("nothing was lent")
     steps = ["bring", "clean", "borrow"]
     assert host.done == [*steps[: steps.index(failing) + 1], "give back"] and not host.held
-    with pytest.raises(AtelierError, match="loan of the model has ended"), lease.turn():
+    with pytest.raises(AtelierError, match="loan has ended"), lease.turn():
         pass
     host.failing, host.done = None, []
     with lease:
