@@ -280,6 +280,14 @@ def test_what_is_wrong_is_said_in_a_sentence(page: Page, spoil: Callable[[Page],
     assert page.asked == []
 
 
+def test_before_a_model_is_loaded_the_page_says_who_loads_it(page: Page) -> None:
+    page.fill()
+    page.host.model = None
+    assert "No model is loaded." in page.change()
+    page.host.load_chosen = lambda: None  # type: ignore[attr-defined]
+    assert "Train loads the checkpoint that is chosen" in page.change()
+
+
 def test_a_taken_name_offers_the_next_one_and_nothing_is_lost(page: Page) -> None:
     page.fill()
     (page.host.folders.lora / "thing.safetensors").write_bytes(b"older")

@@ -14,6 +14,7 @@ from atelier.config.job import JobConfig
 from atelier.config.settings.option import Option
 from atelier.config.settings.schema import options
 from atelier.hosts.contract import Host
+from atelier.hosts.powers import LoadsChosen
 from atelier.jobs.queue import Jobs
 from atelier.training.pictures.class_pictures import class_folders
 from atelier.ui.fields import SIMPLE, to_control
@@ -181,6 +182,8 @@ class Actions:
 
     def _model_line(self) -> str:
         model = self._host.loaded_model()
+        if model is None and isinstance(self._host, LoadsChosen):
+            return "Train loads the checkpoint that is chosen at the top of the page."
         if model is None:
             return "No model is loaded."
         return f"Trains on {model.title}." if not model.refusal else model.refusal
