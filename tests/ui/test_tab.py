@@ -284,7 +284,7 @@ def test_before_a_model_is_loaded_the_page_says_who_loads_it(page: Page) -> None
     page.fill()
     page.host.model = None
     assert "No model is loaded." in page.change()
-    page.host.load_chosen = lambda: None  # type: ignore[attr-defined]
+    page.host.load_chosen = lambda: None
     assert "Train loads the checkpoint that is chosen" in page.change()
 
 
