@@ -105,5 +105,5 @@ def test_what_fails_gives_the_webui_back(webui: SimpleNamespace) -> None:
 
 def test_a_checkpoint_that_the_webui_does_not_list_is_named(webui: SimpleNamespace) -> None:
     assert a1111_kind.listed_checkpoint(Path("here.safetensors"), "Forge") == "entry"
-    with pytest.raises(AtelierError, match=r"Forge does not find gone\.ckpt in models, so"):
+    with pytest.raises(AtelierError, match=r"Forge cannot find gone\.ckpt in models, so it is not loaded"):
         a1111_kind.listed_checkpoint(Path("models/gone.ckpt"), "Forge")

@@ -128,9 +128,7 @@ class WebUILease(AbstractContextManager["Parts"]):
             raise AtelierError("The run no longer has the model: its loan has ended.")
         with in_turn(self._host.queue()):
             self._check()
-            if borrowed.moved():
-                # Held through the move, the old memory would lie on the device beside the new.
-                borrowed.rest()
+            self._before_bringing(borrowed)
             self._bring()
             self._host.remove_loras()
             borrowed.follow()
@@ -150,6 +148,9 @@ class WebUILease(AbstractContextManager["Parts"]):
             self._host.bring_without_unet()
         else:
             self._host.load_to_device()
+
+    def _before_bringing(self, borrowed: Borrowed) -> None:
+        """For hosts whose base must not be held while it is brought to the device. Called inside the queue."""
 
     def _end_turn(self, borrowed: Borrowed) -> None:
         """For hosts that have something back before others may use the base. Called inside the queue."""

@@ -25,6 +25,10 @@ class RestingLease(WebUILease):
         with super().turn():
             yield
 
+    def _before_bringing(self, borrowed: Borrowed) -> None:
+        if borrowed.moved():  # or the old memory would lie on the device beside the new
+            _rest(borrowed)
+
     def _end_turn(self, borrowed: Borrowed) -> None:
         if is_awaited(self._host.queue(), unless_told=True):
             _rest(borrowed)
