@@ -17,7 +17,7 @@ CASES = 150
 
 @pytest.mark.slow
 def test_a_short_run_finds_nothing(root: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", str(root / "tests" / "fuzz.py"), "--cases", str(CASES)]
+    command = [sys.executable, "-W", "ignore", str(root / "tests" / "hostile" / "fuzz.py"), "--cases", str(CASES)]
     done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()

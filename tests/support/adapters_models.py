@@ -12,6 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from atelier.models.families.sd1 import FAMILY as SD1
 from atelier.models.family import Parts
 from atelier.models.text.clip_names import canonical
+from atelier.models.unet.latent_diffusion import LatentDiffusion
 from atelier.models.unet.ldm_names import unet_table
 
 CROSS_DOWN, CROSS_UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
@@ -71,6 +72,7 @@ class XlNames:
 
     name = "sdxl"
     text_encoder_prefixes = ("lora_te1", "lora_te2")
+    adaptable = LatentDiffusion.adaptable
 
     def __init__(self) -> None:
         self._table = unet_table((False, True, True), 2)

@@ -24,7 +24,8 @@ import pytest
 import torch
 
 from atelier.adapters.files.kohya_file import read_lora
-from atelier.cli import headless, train_command
+from atelier.cli import train_command
+from atelier.cli.shared import headless
 from atelier.models.checkpoints.save import save_checkpoint
 from atelier.training.memory import for_run as memory_run
 from atelier.training.progress import last_good as divergence

@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lib"))
 import torch
 from safetensors.torch import load_file
 
-from atelier.cli import headless, train_command
+from atelier.cli import train_command
+from atelier.cli.shared import headless
 from atelier.config.kohya import toml_in
 from atelier.models.checkpoints import load as checkpoint
 from atelier.models.checkpoints.save import save_checkpoint

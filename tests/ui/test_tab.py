@@ -378,15 +378,6 @@ def test_another_site_presses_nothing(page: Page, key: str | None) -> None:
     assert len(page.jobs.page_key) > 20 and page.jobs.page_key != Jobs(page.host, lambda *_: None).page_key
 
 
-def test_no_warning_while_the_page_is_built(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    host = FakeHost(tmp_path / "host")
-    jobs = Jobs(host, lambda *_: None)
-    with gr.Blocks():
-        build(jobs, host)
-    assert [str(found.message) for found in recwarn if found.category is not ResourceWarning] == []
-    jobs.close(timeout=30)
-
-
 def test_which_webuis_can_use_the_kind_is_said_beneath_it(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(page.host), "name", "forge")
     page.fill()

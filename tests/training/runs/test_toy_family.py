@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from atelier.models import families as folder
 from atelier.models.checkpoints.load import load_checkpoint
 from atelier.models.family import Parts
 from atelier.models.registry import families, family_named, recognise
+from atelier.models.views.view import alias, view_of
 from atelier.training.context import noise_process
 from atelier.training.objective.flow import RectifiedFlow
 from tests.support.training_fakes import MemoryRecord, TinyHost, assert_same, run, tiny_job, tiny_parts, write_pictures
@@ -109,8 +112,22 @@ class ToyHost(TinyHost):
 
     def lease(self, parts: frozenset[str]) -> Any:
         lent = super().lease(parts)
-        lent._view = lambda whole: whole
+        lent._view = lambda whole: replace(
+            whole,
+            denoiser=over_the_same_memory(whole.denoiser),
+            text_encoders=[view_of(encoder) for encoder in whole.text_encoders],
+            vae=view_of(whole.vae),
+        )
         return lent
+
+
+def over_the_same_memory(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy whose parameters are aliases of the module's own."""
+    own = dict(module.named_parameters())
+    found = copy.deepcopy(module)
+    for name, parameter in found.named_parameters():
+        parameter.data = alias(own[name])
+    return found
 
 
 def test_it_is_found_and_recognised(tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from atelier.hosts.shared.borrowed import Borrowed
 from atelier.hosts.shared.lease import WebUILease, is_awaited, is_taken
+
+if TYPE_CHECKING:
+    from atelier.hosts.shared.borrowed import Borrowed
 
 
 class RestingLease(WebUILease):

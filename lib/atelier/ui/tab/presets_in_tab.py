@@ -8,7 +8,6 @@ from typing import Any
 from atelier.config.presets import preset
 from atelier.config.settings.schema import option, options
 from atelier.hosts.contract import ModelInfo
-from atelier.models.registry import family_named
 from atelier.ui.fields import to_control
 
 FROZEN = "*"
@@ -18,8 +17,7 @@ FROZEN = "*"
 def suggested(subject: str, picture_count: int, model: ModelInfo | None, whole_model: bool = False) -> dict[str, Any]:
     """The recommended content of the controls, by key. A host's model may have a `side` in pixels."""
     family = model.family if model is not None and model.family is not None else "sd1"
-    side = getattr(model, "side", None) or family_named(family).resolution
-    values = preset(subject, picture_count, family, side, whole_model)
+    values = preset(subject, picture_count, family, getattr(model, "side", None), whole_model)
     return {key: to_control(option(key), value) for key, value in values.items() if option(key).shown}
 
 

@@ -1,0 +1,21 @@
+"""Building the tab: what Gradio says of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from atelier.jobs.queue import Jobs
+from atelier.ui.tab.tab import build
+from tests.support.jobs_fakes import FakeHost
+
+
+def test_no_warning_while_the_page_is_built(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    host = FakeHost(tmp_path / "host")
+    jobs = Jobs(host, lambda *_: None)
+    with gr.Blocks():
+        build(jobs, host)
+    assert [str(found.message) for found in recwarn if found.category is not ResourceWarning] == []
+    jobs.close(timeout=30)
