@@ -1,9 +1,14 @@
-"""Copies tensors from CPU memory to the training device without waiting for the device."""
+"""Devices: their numbers, and the way to them from the CPU's memory, without waiting for what they are at."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def index_of(device: torch.device) -> int:
+    """The number of a CUDA device: A1111's is "cuda" alone, which torch before 2.3 takes no memory information of."""
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 import torch
 
+from atelier.models.transfer import index_of
+
 
 def derived_seed(seed: int, *purpose: object) -> int:
     """A 63-bit seed from a seed and a purpose; the same on every machine."""
@@ -30,8 +32,7 @@ def seeded_globals(device: torch.device, seed: int, *purpose: object) -> Iterato
     generators = [torch.default_generator]
     if device.type == "cuda":
         torch.cuda.init()
-        number = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[number])
+        generators.append(torch.cuda.default_generators[index_of(device)])
     # The same as torch.random.fork_rng, which takes longer at every step.
     states = [source.get_state() for source in generators]
     value = derived_seed(seed, *purpose)

@@ -18,7 +18,10 @@ SAVINGS = ("gradient_checkpointing", "micro_batches", "text_and_vae_off", "strea
 
 @contextmanager
 def session_with(on: Bench, **changes: Any) -> Iterator[Session]:
-    """As `Bench.session`; of `changes` those named in `SAVINGS` are turned on as they are, the others are settings."""
+    """A run that is about to take its first step; whoever has it takes the steps.
+
+    Of `changes` those named in `SAVINGS` are turned on as they are, the others are settings.
+    """
     savings = {name: changes.pop(name) for name in SAVINGS if name in changes}
     context = prepare(on.job(**changes), on.host, on.record(), Control())
     context.savings.planned = True  # nothing else is chosen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,8 +20,7 @@ from atelier.hosts.embedded.host import EmbeddedHost
 from atelier.jobs.control import Control
 from atelier.jobs.record import Record
 from atelier.training.device.savings import MemorySavings
-from atelier.training.run import PARTS, Outcome, prepare, train
-from atelier.training.session import Session
+from atelier.training.run import Outcome, train
 
 PICTURES = 2
 
@@ -93,19 +92,6 @@ class Bench:
         if not self.machine.is_gpu:
             MemorySavings().keep(record.folder)
         return record
-
-    @contextmanager
-    def session(self, **changes: Any) -> Iterator[Session]:
-        """A run that is about to take its first step; whoever has it takes the steps."""
-        record = self.record()
-        context = prepare(self.job(**changes), self.host, record, Control())
-        session = Session(context, lambda state: None)
-        with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
-            session.enter(stack, self.host.lease(PARTS), None)
-            try:
-                yield session
-            finally:
-                session.leave()
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from atelier.models.transfer import index_of
+
 
 class DeviceMemory:
     """Free and total bytes; `ask` goes to the host's own manager where it has one."""
@@ -29,11 +31,6 @@ class DeviceMemory:
     def ask(self, size: int) -> None:
         if self._make_room is not None:
             self._make_room(size)
-
-
-def index_of(device: torch.device) -> int:
-    """The number of a CUDA device: A1111's is "cuda" alone, which torch before 2.3 takes no memory information of."""
-    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def _system() -> Any:

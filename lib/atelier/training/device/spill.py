@@ -15,6 +15,8 @@ from contextlib import contextmanager
 
 import torch
 
+from atelier.models.transfer import index_of
+
 RESERVE = 600 << 20
 """Bytes that are left free beside a run on Windows: the screen and other programs take some at any time."""
 CAP = 500 << 20
@@ -50,7 +52,7 @@ def kept_within(device: torch.device) -> Iterator[None]:
     if not spills(device):
         yield
         return
-    index = torch.cuda.current_device() if device.index is None else device.index
+    index = index_of(device)
     free, total = torch.cuda.mem_get_info(index)
     before = _fraction(index)
     allowed = (torch.cuda.memory_reserved(index) + free - CAP) / total
@@ -90,5 +92,4 @@ class SpillWatch:
         return HELP
 
     def _free(self) -> int:
-        index = torch.cuda.current_device() if self._device.index is None else self._device.index
-        return torch.cuda.mem_get_info(index)[0]
+        return torch.cuda.mem_get_info(index_of(self._device))[0]
