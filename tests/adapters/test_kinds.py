@@ -275,5 +275,6 @@ def test_the_generators_of_gpus_are_left_alone(monkeypatch: pytest.MonkeyPatch) 
     first = build(parts, config_of("loha"), 5)
     again = build(parts, config_of("loha"), 5)
     assert seeded == [] and torch.equal(torch.get_rng_state(), before)
+    drawn = again.state_tensors()
     for name, tensor in first.state_tensors().items():
-        assert torch.equal(tensor, again.state_tensors()[name])
+        assert torch.equal(tensor, drawn[name])

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
-import re
 import secrets
 import threading
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from atelier.config.errors import AtelierError
@@ -20,18 +18,14 @@ from atelier.config.job import JobConfig
 from atelier.config.names import check_output_name, free_name
 from atelier.hosts.contract import Host
 from atelier.hosts.powers import before_end
+from atelier.jobs.carry_out import Train, carry_out, tell_killed
 from atelier.jobs.control import Control
-from atelier.jobs.files import read_json, write_json
+from atelier.jobs.found import found_jobs, new_id
 from atelier.jobs.housekeeping import tidy
-from atelier.jobs.job import Job, found_job, interruption, new_job
+from atelier.jobs.job import Job, new_job
 from atelier.jobs.lock import FolderLock
+from atelier.jobs.order import Order
 from atelier.jobs.record import Record
-
-log = logging.getLogger(__name__)
-
-Train = Callable[[JobConfig, Host, Record, Control], object]
-LOOK_AGAIN = 0.5
-"""Seconds between two checks whether the WebUI has loaded the model that a run waits for."""
 
 
 class Jobs:
@@ -42,8 +36,7 @@ class Jobs:
         self._train = train or _trainer
         self._changed = threading.Condition(threading.RLock())
         self._jobs: dict[str, Job] = {}
-        self._order: list[str] = []
-        """Ids of queued runs, the next one first."""
+        self._order = Order(host.folders.runs)
         self._worker: threading.Thread | None = None
         self._running: Job | None = None
         self._closing = False
@@ -54,8 +47,9 @@ class Jobs:
         self._interrupt: Job | None = None
         """The run that is stopped because the WebUI ends, not by the person."""
         with self._changed:
-            self._load()
-            if self._order:
+            self._jobs = found_jobs(host.folders.runs)
+            self._order.load([job.id for job in self._jobs.values() if job.state == "queued" and not job.record.newer])
+            if self._order.ids:
                 self._wake()
 
     # -- asking ----------------------------------------------------------------------------------------------------
@@ -75,7 +69,7 @@ class Jobs:
                 raise AtelierError(
                     f"There is a {name} already, and saved files are not overwritten. Use another name, such as {free}."
                 )
-            job = new_job(self._new_id(name), config, base, self.host.folders.runs)
+            job = new_job(new_id(name, self.host.folders.runs, self._jobs), config, base, self.host.folders.runs)
             self._jobs[job.id] = job
             self._enqueue(job)
         return job
@@ -111,7 +105,7 @@ class Jobs:
     def queued(self) -> list[str]:
         """Ids of the runs that wait, the next one first."""
         with self._changed:
-            return list(self._order)
+            return list(self._order.ids)
 
     def stop(self, job_id: str) -> None:
         """Ends a run after its current step, or removes it from the queue. Does nothing to a run that has ended."""
@@ -188,8 +182,8 @@ class Jobs:
         self._worker = None
         killed, self._running = self._running, None
         if killed is not None:
-            self._killed(killed)
-        if self._order:
+            tell_killed(killed)
+        if self._order.ids:
             self._wake()
 
     def _work(self) -> None:
@@ -197,7 +191,8 @@ class Jobs:
             lock = FolderLock(job.record.folder)
             try:
                 if self._claim(job, lock.acquire()):
-                    self._run(job)
+                    leave_queue, interrupted = partial(self._dequeue, job), lambda: self._interrupt is job
+                    carry_out(job, self.host, self._train, leave_queue, interrupted)
                     tidy(self.host.folders.runs, self.host.folders.cache, self._picture_folders())
             finally:
                 lock.release()
@@ -217,12 +212,12 @@ class Jobs:
     def _next(self) -> Job | None:
         """Waits for the next run of the queue; None when the WebUI ends."""
         with self._changed:
-            while not self._order and not self._closing:
+            while not self._order.ids and not self._closing:
                 self._changed.wait()
             if self._closing:
                 return None
             self._rest_of_the_ended()
-            job = self._running = self._jobs[self._order[0]]
+            job = self._running = self._jobs[self._order.ids[0]]
             return job
 
     def _claim(self, job: Job, locked: bool) -> bool:
@@ -235,59 +230,6 @@ class Jobs:
             self._dequeue(job)
             return False
 
-    def _run(self, job: Job) -> None:
-        """Trains a run, and writes to its record how it ended."""
-        record = job.record
-        try:
-            config = job.config
-            if not self._wait_for_base(job):
-                return
-            self._dequeue(job)
-            self._train(config, self.host, record, job.control)
-            if job.is_open or (self._interrupt is job and job.state == "stopped"):
-                self._ended_without_a_word(job)
-        except AtelierError as error:
-            record.log_exception(error)
-            record.status("failed", str(error))
-        except Exception as error:  # a fault of this run must not end the worker: the next run shall start
-            record.log_exception(error)
-            log.exception("the training of %s failed", job.name)
-            record.status("failed", f"{_in_words(error)} The details are in {record.folder / 'log.txt'}.")
-        except BaseException as error:
-            record.log_exception(error)
-            self._killed(job)
-            raise
-        record.keep_progress()
-
-    def _wait_for_base(self, job: Job) -> bool:
-        """Waits until the WebUI has loaded the model that the run was started for.
-
-        False when the run is stopped first. When the WebUI ends, the run stays in the queue.
-        """
-        wanted = job.base.get("identity")
-        while not job.control.stopping:
-            info = self.host.loaded_model()
-            if wanted is None or (info is not None and info.identity == wanted):
-                return True
-            job.record.status("queued", f"Waiting for the model {job.base.get('title')}. Load it, and training starts.")
-            job.control.wait_for_request(LOOK_AGAIN)
-        if self._interrupt is not job:
-            self._dequeue(job)
-            job.record.status("stopped", "Removed from the queue.")
-        return False
-
-    def _ended_without_a_word(self, job: Job) -> None:
-        if self._interrupt is job:
-            job.record.status("interrupted", interruption(job, "The WebUI ended"))
-        elif job.control.stopping:
-            job.record.status("stopped", "Stopped.")
-        else:
-            job.record.status("done", "Done.")
-
-    def _killed(self, job: Job) -> None:
-        if job.is_open:
-            job.record.status("interrupted", interruption(job, "The training thread was killed"))
-
     def _rest_of_the_ended(self) -> None:
         for job in self._jobs.values():
             if not job.is_open:
@@ -297,49 +239,12 @@ class Jobs:
 
     def _enqueue(self, job: Job) -> None:
         self._order.append(job.id)
-        self._keep_order()
         self._check_worker()
         self._wake()
 
     def _dequeue(self, job: Job) -> None:
         with self._changed:
-            if job.id in self._order:
-                self._order.remove(job.id)
-                self._keep_order()
-
-    def _keep_order(self) -> None:
-        try:
-            write_json(self.host.folders.runs / "queue.json", {"version": 1, "order": self._order})
-        except OSError as error:  # without queue.json, queued runs are found by their records, in order of age
-            log.warning("the order of the queue could not be written: %s", error)
-
-    def _load(self) -> None:
-        """Finds the runs of earlier processes."""
-        runs = self.host.folders.runs
-        folders = sorted(path for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
-        for job in filter(None, map(found_job, folders)):
-            self._jobs[job.id] = job
-            if job.is_open and job.state != "queued" and not job.record.newer:
-                lock = FolderLock(job.record.folder)
-                if lock.acquire():
-                    job.record.status("interrupted", interruption(job, "The WebUI ended"))
-                else:
-                    job.elsewhere = True
-                lock.release()
-        saved = read_json(runs / "queue.json", {})
-        order = saved.get("order") if isinstance(saved, dict) else None
-        waiting = [job.id for job in self._jobs.values() if job.state == "queued" and not job.record.newer]
-        known = [job_id for job_id in order if job_id in waiting] if isinstance(order, list) else []
-        self._order = list(dict.fromkeys([*known, *waiting]))
-
-    def _new_id(self, name: str) -> str:
-        """A folder's name that sorts by age, whatever the clock does."""
-        numbers = [int(match.group(1)) for job_id in self._jobs if (match := re.match(r"(\d{1,9})-", job_id))]
-        slug = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40]
-        number = max(numbers, default=0) + 1
-        while (self.host.folders.runs / (job_id := f"{number:05d}-{slug}")).exists():
-            number += 1
-        return job_id
+            self._order.remove(job.id)
 
     def _ours(self, job_id: str) -> Job:
         job = self.get(job_id)
@@ -387,7 +292,3 @@ def _trainer(config: JobConfig, host: Host, record: Record, control: Control) ->
     from atelier.training.run import train
 
     return train(config, host, record, control)
-
-
-def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(".: ") + "."
