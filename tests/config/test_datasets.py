@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.config.datasets import Subset, datasets_from_folders
+from atelier.config.datasets import Subset, datasets_from_folders, repeats_and_class
 from atelier.config.errors import SettingsError
 from atelier.config.kohya.dataset_toml import read_datasets
 from atelier.config.kohya.document import parse_document
@@ -81,9 +81,9 @@ def test_datasets_differ_from_one_another() -> None:
     assert first.subsets[1].class_tokens == "cat"
 
 
-def test_a_subset_repeated_never_is_left_out() -> None:
+def test_a_subset_repeated_never_is_kept_for_the_scan_to_tell() -> None:
     text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir='a'\nnum_repeats=0\n[[datasets.subsets]]\nimage_dir='b'"
-    assert [subset.image_dir for subset in read(text).subsets] == ["b"]
+    assert [(subset.image_dir, subset.num_repeats) for subset in read(text).subsets] == [("a", 0), ("b", 1)]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,29 @@ def test_folder_names_tell_repeats_and_class(tmp_path: Path) -> None:
     reg = folder(tmp_path / "r", "1_cat")
     config = datasets_from_folders(Settings(train_data_dir=train, reg_data_dir=reg, dataset_repeats=2))
     found = [(Path(item.image_dir).name, item.num_repeats, item.class_tokens, item.is_reg) for item in config.subsets]
-    assert found == [("10_sks cat", 20, "sks cat", False), ("3_dog", 6, "dog", False), ("1_cat", 2, "cat", True)]
+    assert found == [("10_sks cat", 10, "sks cat", False), ("3_dog", 3, "dog", False), ("1_cat", 1, "cat", True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("10_dog", (10, "dog")), ("10", (10, None)), ("10_", (10, None)), ("010_a dog", (10, "a dog")),
+        ("3_a_b", (3, "a_b")), ("0_dog", (0, "dog")), ("-2_dog", (0, "dog")), ("dog", None), ("dog_10", None),
+        ("10-dog", None), ("10 dog", None), ("x10_dog", None), ("", None), ("_dog", None), ("9" * 5000 + "_x", None),
+    ],
+)  # fmt: skip
+def test_a_name_is_read_as_sd_scripts_reads_it(name: str, told: tuple[int, str | None] | None) -> None:
+    assert repeats_and_class(name) == told
+
+
+def test_repeats_of_the_settings_hold_where_the_folder_has_none(tmp_path: Path) -> None:
+    settings = Settings(train_data_dir=folder(tmp_path, "other"), dataset_repeats=5)
+    assert [subset.num_repeats for subset in datasets_from_folders(settings).subsets] == [5]
+
+
+def test_a_missing_folder_is_told_under_its_own_name(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="reg_data_dir"):
+        datasets_from_folders(Settings(train_data_dir=folder(tmp_path, "a"), reg_data_dir=str(tmp_path / "none")))
 
 
 def test_a_folder_without_such_folders_is_one_itself(tmp_path: Path) -> None:

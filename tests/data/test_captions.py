@@ -40,7 +40,6 @@ def say(raw: str, trigger: str = "", seed: int = 0, epoch: int = 0, step: int = 
         ("ein Kätzchen".encode("utf-16"), "ein Kätzchen"),
         ("猫の写真".encode(), "猫の写真"),
         (b"a\x00 cat\x07", "a cat"),
-        (b"\x81\x8d", "\x81\x8d"),
         (b"", ""),
     ],
 )

@@ -29,7 +29,10 @@ def near(pixel: object, expected: tuple[int, int, int], tolerance: int = 12) -> 
     return np.abs(np.subtract(pixel, expected)).max() <= tolerance
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif", ".PNG"])
+@pytest.mark.parametrize(
+    "suffix",
+    [".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".avif", ".tif", ".tiff", ".PNG", ".TIF"],
+)
 def test_every_format(tmp_path: Path, suffix: str) -> None:
     if suffix == ".avif" and not can_read_avif():
         pytest.skip("this Pillow cannot write AVIF")
@@ -43,7 +46,7 @@ def test_every_format(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
     """Stored sideways with its orientation, read upright: corners of four colours tell all eight apart."""
     upright = Image.new("RGB", (64, 32), (0, 0, 0))
@@ -56,7 +59,8 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"turned{suffix}"
-    stored.save(path, exif=exif.tobytes(), **({"quality": 100} if suffix != ".png" else {}))
+    keys = {"quality": 100} if suffix in (".jpg", ".webp") else {}
+    stored.save(path, exif=exif if suffix == ".tif" else exif.tobytes(), **keys)
     assert picture_size(path) == (64, 32)
     opened = open_picture(path)
     assert opened.image.size == (64, 32)

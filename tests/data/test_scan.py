@@ -123,6 +123,7 @@ def test_masks_and_metadata(tmp_path: Path) -> None:
     picture(tmp_path / "pictures" / "a.png")
     picture(tmp_path / "pictures" / "b.png")
     mask = picture(tmp_path / "masks" / "a.png")
+    Image.new("L", (64, 64), 255).save(mask)
     (tmp_path / "meta.json").write_text('{"b": {"tags": "one, two"}}')
     keys = {"conditioning_data_dir": str(tmp_path / "masks"), "metadata_file": str(tmp_path / "meta.json")}
     found = scan(one(tmp_path / "pictures", **keys), "sks")

@@ -29,7 +29,9 @@ def run(arguments: list[str]) -> int:
     overrides = pairs(rest)
 
     from atelier.cli.shared.headless import run_job
+    from atelier.config.given_paths import check_paths, has_state
     from atelier.config.kohya.toml_in import load_job
+    from atelier.config.names import check_output_name
     from atelier.hosts.embedded.host import EmbeddedHost
 
     dataset_config = Path(options.dataset_config) if options.dataset_config else None
@@ -39,12 +41,16 @@ def run(arguments: list[str]) -> int:
     settings = job.settings
     if not settings.output_name:
         settings.output_name = Path(options.config).stem
+    check_output_name(settings.output_name)
+    check_paths(job, command_line=True)
     if settings.seed is None:
         settings.seed = 0
     host = EmbeddedHost(Path(options.data_dir).expanduser(), device=options.device or own_gpu())
     base = options.ckpt or settings.pretrained_model_name_or_path
     host.load(base) if base else host.load_default()
     resume = Path(settings.resume).expanduser() if settings.resume else None
+    if resume is not None and not has_state(resume):
+        print(f"The run in {resume} was ended before its first state was saved, so it starts from its beginning.")
     folder = resume or host.folders.runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{settings.output_name}"
     outcome, _ = run_job(job, host, folder)
     return 1 if outcome.state == "diverged" else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,26 +118,38 @@ def parse_range(text: str | None) -> list[float] | None:
     return [low, high]
 
 
-_REPEATS = re.compile(r"^(\d{1,6})_(.+)$")
+_MOST_DIGITS = 6
 
 
-def folders_in(parent: Path) -> list[tuple[Path, int, str | None]]:
+def repeats_and_class(name: str) -> tuple[int, str | None] | None:
+    """(repeats, class) of a folder's name as sd-scripts reads it: 10_dog, 10_ and 10. None for any other name."""
+    number, _, rest = name.partition("_")
+    if len(number.strip()) > _MOST_DIGITS:
+        return None
+    try:
+        return max(0, int(number)), rest.strip() or None
+    except ValueError:
+        return None
+
+
+def folders_in(parent: Path, key: str = "train_data_dir") -> list[tuple[Path, int | None, str | None]]:
     """The picture folders under `parent` as (folder, repeats, class): its folders named 10_name, or else `parent`.
 
-    Raises `SettingsError` when there is no such folder.
+    `parent` itself has no repeats of its own. `key` names the setting that gives it. Raises `SettingsError` when there
+    is no such folder.
     """
     if not is_folder(parent):
-        raise SettingsError([Problem("train_data_dir", str(parent), "there is no such folder; give one with pictures")])
-    named = [(path, _REPEATS.match(path.name)) for path in sorted(parent.iterdir()) if path.is_dir()]
-    found = [(path, int(match.group(1)), match.group(2).strip()) for path, match in named if match]
-    return [*found] or [(parent, 1, None)]
+        raise SettingsError([Problem(key, str(parent), "there is no such folder; give one with pictures")])
+    named = [(path, repeats_and_class(path.name)) for path in sorted(parent.iterdir()) if path.is_dir()]
+    found = [(path, *told) for path, told in named if told is not None]
+    return [*found] or [(parent, None, None)]
 
 
 def datasets_from_folders(settings: Settings) -> DatasetConfig:
     """The datasets made from the folders train_data_dir and reg_data_dir.
 
-    Pictures without a caption get the class in their folder's name (10_class) as caption. Raises `SettingsError` for a
-    folder that is missing.
+    Pictures without a caption get the class in their folder's name (10_class) as caption. The number in that name wins
+    over dataset_repeats, as in sd-scripts. Raises `SettingsError` for a folder that is missing.
     """
     if not settings.train_data_dir:
         raise SettingsError([Problem("train_data_dir", None, "give a folder of pictures, or a dataset file")])
@@ -146,11 +157,14 @@ def datasets_from_folders(settings: Settings) -> DatasetConfig:
     if settings.in_json:
         dataset.subsets = [subset_from_settings(settings, settings.train_data_dir, metadata_file=settings.in_json)]
         return DatasetConfig([dataset])
-    for parent, is_reg in ((settings.train_data_dir, False), (settings.reg_data_dir, True)):
+    for key, parent, is_reg in (
+        ("train_data_dir", settings.train_data_dir, False), ("reg_data_dir", settings.reg_data_dir, True),
+    ):  # fmt: skip
         if not parent:
             continue
-        for folder, repeats, tokens in folders_in(expanded(parent)):
+        for folder, repeats, tokens in folders_in(expanded(parent), key):
             subset = subset_from_settings(settings, folder, class_tokens=tokens, is_reg=is_reg)
-            subset.num_repeats *= repeats
+            if repeats is not None:
+                subset.num_repeats = repeats
             dataset.subsets.append(subset)
     return DatasetConfig([dataset])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from atelier.config.errors import AtelierError
+from atelier.config.files.legacy_text import Guess, read_unknown_text
+from atelier.config.files.paths import expanded, is_file
 from atelier.config.files.whole_file import read_whole
 from atelier.config.kohya.toml_text import parse_toml
+from atelier.config.settings.schema import labelled
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,42 @@ def parse_lines(text: str) -> list[SamplePrompt]:
     return [parse_line(line) for line in lines if line and not line.startswith("#")]
 
 
-def read_sample_prompts(path: Path) -> list[SamplePrompt]:
-    """The prompts of a .txt, .toml or .json file. Raises `AtelierError` when it cannot be read."""
-    text = read_whole(path, what="a file of sample prompts").decode("utf-8-sig", errors="replace")
+PROMPT_FILES = (".txt", ".toml", ".json")
+"""Endings of files of prompts."""
+_PATH = re.compile(r"(~|\.{0,2}[/\\]|[A-Za-z]:[/\\])\S*")
+"""How a path begins that no prompt begins with."""
+
+
+def prompts_file(text: str | None) -> Path | None:
+    """The file of prompts that the setting sample_prompts names; None when it holds the prompts themselves.
+
+    Raises `AtelierError` for a path that is no such file, which would be drawn as a prompt.
+    """
+    given = (text or "").strip()
+    if given[:1] == given[-1:] == '"':
+        given = given[1:-1]
+    if not given or "\n" in given:
+        return None
+    named = Path(given).suffix.lower() in PROMPT_FILES
+    if named and is_file(given):
+        return expanded(given)
+    if named or _PATH.fullmatch(given) or (Path(given).suffix and is_file(given)):
+        raise AtelierError(
+            f"{labelled('sample_prompts')} is {given!r}; there is no such file of prompts (.txt, .toml or .json). "
+            "Give one that is there, or write the prompts themselves."
+        )
+    return None
+
+
+def read_sample_prompts(path: Path, on_guess: Callable[[Guess], None] | None = None) -> list[SamplePrompt]:
+    """The prompts of a .txt, .toml or .json file. `on_guess` is told how the file's text was read.
+
+    Raises `AtelierError` when it cannot be read.
+    """
+    guess = read_unknown_text(read_whole(path, what="a file of sample prompts"))
+    if on_guess is not None:
+        on_guess(guess)
+    text = guess.text
     try:
         if path.suffix.lower() == ".toml":
             return _from_toml(parse_toml(text, path.name))

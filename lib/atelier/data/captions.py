@@ -6,10 +6,12 @@ import json
 import math
 import random
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from atelier.config.datasets import Subset
+from atelier.config.files.legacy_text import Guess, read_unknown_text
 from atelier.config.files.whole_file import CAPTIONS, read_whole
 
 LONGEST_FILE = 65_536
@@ -29,24 +31,18 @@ class Caption:
 
     text: str
     source: str
+    file: Path | None = field(default=None, compare=False)
+    guess: Guess | None = field(default=None, compare=False)
+    """How the text of `file` was read."""
 
 
 def decode(data: bytes) -> str:
-    """The text of a caption file: UTF-16 when it has that byte order mark, else UTF-8, else Windows-1252."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = data.decode("utf-16", errors="replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            cut = data[: error.start] if len(data) - error.start < 4 and len(data) >= LONGEST_FILE else None
-            if cut is not None:  # reading stopped in the middle of a character
-                text = cut.decode("utf-8-sig")
-            else:
-                try:
-                    text = data.decode("cp1252")
-                except UnicodeDecodeError:
-                    text = data.decode("latin-1")
+    """The text of a caption file in any encoding; see `read_unknown_text`."""
+    return plain_text(read_unknown_text(data, cut=len(data) >= LONGEST_FILE).text)
+
+
+def plain_text(text: str) -> str:
+    """The text without control characters, and with newlines as line ends."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
     return _CONTROLS.sub("", text)
 
@@ -56,6 +52,18 @@ def read_caption_file(path: Path, every_line: bool) -> str | None:
 
     Never raises.
     """
+    guess = _read(path)
+    return None if guess is None else caption_of(guess, every_line)
+
+
+def caption_of(guess: Guess, every_line: bool) -> str:
+    """The caption in the text of a file: its first non-empty line, or all of them."""
+    lines = [line.strip() for line in plain_text(guess.text).split("\n")]
+    lines = [line for line in lines if line]
+    return "\n".join(lines if every_line else lines[:1])
+
+
+def _read(path: Path) -> Guess | None:
     try:
         if not path.is_file():
             return None
@@ -63,9 +71,7 @@ def read_caption_file(path: Path, every_line: bool) -> str | None:
             data = file.read(LONGEST_FILE)
     except (OSError, ValueError):
         return None
-    lines = [line.strip() for line in decode(data).split("\n")]
-    lines = [line for line in lines if line]
-    return "\n".join(lines if every_line else lines[:1])
+    return read_unknown_text(data, cut=len(data) >= LONGEST_FILE)
 
 
 def caption_from_name(path: Path) -> str:
@@ -77,13 +83,16 @@ def caption_from_name(path: Path) -> str:
     return _COUNTER.sub("", words).strip(" -.,")
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def read_metadata(path: Path, on_guess: Callable[[Guess], None] | None = None) -> dict[str, str]:
     """Captions by picture from kohya's metadata JSON: {"picture": {"caption": "…", "tags": "…"}}.
 
-    Each caption is found under the key as written, under its file name and under its stem. Raises `AtelierError`,
-    ValueError or RecursionError for a bad file.
+    Each caption is found under the key as written, under its file name and under its stem. `on_guess` is told how the
+    file's text was read. Raises `AtelierError`, ValueError or RecursionError for a bad file.
     """
-    entries = json.loads(decode(read_whole(path, CAPTIONS, "a file of captions")))
+    guess = read_unknown_text(read_whole(path, CAPTIONS, "a file of captions"))
+    entries = json.loads(plain_text(guess.text))
+    if on_guess is not None:
+        on_guess(guess)
     if not isinstance(entries, dict):
         raise ValueError("it must hold an object")
     captions: dict[str, str] = {}
@@ -106,9 +115,10 @@ def find_caption(picture: Path, subset: Subset, metadata: dict[str, str] | None 
     """
     for ending in _endings(subset.caption_extension):
         for file in (picture.with_suffix(ending), picture.with_name(picture.name + ending)):
-            text = read_caption_file(file, subset.enable_wildcard)
+            guess = _read(file)
+            text = "" if guess is None else caption_of(guess, subset.enable_wildcard)
             if text:
-                return Caption(text, "file")
+                return Caption(text, "file", file, guess)
     for alias in (str(picture), picture.name, picture.stem):
         if metadata and metadata.get(alias):
             return Caption(metadata[alias], "metadata")

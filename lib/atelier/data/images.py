@@ -16,14 +16,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from atelier.config.errors import AtelierError
+from atelier.data.endings import plugin_formats, readable
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif")
-"""Endings of picture files, in lower case."""
-
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "AVIF")
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "AVIF", "TIFF")
 """The only decoders that may run, whatever a file is called. Some of Pillow's others start external programs."""
 
 _ORIENTATION = 0x0112
+_WIDTH, _HEIGHT = 256, 257
+"""TIFF 6.0, ImageWidth and ImageLength."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,7 +66,7 @@ def _formats() -> tuple[str, ...]:
             import pillow_avif  # noqa: F401 - registers itself with Pillow
         except ImportError:
             log.debug("neither Pillow nor pillow_avif can read AVIF here")
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
+    return tuple(name for name in (*_FORMATS, *plugin_formats()) if name in Image.OPEN)
 
 
 def can_read_avif() -> bool:
@@ -111,7 +111,7 @@ def _unknown(path: Path, data: bytes | None) -> str:
         return "the file is empty; replace it or remove it."
     if path.suffix.lower() == ".avif" and not can_read_avif():
         return "AVIF cannot be read here; install pillow-avif-plugin or convert the picture to PNG."
-    return "this is not a picture that can be read (PNG, JPEG, WebP, BMP, GIF, AVIF); replace it or remove it."
+    return "this is not a picture that can be read (PNG, JPEG, WebP, BMP, GIF, AVIF, TIFF); replace it or remove it."
 
 
 def _orientation(image: Image.Image) -> int:
@@ -127,8 +127,17 @@ def _orientation(image: Image.Image) -> int:
 def picture_size(path: Path, data: bytes | None = None) -> tuple[int, int]:
     """(width, height) of the upright picture, from its header. Raises `AtelierError` when it is no picture."""
     with _opening(path, data) as image:
-        width, height = image.size
+        width, height = _stored_size(image)
         return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """The size before `_orientation` is applied. Newer Pillows tell that of an upright TIFF instead."""
+    if image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        if isinstance(tags.get(_WIDTH), int) and isinstance(tags.get(_HEIGHT), int):
+            return tags[_WIDTH], tags[_HEIGHT]
+    return image.size
 
 
 def open_picture(path: Path, data: bytes | None = None, at_least: tuple[int, int] | None = None) -> Opened:
@@ -143,6 +152,8 @@ def open_picture(path: Path, data: bytes | None = None, at_least: tuple[int, int
             width, height = at_least
             image.draft(None, (height, width) if orientation >= 5 else (width, height))
         image.load()
+        if image.format == "TIFF":  # newer Pillows turn it upright while loading
+            orientation = _orientation(image)
         opened = _composited(image)
         if orientation in _UPRIGHT:
             opened.image = opened.image.transpose(_UPRIGHT[orientation])
@@ -195,10 +206,11 @@ def list_pictures(folder: Path, recursive: bool = False) -> list[Path]:
         raise AtelierError(f"{folder}: the folder cannot be read ({error.strerror or error}).") from error
     found: list[Path] = []
     deeper: list[Path] = []
+    endings = readable()
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.suffix.lower() in EXTENSIONS and entry.is_file():
+        if entry.suffix.lower() in endings and entry.is_file():
             found.append(entry)
         elif recursive and entry.is_dir() and not entry.is_symlink():
             deeper.append(entry)

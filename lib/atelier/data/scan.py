@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from atelier.config.datasets import Dataset, DatasetConfig, Subset, datasets_from_folders
 from atelier.config.errors import AtelierError
+from atelier.config.files.legacy_text import Guess, agreed
 from atelier.config.files.paths import expanded
+from atelier.config.job import JobConfig
 from atelier.config.settings.schema import Settings
 from atelier.data.buckets import Buckets, Size
-from atelier.data.captions import final_caption, find_caption, read_metadata
+from atelier.data.captions import Caption, caption_of, final_caption, find_caption, read_metadata
+from atelier.data.endings import unread, unread_sentence
+from atelier.data.found.captions import said_of
+from atelier.data.found.folders import nothing_in, passed_over
+from atelier.data.found.masks import is_black
 from atelier.data.images import list_pictures
 from atelier.data.wholeness import check_picture
 
@@ -51,6 +59,8 @@ class PictureProblem:
 
     path: Path
     reason: str
+    left_out: bool = True
+    """False for a remark about a picture that is used, or about a whole folder."""
 
     def __str__(self) -> str:
         return self.reason
@@ -103,17 +113,32 @@ def datasets_for_folder(folder: str | Path, settings: Settings) -> DatasetConfig
     return datasets_from_folders(settings.replace(train_data_dir=str(folder)))
 
 
-def scan(datasets: DatasetConfig, trigger: str = "") -> Scan:
+def scan_job(job: JobConfig, trigger: str | None = None) -> Scan:
+    """`scan` of a job's datasets. `trigger`: another trigger word than the job's."""
+    settings = job.settings
+    parents = [expanded(text) for text in (settings.train_data_dir, settings.reg_data_dir) if text]
+    return scan(job.datasets, job.trigger if trigger is None else trigger, parents, settings.masked_loss)
+
+
+def scan(datasets: DatasetConfig, trigger: str = "", parents: Sequence[Path] = (), masked_loss: bool = True) -> Scan:
     """Finds the pictures of every subset. Unreadable pictures become problems, and the rest is used.
 
-    Only headers and the ends of files are read; a file with a suspicious end is decoded. Raises `AtelierError` when a
-    folder is missing, when there are no training pictures, or when there is neither a caption nor a trigger word.
+    `parents`: folders that were given as train_data_dir or reg_data_dir, whose folders count by their names. Only
+    headers and the ends of files are read; a file with a suspicious end is decoded, and so is a mask. Raises
+    `AtelierError` when a folder is missing, when there are no training pictures, when all masks are black, or when
+    there is neither a caption nor a trigger word.
     """
     found = Scan(datasets, trigger.strip())
+    looking = _Looking(found, frozenset(parents), masked_loss)
     for index, dataset in enumerate(datasets.datasets):
-        _scan_dataset(found, index, dataset)
+        looking.at_dataset(index, dataset)
+    looking.finish()
     if not found.training:
-        raise AtelierError(_no_pictures(found))
+        raise AtelierError(_no_pictures(found, parents))
+    if all(picture.path in looking.black for picture in found.training):
+        raise AtelierError(
+            "Nothing is white in the masks of all pictures, so nothing would be learned. Only white parts are learned."
+        )
     if not found.trigger and not any(picture.caption for picture in found.training):
         raise AtelierError(
             "None of the pictures has a caption, and there is no trigger word. Enter a trigger word, or write what "
@@ -122,55 +147,118 @@ def scan(datasets: DatasetConfig, trigger: str = "") -> Scan:
     return found
 
 
-def _scan_dataset(found: Scan, index: int, dataset: Dataset) -> None:
-    buckets = Buckets.of(dataset)
-    seen: set[tuple[Path, str | None]] = set()
-    for subset in dataset.subsets:
-        folder = expanded(subset.image_dir)
-        if subset.num_repeats < 1:
-            found.problems.append(PictureProblem(folder, f"{folder}: the folder is not used, since its repeats are 0."))
-            continue
-        if (folder, subset.metadata_file) in seen:
-            found.problems.append(PictureProblem(folder, f"{folder}: the folder is named twice but used only once."))
-            continue
-        seen.add((folder, subset.metadata_file))
-        _scan_subset(found, index, subset, folder, buckets)
+class _Looking:
+    """One scan in progress. `black`: the pictures whose mask is black."""
 
+    def __init__(self, found: Scan, parents: frozenset[Path], masked_loss: bool) -> None:
+        self.found = found
+        self.black: set[Path] = set()
+        self._parents = parents
+        self._masked_loss = masked_loss
+        self._unread: Counter[str] = Counter()
+        self._unread_in: list[Path] = []
+        self._used: set[Path] = set()
 
-def _scan_subset(found: Scan, index: int, subset: Subset, folder: Path, buckets: Buckets) -> None:
-    if not subset.image_dir:
-        raise AtelierError("A subset has no image_dir. Name the folder of its pictures there.")
-    paths = list_pictures(folder)
-    if not paths:
-        found.problems.append(PictureProblem(folder, f"{folder}: there are no pictures in this folder."))
-    metadata = _metadata(subset)
-    masks = _masks(subset)
-    for path in paths:
+    def at_dataset(self, index: int, dataset: Dataset) -> None:
+        buckets = Buckets.of(dataset)
+        seen: set[tuple[Path, str | None]] = set()
+        for subset in dataset.subsets:
+            folder = expanded(subset.image_dir)
+            self._used.add(folder)
+            if subset.num_repeats < 1:
+                self._remark(folder, f"{folder}: the folder is not used, since its repeats are 0.")
+                continue
+            if (folder, subset.metadata_file) in seen:
+                self._remark(folder, f"{folder}: the folder is named twice but used only once.")
+                continue
+            seen.add((folder, subset.metadata_file))
+            self._at_subset(index, subset, folder, buckets)
+
+    def finish(self) -> None:
+        """Says what was not used: pictures that cannot be read here, and folders beside the others."""
+        if self._unread:
+            self._remark(self._unread_in[0], unread_sentence(self._unread, self._unread_in))
+        for parent in sorted(self._parents):
+            if parent in self._used or any(folder.parent == parent for folder in self._used):
+                has_own = parent in self._used and not any(p.path.parent == parent for p in self.found.pictures)
+                for sentence in [] if has_own else passed_over(parent, self._used):
+                    self._remark(parent, sentence)
+
+    def _remark(self, path: Path, sentence: str) -> None:
+        self.found.problems.append(PictureProblem(path, sentence, left_out=False))
+
+    def _at_subset(self, index: int, subset: Subset, folder: Path, buckets: Buckets) -> None:
+        if not subset.image_dir:
+            raise AtelierError("A subset has no image_dir. Name the folder of its pictures there.")
+        paths = list_pictures(folder)
+        unread_here = unread(folder)
+        if unread_here:
+            self._unread += unread_here
+            self._unread_in.append(folder)
+        if not paths:
+            reason = nothing_in(folder, folder in self._parents)
+            self._remark(folder, f"{folder}: there are no pictures in this folder. {reason}".strip())
+        metadata = self._metadata(subset)
+        masks = _masks(subset)
+        kept: list[Picture] = []
+        captions: list[Caption] = []
+        for path in paths:
+            try:
+                size = check_picture(path)
+                fit = buckets.fit(size)
+            except AtelierError as error:
+                reason = str(error) if str(path) in str(error) else f"{path}: {error}; replace it or remove it."
+                self.found.problems.append(PictureProblem(path, reason))
+                continue
+            mask = masks.get(path.stem)
+            self._look_at_mask(path, mask, bool(masks))
+            caption = find_caption(path, subset, metadata)
+            captions.append(caption)
+            kept.append(Picture(path, size, caption.text, caption.source, fit.bucket, fit.resized, subset, index, mask))
+        self.found.pictures += self._with_agreed_captions(kept, captions, subset)
+
+    def _look_at_mask(self, path: Path, mask: Path | None, has_masks: bool) -> None:
+        if has_masks and mask is None:
+            self._remark(path, f"{path}: it has no mask picture, so all of it is learned.")
+        elif mask is not None and self._masked_loss and is_black(mask):
+            self.black.add(path)
+            self._remark(path, f"{path}: its mask {mask} has nothing white in it, so nothing of it is learned.")
+
+    def _with_agreed_captions(
+        self, pictures: list[Picture], captions: Sequence[Caption], subset: Subset
+    ) -> list[Picture]:
+        """The pictures, with captions of unknown encodings read as suits all of them; says what was guessed."""
+        unclear = [place for place, caption in enumerate(captions) if caption.guess and not caption.guess.silent]
+        read = [place for place, caption in enumerate(captions) if caption.guess and caption.guess.bits]
+        if not unclear:
+            return pictures
+        guesses = agreed([guess for place in read if (guess := captions[place].guess) is not None])
+        told: dict[int, Guess] = dict(zip(read, guesses))
+        for place, guess in told.items():
+            text = caption_of(guess, subset.enable_wildcard)
+            pictures[place] = dataclasses.replace(pictures[place], caption=text)
+        said = []
+        for place, caption in enumerate(captions):
+            guess_of = told.get(place) or caption.guess
+            if caption.file is not None and guess_of is not None:
+                said.append((caption.file, guess_of))
+        for sentence in said_of(said):
+            self._remark(expanded(subset.image_dir), sentence)
+        return pictures
+
+    def _metadata(self, subset: Subset) -> dict[str, str] | None:
+        if not subset.metadata_file:
+            return None
+        path = expanded(subset.metadata_file)
+        heard: list[tuple[Path, Guess]] = []
         try:
-            size = check_picture(path)
-            fit = buckets.fit(size)
-        except AtelierError as error:
-            reason = str(error) if str(path) in str(error) else f"{path}: {error}; replace it or remove it."
-            found.problems.append(PictureProblem(path, reason))
-            continue
-        mask = masks.get(path.stem)
-        if masks and mask is None:
-            found.problems.append(PictureProblem(path, f"{path}: it has no mask picture, so all of it is learned."))
-        caption = find_caption(path, subset, metadata)
-        found.pictures.append(
-            Picture(path, size, caption.text, caption.source, fit.bucket, fit.resized, subset, index, mask)
-        )
-
-
-def _metadata(subset: Subset) -> dict[str, str] | None:
-    if not subset.metadata_file:
-        return None
-    path = expanded(subset.metadata_file)
-    try:
-        return read_metadata(path)
-    except (ValueError, RecursionError) as error:
-        sentence = f"{path}: the metadata_file cannot be read ({error}). It must be a JSON file of captions."
-        raise AtelierError(sentence) from error
+            captions = read_metadata(path, lambda guess: heard.append((path, guess)))
+        except (ValueError, RecursionError) as error:
+            sentence = f"{path}: the metadata_file cannot be read ({error}). It must be a JSON file of captions."
+            raise AtelierError(sentence) from error
+        for sentence in said_of(heard):
+            self._remark(path, sentence)
+        return captions
 
 
 def _masks(subset: Subset) -> dict[str, Path]:
@@ -180,11 +268,18 @@ def _masks(subset: Subset) -> dict[str, Path]:
     return {path.stem: path for path in list_pictures(expanded(subset.conditioning_data_dir))}
 
 
-def _no_pictures(found: Scan) -> str:
+def _no_pictures(found: Scan, parents: Sequence[Path]) -> str:
     folders = [subset.image_dir for subset in found.datasets.subsets if not subset.is_reg]
     where = ", ".join(folders) or "the dataset"
-    unreadable = [problem for problem in found.problems if problem.path.suffix]
+    unreadable = [problem for problem in found.problems if problem.left_out]
     if unreadable:
         listed = "\n".join(problem.reason for problem in unreadable[:5])
         return f"None of the pictures in {where} can be read:\n{listed}"
-    return f"There are no pictures in {where}. Choose a folder with PNG, JPEG, WebP, BMP or AVIF pictures."
+    reasons = [
+        problem.reason.partition("there are no pictures in this folder.")[2].strip() or problem.reason
+        for problem in found.problems
+        if not problem.reason.endswith("there are no pictures in this folder.")
+    ]
+    if reasons:
+        return "\n".join([f"There are no pictures to learn in {where}.", *dict.fromkeys(reasons)])
+    return f"There are no pictures in {where}. Choose a folder with PNG, JPEG, WebP, BMP, TIFF or AVIF pictures."

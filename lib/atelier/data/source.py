@@ -14,6 +14,7 @@ from atelier.config.datasets import Subset
 from atelier.config.errors import AtelierError
 from atelier.data.batch import ONCE, Draw
 from atelier.data.fingerprint import content_key, latents_key, mask_key
+from atelier.data.found.masks import is_black
 from atelier.data.images import picture_size
 from atelier.data.pixels import Making, load_mask, load_pixels
 from atelier.data.scan import Picture
@@ -61,6 +62,7 @@ class Source:
             return None  # `loaded` will report it
         if latents is None or (masks is not None and mask is None):
             return None
+        self._note_black(picture, subset, mask)
         return Item(draw, key, latents=latents, mask=None if mask is None or mask.shape == OPAQUE.shape else mask)
 
     def loaded(self, draw: Draw, subset: Subset, cache: TensorCache | None) -> Item | None:
@@ -85,6 +87,7 @@ class Source:
             masks = self._mask_key_of(picture, draw, content, mask_content)
         elif source is not None:
             masks = self._mask_key_of(picture, draw, content, source)
+        self._note_black(picture, subset, mask)
         if cache is not None and keeps and masks is not None:
             cache.put(masks, OPAQUE if mask is None else mask)
         key = self._latents_key(picture, subset, draw, content) if keeps else f"{ONCE}{draw.epoch}-{draw.position}"
@@ -111,6 +114,17 @@ class Source:
         if known not in (None, content) or (size is not None and picture_size(path, data) != size):
             raise AtelierError(f"{path}: the picture was changed during the run. Start a new run to use it.")
         return self._contents.setdefault(path, content), data
+
+    def _note_black(self, picture: Picture, subset: Subset, mask: Tensor | None) -> None:
+        """Says that nothing of a picture is learned, unless the scan has said it of its mask picture."""
+        if mask is None or bool(mask.any()):
+            return
+        source = self._mask_source(picture, subset)
+        if isinstance(source, Path) and is_black(source):
+            return
+        what = "its mask has nothing white in the part that is used"
+        what = what if isinstance(source, Path) else "it is transparent all over"
+        self._report(picture.path, f"{picture.path}: {what}, so nothing of it is learned.")
 
     def _report(self, path: Path, reason: str) -> None:
         if path not in self._told:

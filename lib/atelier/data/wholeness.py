@@ -7,6 +7,7 @@ from pathlib import Path
 from atelier.data.images import open_picture, picture_size
 
 _TAIL = 64
+_MOST_BOXES = 1000
 
 
 def check_picture(path: Path) -> tuple[int, int]:
@@ -38,6 +39,29 @@ def _ends_well(path: Path) -> bool:
         return length >= 8 + int.from_bytes(head[4:8], "little")
     if head.startswith(b"GIF8"):
         return tail.rstrip(b"\x00").endswith(b";")
+    if head[4:8] == b"ftyp" or head[4:8] == b"JXL ":
+        return _boxes_end_well(path, length)
     if head.startswith(b"BM"):
         return length >= int.from_bytes(head[2:6], "little") > 0
+    return False
+
+
+def _boxes_end_well(path: Path, length: int) -> bool:
+    """True when the boxes of an ISO base media file (AVIF, HEIC, JPEG XL) end where the file ends."""
+    place = 0
+    try:
+        with path.open("rb") as file:
+            for _ in range(_MOST_BOXES):
+                if place == length:
+                    return True
+                file.seek(place)
+                head = file.read(16)
+                size = int.from_bytes(head[:4], "big")
+                if size == 1:
+                    size = int.from_bytes(head[8:16], "big")
+                if size < 8 or len(head) < 8:  # 0 is a box up to the end, however much of it is there
+                    return False
+                place += size
+    except OSError:
+        return False
     return False

@@ -15,13 +15,15 @@ from pathlib import Path
 
 from atelier.adapters.usable import kind_remark
 from atelier.config.errors import AtelierError
-from atelier.config.files.paths import expanded, is_file
+from atelier.config.files.legacy_text import Guess
+from atelier.config.given_paths import check_paths
 from atelier.config.job import JobConfig
 from atelier.config.kohya.network_args import ignored_arguments
-from atelier.config.sample_prompts import SamplePrompt, parse_lines, read_sample_prompts, with_defaults
+from atelier.config.sample_prompts import SamplePrompt, parse_lines, prompts_file, read_sample_prompts, with_defaults
 from atelier.config.settings.schema import parse_resolution
 from atelier.data.dataset import TrainingData
-from atelier.data.scan import scan
+from atelier.data.found.captions import said_of
+from atelier.data.scan import scan_job
 from atelier.data.tensor_cache import TensorCache
 from atelier.hosts.contract import BaseGone, Host, ModelInfo
 from atelier.hosts.powers import can_offload_denoiser, lora_remark, remarks
@@ -87,6 +89,8 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
     state = go_back(states)
     if state is not None:
         record.message(f"Going on from step {state.step}.")
+    elif any(states.glob("*.damaged")):
+        record.message("The saved state of this run is damaged, so it starts again from its beginning.", "warning")
     trained: Session | None = None
     gone = f"This run trains on {context.base.title}. Load that model to go on."
     while True:
@@ -129,12 +133,15 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
 def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -> RunContext:
     """The context of the run. Raises `AtelierError` when the job cannot be trained."""
     settings = job.settings
+    check_paths(job)
     base = loaded_base(host)
+    prompts = sample_prompts(job, record)
     check_writable(output_folder(settings, host.folders))
     job = with_class_pictures(job, host, base, record, control)
-    found = scan(job.datasets, job.trigger)
+    found = scan_job(job)
     for problem in found.problems:
-        record.message(f"{problem.path.name} is left out: {problem.reason}", "warning")
+        left_out = f"{problem.path.name} is left out: " if problem.left_out else ""
+        record.message(f"{left_out}{problem.reason}", "warning")
     optimizer_class(settings.optimizer_type)  # raises here, before anything is drawn or copied, if it is missing
     whole = settings.train_whole_model
     file_remarks: tuple[str | None, ...] = ()
@@ -163,7 +170,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
         data=data,
         step_schedule=step_schedule,
         latent_cache=cache,
-        prompts=sample_prompts(job),
+        prompts=prompts,
         seed=seed,
         started_at=time.time(),
         first_step=first_step(settings, step_schedule),
@@ -191,15 +198,22 @@ def loaded_base(host: Host) -> ModelInfo:
     return info
 
 
-def sample_prompts(job: JobConfig) -> list[SamplePrompt]:
-    """The prompts of the sample pictures: those of the settings, or one with the trigger word."""
+def sample_prompts(job: JobConfig, record: RunRecord) -> list[SamplePrompt]:
+    """The prompts of the sample pictures: those of the settings, or one with the trigger word.
+
+    The record is told when a file of prompts is not in UTF-8. Raises `AtelierError` for a file that cannot be read.
+    """
     settings = job.settings
     given = (settings.sample_prompts or "").strip()
+    path = prompts_file(given)
     if not given:
         text = f"a photo of {job.trigger}" if settings.subject != "style" else f"a picture, {job.trigger}"
         prompts = [SamplePrompt(text.strip(" ,"))] if job.trigger else []
-    elif "\n" not in given and Path(given).suffix.lower() in (".txt", ".toml", ".json") and is_file(given):
-        prompts = read_sample_prompts(expanded(given))
+    elif path is not None:
+        heard: list[tuple[Path, Guess]] = []
+        prompts = read_sample_prompts(path, lambda guess: heard.append((path, guess)))
+        for sentence in said_of(heard):
+            record.message(sentence, "warning")
     else:
         prompts = parse_lines(given)
     seeds = [derived_seed(0, "sample", index) % 2**32 for index in range(len(prompts))]

@@ -30,6 +30,8 @@ def is_main_process() -> bool:
 class HeadlessRecord(Record):
     """A record of a run without a page."""
 
+    quiet = False
+    """True when the caller tells the person what happens."""
     first_step_at: float | None = None
     """When the first step's loss was known, by the monotonic clock."""
 
@@ -41,7 +43,7 @@ class PrintingRecord(HeadlessRecord):
 
     def status(self, state: str, message: str = "") -> None:
         super().status(state, message)
-        if message:
+        if message and not self.quiet:
             _say(message)
 
     def message(self, text: str, level: str = "info") -> dict[str, Any]:
@@ -134,6 +136,7 @@ def _run(job: JobConfig, host: Host, record: HeadlessRecord) -> tuple[Outcome, H
             outcome = train(job, host, record, control)
         except BaseException as error:
             record.log_exception(error)
+            record.quiet = True  # who catches the error tells it
             record.status("failed", str(error))
             raise
     record.keep_progress()

@@ -87,8 +87,8 @@ class DatasetReader:
             self._wrong("subsets", subsets, "a dataset needs at least one [[datasets.subsets]]")
             return dataset
         read = [self._subset(subset, shared, f"{where}.subsets[{number}]") for number, subset in enumerate(subsets)]
-        dataset.subsets = [subset for subset in read if subset.num_repeats > 0]
-        if len(dataset.subsets) < len(read):
+        dataset.subsets = read  # the scan says of a subset with num_repeats 0 that it is not used
+        if any(subset.num_repeats < 1 for subset in read):
             self.notes.append(f"{where}: a subset with num_repeats 0 is not used.")
         for key in ("metadata_file", "conditioning_data_dir"):
             if len({getattr(subset, key) is not None for subset in read}) > 1:

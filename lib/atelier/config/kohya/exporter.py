@@ -11,8 +11,7 @@ from atelier.config.files.paths import expanded
 from atelier.config.job import JobConfig
 from atelier.config.kohya.toml_out import dataset_toml, training_toml
 from atelier.config.names import name_problem
-
-PROMPT_FILES = (".txt", ".toml", ".json")
+from atelier.config.sample_prompts import PROMPT_FILES
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
+from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.hosts.contract import Host, Lease
 from atelier.hosts.powers import bytes_on_device, can_offload_denoiser
@@ -62,8 +64,12 @@ def plan_memory(context: RunContext, parts: Parts, lease: Lease, fresh: bool) ->
         return
     try:
         plan = _plan_on(context.host, lease, parts, request, fresh and process_count() == 1)
-    except Exception as error:  # a prediction is only advice: the run is tried whatever the libraries raise
-        log.exception("the memory of a step could not be predicted")
+    except AtelierError as error:  # the run itself is about to say the same
+        log.info("the memory of a step cannot be predicted: %s", error)
+        return
+    except Exception as error:  # noqa: BLE001 - only advice: the run is tried whatever the libraries raise
+        log.info("the memory of a step could not be predicted: %s", error)
+        context.record.log(traceback.format_exc())
         _not_predicted(context, error)
         return
     for sentence in plan.sentences():

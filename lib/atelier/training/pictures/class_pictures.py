@@ -53,7 +53,7 @@ def class_folders(job: JobConfig, host: Host, base: ModelInfo) -> tuple[DatasetC
     found = []
     for dataset in datasets.datasets:
         for subset in dataset.subsets:
-            if subset.is_reg and subset.class_tokens and subset.metadata_file is None:
+            if subset.is_reg and subset.class_tokens and subset.metadata_file is None and subset.num_repeats > 0:
                 folder = expanded(subset.image_dir)
                 found.append(ClassFolder(folder, subset.class_tokens, count, _size(dataset.resolution)))
     added: list[Subset] = []

@@ -6,6 +6,7 @@ from typing import Any
 
 from atelier.config.datasets import DatasetConfig
 from atelier.config.errors import AtelierError
+from atelier.config.given_paths import check_paths
 from atelier.config.job import JobConfig, job_from_settings
 from atelier.config.kohya.dataset_toml import read_datasets
 from atelier.config.kohya.document import Document, parse_document
@@ -33,7 +34,9 @@ def job_from_body(body: bytes, content_type: str, host: Host, access: Access) ->
         datasets = read_datasets(datasets_part, settings)
         if not access.paths:
             check_dataset_paths(datasets, folders)
-    return job_from_settings(settings, datasets)
+    job = job_from_settings(settings, datasets)
+    check_paths(job)
+    return job
 
 
 def check_model(host: Host) -> None:

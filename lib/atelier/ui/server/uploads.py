@@ -12,11 +12,10 @@ from pathlib import Path
 
 from atelier.config.errors import AtelierError
 from atelier.config.names import name_problem
-from atelier.data.images import EXTENSIONS
+from atelier.data.endings import readable
 from atelier.jobs.housekeeping import touch
 from atelier.ui.gradio_compat import DroppedFile
 
-PICTURES = frozenset(EXTENSIONS)
 CAPTIONS = frozenset((".txt", ".caption"))
 MOST_FILES = 4000
 LARGEST_FILE = 200 * 2**20
@@ -42,6 +41,7 @@ def keep_files(files: Sequence[DroppedFile], pictures_folder: Path) -> Uploaded:
     """
     if len(files) > MOST_FILES:
         raise AtelierError(f"{len(files)} files were dropped; the limit is {MOST_FILES}. Name a folder instead.")
+    pictures = frozenset(readable())
     wanted: list[tuple[DroppedFile, str]] = []
     left_out: list[str] = []
     total = 0
@@ -49,7 +49,7 @@ def keep_files(files: Sequence[DroppedFile], pictures_folder: Path) -> Uploaded:
         name = _safe_name(file.name)
         suffix = Path(name).suffix.lower()
         size = file.path.stat().st_size if file.path.is_file() else 0
-        if suffix not in PICTURES | CAPTIONS:
+        if suffix not in pictures | CAPTIONS:
             left_out.append(f"{file.name} is neither a picture nor a caption file. It is not used.")
         elif size > LARGEST_FILE:
             left_out.append(f"{file.name} is larger than {LARGEST_FILE // 2**20} MB. It is not used.")
@@ -60,7 +60,7 @@ def keep_files(files: Sequence[DroppedFile], pictures_folder: Path) -> Uploaded:
             total += size
     if total > LARGEST_TOTAL:
         raise AtelierError(f"The dropped files have {total / 2**30:.1f} GB; the limit is {LARGEST_TOTAL >> 30} GB.")
-    if not any(Path(name).suffix.lower() in PICTURES for _, name in wanted):
+    if not any(Path(name).suffix.lower() in pictures for _, name in wanted):
         raise AtelierError("There is no picture among the dropped files. Drop .png, .jpg, .webp, .bmp or .avif files.")
     folder = pictures_folder / _digest(wanted)
     if not folder.is_dir():

@@ -10,6 +10,7 @@ from typing import Any
 
 from atelier.adapters.usable import kind_remark
 from atelier.config.errors import AtelierError
+from atelier.config.given_paths import check_paths
 from atelier.config.job import JobConfig
 from atelier.config.settings.option import Option
 from atelier.config.settings.schema import options
@@ -87,6 +88,7 @@ class Actions:
             check_name(name, self._jobs)
             waiting = sum(job.is_open for job in self._jobs.jobs())
             job = job_of(request, self._host)
+            check_paths(job)
             remark = kind_remark(job.settings, self._host.name)
             self._jobs.submit(job)
         except NameTaken as error:

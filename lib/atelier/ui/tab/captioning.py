@@ -9,7 +9,7 @@ from pathlib import Path
 from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.data.images import open_picture
-from atelier.data.scan import Picture, scan
+from atelier.data.scan import Picture, scan_job
 from atelier.hosts.contract import Host
 from atelier.hosts.powers import caption
 
@@ -62,7 +62,7 @@ def uncaptioned(job: JobConfig) -> list[Picture]:
 
     A job without captions and trigger word is allowed here, since its captions are about to be written.
     """
-    seen = scan(job.datasets, job.trigger or "something")
+    seen = scan_job(job, job.trigger or "something")
     return [picture for picture in seen.training if picture.caption_source not in ("file", "metadata")]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.config.job import JobConfig
-from atelier.data.scan import scan
+from atelier.data.scan import scan_job
 
 Size = tuple[int, int]
 EXAMPLES = 3
@@ -44,7 +44,7 @@ class Found:
 
 def look_at(job: JobConfig, notes: Sequence[str] = ()) -> Found:
     """Looks through the job's folders. Raises `AtelierError` when nothing in them can be trained."""
-    seen = scan(job.datasets, job.trigger)
+    seen = scan_job(job)
     pictures = [
         FoundPicture(picture.path, picture.size, picture.bucket, picture.caption_source in ("file", "metadata", "name"))
         for picture in seen.training
