@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int:
     overrides = pairs(rest)
 
     from atelier.cli.shared.headless import run_job
-    from atelier.config.given_paths import check_paths, has_state
+    from atelier.config.given_paths import check_base, check_paths, has_state
     from atelier.config.kohya.toml_in import load_job
     from atelier.config.names import check_output_name
     from atelier.hosts.embedded.host import EmbeddedHost
@@ -45,8 +45,10 @@ def run(arguments: list[str]) -> int:
     check_paths(job, command_line=True)
     if settings.seed is None:
         settings.seed = 0
-    host = EmbeddedHost(Path(options.data_dir).expanduser(), device=options.device or own_gpu())
+    data_dir = Path(options.data_dir).expanduser()
     base = options.ckpt or settings.pretrained_model_name_or_path
+    check_base(base, data_dir / "models")
+    host = EmbeddedHost(data_dir, device=options.device or own_gpu())
     host.load(base) if base else host.load_default()
     resume = Path(settings.resume).expanduser() if settings.resume else None
     if resume is not None and not has_state(resume):

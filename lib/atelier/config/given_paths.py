@@ -16,6 +16,7 @@ _STATE_OF_KOHYA = (
     "custom_checkpoint_0.pkl", "optimizer", "pytorch_model.bin", "model.safetensors",
 )  # fmt: skip
 """Files that accelerate writes into a state's folder, for sd-scripts and others."""
+_CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth")
 _OUTPUTS = ("output_dir", "logging_dir")
 
 
@@ -29,6 +30,14 @@ def check_paths(job: JobConfig, command_line: bool = False) -> None:
         problems += _wrong_on_a_command_line(job)
     if problems:
         raise SettingsError(problems)
+
+
+def check_base(base: str | None, models: Path) -> None:
+    """Raises `SettingsError` when a base that is given by its path is neither there nor in the folder `models`."""
+    a_path = base is not None and (any(mark in base for mark in "/\\") or base.lower().endswith(_CHECKPOINTS))
+    if base and a_path and not exists(base) and not exists(models / base):
+        allowed = "there is no such file or folder; give a checkpoint, or a folder of diffusers, on this machine"
+        raise SettingsError([Problem("pretrained_model_name_or_path", base, allowed)])
 
 
 def has_state(run: Path) -> bool:

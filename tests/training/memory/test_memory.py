@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from atelier.config.errors import AtelierError
 from atelier.training.device.savings import MemorySavings
+from atelier.training.memory import for_run
 from atelier.training.memory.plan import make_memory_plan, needs, size
 from atelier.training.memory.prediction import Prediction, predict
 from atelier.training.memory.request import Request
@@ -242,3 +245,27 @@ def test_the_kinds_of_lycoris_are_predicted(algo: str, tmp_path: Path) -> None:
     )  # fmt: skip
     run(job, tmp_path, record=record)
     assert any("needs about" in text for _, text in record.messages), record.messages
+
+
+# -- when it cannot be predicted ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [AtelierError("block_dims has 3 numbers"), RuntimeError("the library broke")])
+def test_a_prediction_that_fails_puts_no_traceback_on_the_terminal(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is wrong with the settings is told by the run itself, and only once."""
+
+    def fail(*arguments: object, **named: object) -> None:
+        raise error
+
+    monkeypatch.setattr(for_run, "_plan_on", fail)
+    done = run(tiny_job(write_pictures(tmp_path / "own", 2), max_train_steps=1), tmp_path)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    told = [text for level, text in done.record.messages if level != "log" and str(error) in text]
+    logged = [text for level, text in done.record.messages if level == "log"]
+    if isinstance(error, AtelierError):
+        assert told == [] and logged == []
+    else:
+        assert told == ["The memory that this run needs could not be predicted: the library broke"]
+        assert len(logged) == 1 and "Traceback" in logged[0]

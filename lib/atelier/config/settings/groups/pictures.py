@@ -22,7 +22,7 @@ class PictureSettings:
         minimum=1, maximum=1024,
     )  # fmt: skip
     dataset_repeats: int = setting(
-        1, "int", "Pictures", "Repeats", "How often each picture is used per epoch.", minimum=1, maximum=100000
+        1, "int", "Pictures", "Repeats", "How often each picture is used per epoch. The number in a folder's name wins.", minimum=1, maximum=100000
     )
     enable_bucket: bool = setting(
         True, "bool", "Pictures", "Keep shapes",
