@@ -13,6 +13,7 @@ from atelier.config.errors import AtelierError, SettingsError
 from atelier.config.given_paths import check_paths, why_no_run
 from atelier.config.job import JobConfig
 from atelier.config.sample_prompts import prompts_file
+from atelier.config.settings.named import named_paths
 from atelier.config.settings.schema import Settings
 
 
@@ -151,11 +152,22 @@ def test_a_file_of_prompts_that_is_missing_is_no_prompt(
     assert len(problems(JobConfig(Settings(sample_prompts=name), DatasetConfig()))) == 1
 
 
-def test_a_file_of_another_kind_is_no_file_of_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "prompts.yaml").write_text("a: 1")
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_file_of_another_kind_is_no_file_of_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
+) -> None:
+    """The answer does not tell whether it is there: the page may be open to the network."""
+    if exists:
+        (tmp_path / "prompts.yaml").write_text("a: 1")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AtelierError, match="no such file of prompts"):
         prompts_file("prompts.yaml")
+
+
+@pytest.mark.parametrize("text", ['"/secret/p.txt"', "'/secret/p.txt'", " /secret/p.TXT ", "/secret/p", "p.json"])
+def test_a_file_of_prompts_is_guarded_however_it_is_written(text: str) -> None:
+    (found,) = named_paths(Settings(sample_prompts=text))
+    assert found[0] == "sample_prompts" and found[1] == text.strip(" \"'")
 
 
 @pytest.mark.parametrize("text", ["", None, "a cat", "a cat, v1.5 --w 512", "a photo of sks/cat", "cat\nnone.txt",

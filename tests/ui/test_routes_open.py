@@ -77,6 +77,7 @@ def test_open_to_the_network_every_path_of_a_data_set_counts(tmp_path: Path, key
     site = Site(tmp_path / "site", Access(paths=False))
     inside = site.host.folders.runs / "uploads"
     inside.mkdir()
+    (inside / "own").touch() if key == "metadata_file" else (inside / "own").mkdir()
     own = {"image_dir": str(inside), key: str(inside / "own")}
     foreign = {"image_dir": str(inside), key: str(tmp_path / "secret")}
     for subsets in ([[foreign]], [[own, foreign]], [[own], [foreign]]):

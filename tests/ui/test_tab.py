@@ -27,8 +27,6 @@ from tests.ui.test_fields import other_value
 COMPANIONS: dict[str, dict[str, Any]] = {
     "lr_warmup_steps": {"lr_scheduler": "cosine"},
     "cache_text_encoder_outputs": {"network_train_unet_only": True},
-    "dim_from_weights": {"network_weights": "some.safetensors"},
-    "base_weights_multiplier": {"base_weights": ["a", "b"]},
     "min_bucket_reso": {"max_bucket_reso": 2048},
     "max_bucket_reso": {"min_bucket_reso": 8},
     "network_train_text_encoder_only": {"network_train_unet_only": False},
@@ -150,14 +148,19 @@ def test_every_control_reaches_the_job(one_page: Page, known: Option) -> None:
     page.fill()
     page.set(output_name=f"thing {known.key}")
     page.change()
+    (lora := page.pictures.parent / "a.safetensors").touch()
     value = {
+        "network_weights": str(lora),
+        "base_weights": [str(lora)],
         "train_data_dir": str(page.pictures),
         "reg_data_dir": str(page.pictures),
         "conditioning_data_dir": str(page.pictures),
         "output_name": "another",
         "subject": "style",
     }.get(known.key, other_value(known))
-    page.set(**COMPANIONS.get(known.key, {}))
+    own = str(lora)
+    files = {"dim_from_weights": {"network_weights": own}, "base_weights_multiplier": {"base_weights": [own, own]}}
+    page.set(**{**COMPANIONS, **files}.get(known.key, {}))
     page.set(**{known.key: value})
     message = page.train()
     assert "atelier-ok" in message, message

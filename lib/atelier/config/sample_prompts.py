@@ -91,8 +91,21 @@ def parse_lines(text: str) -> list[SamplePrompt]:
 
 PROMPT_FILES = (".txt", ".toml", ".json")
 """Endings of files of prompts."""
+_NO_PROMPTS = (".yaml", ".yml", ".csv", ".md", ".text", ".jsonl", ".ini", ".cfg")
+"""Endings of other files of text, which no prompt has either."""
 _PATH = re.compile(r"(~|\.{0,2}[/\\]|[A-Za-z]:[/\\])\S*")
 """How a path begins that no prompt begins with."""
+
+
+def named_file(text: str | None) -> str | None:
+    """The path that sample_prompts is, whether there is such a file or not; None when it holds prompts."""
+    given = (text or "").strip()
+    if len(given) > 1 and given[0] == given[-1] and given[0] in "\"'":
+        given = given[1:-1].strip()
+    if not given or "\n" in given:
+        return None
+    a_path = given.lower().endswith((*PROMPT_FILES, *_NO_PROMPTS)) or _PATH.fullmatch(given)
+    return given if a_path else None
 
 
 def prompts_file(text: str | None) -> Path | None:
@@ -100,20 +113,15 @@ def prompts_file(text: str | None) -> Path | None:
 
     Raises `AtelierError` for a path that is no such file, which would be drawn as a prompt.
     """
-    given = (text or "").strip()
-    if given[:1] == given[-1:] == '"':
-        given = given[1:-1]
-    if not given or "\n" in given:
+    given = named_file(text)
+    if given is None:
         return None
-    named = Path(given).suffix.lower() in PROMPT_FILES
-    if named and is_file(given):
+    if given.lower().endswith(PROMPT_FILES) and is_file(given):
         return expanded(given)
-    if named or _PATH.fullmatch(given) or (Path(given).suffix and is_file(given)):
-        raise AtelierError(
-            f"{labelled('sample_prompts')} is {given!r}; there is no such file of prompts (.txt, .toml or .json). "
-            "Give one that is there, or write the prompts themselves."
-        )
-    return None
+    raise AtelierError(
+        f"{labelled('sample_prompts')} is {given!r}; there is no such file of prompts (.txt, .toml or .json). "
+        "Give one that is there, or write the prompts themselves."
+    )
 
 
 def read_sample_prompts(path: Path, on_guess: Callable[[Guess], None] | None = None) -> list[SamplePrompt]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from atelier.config.sample_prompts import named_file
 from atelier.config.settings.schema import Settings
 
 PATH_SETTINGS = (
@@ -29,8 +28,8 @@ def named_paths(settings: Settings) -> list[tuple[str, str]]:
     for key in PATH_SETTINGS:
         value = getattr(settings, key)
         found += [(key, str(path)) for path in (value if isinstance(value, (list, tuple)) else [value]) if path]
-    prompts = (settings.sample_prompts or "").strip()
-    if "\n" not in prompts and Path(prompts).suffix.lower() in (".txt", ".toml", ".json"):
+    prompts = named_file(settings.sample_prompts)
+    if prompts is not None:
         found.append(("sample_prompts", prompts))
     for argument in settings.network_args or ():
         name, _, value = str(argument).partition("=")

@@ -22,8 +22,10 @@ class PictureSettings:
         minimum=1, maximum=1024,
     )  # fmt: skip
     dataset_repeats: int = setting(
-        1, "int", "Pictures", "Repeats", "How often each picture is used per epoch. The number in a folder's name wins.", minimum=1, maximum=100000
-    )
+        1, "int", "Pictures", "Repeats",
+        "How often each picture is used per epoch. The number in a folder's name wins.",
+        minimum=1, maximum=100000,
+    )  # fmt: skip
     enable_bucket: bool = setting(
         True, "bool", "Pictures", "Keep shapes",
         "Groups pictures by shape (buckets) instead of cropping all of them to one shape.",
