@@ -148,17 +148,16 @@ def test_every_control_reaches_the_job(one_page: Page, known: Option) -> None:
     page.fill()
     page.set(output_name=f"thing {known.key}")
     page.change()
-    (lora := page.pictures.parent / "a.safetensors").touch()
+    Path(own := str(page.pictures.parent / "a.safetensors")).touch()
     value = {
-        "network_weights": str(lora),
-        "base_weights": [str(lora)],
+        "network_weights": own,
+        "base_weights": [own],
         "train_data_dir": str(page.pictures),
         "reg_data_dir": str(page.pictures),
         "conditioning_data_dir": str(page.pictures),
         "output_name": "another",
         "subject": "style",
     }.get(known.key, other_value(known))
-    own = str(lora)
     files = {"dim_from_weights": {"network_weights": own}, "base_weights_multiplier": {"base_weights": [own, own]}}
     page.set(**{**COMPANIONS, **files}.get(known.key, {}))
     page.set(**{known.key: value})
