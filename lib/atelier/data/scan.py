@@ -134,7 +134,7 @@ def scan(datasets: DatasetConfig, trigger: str = "", parents: Sequence[Path] = (
         looking.at_dataset(index, dataset)
     looking.finish()
     if not found.training:
-        raise AtelierError(_no_pictures(found, parents))
+        raise AtelierError(_no_pictures(found))
     if all(picture.path in looking.black for picture in found.training):
         raise AtelierError(
             "Nothing is white in the masks of all pictures, so nothing would be learned. Only white parts are learned."
@@ -179,9 +179,10 @@ class _Looking:
         if self._unread:
             self._remark(self._unread_in[0], unread_sentence(self._unread, self._unread_in))
         for parent in sorted(self._parents):
-            if parent in self._used or any(folder.parent == parent for folder in self._used):
-                has_own = parent in self._used and not any(p.path.parent == parent for p in self.found.pictures)
-                for sentence in [] if has_own else passed_over(parent, self._used):
+            folders = {picture.path.parent for picture in self.found.pictures}
+            # Of a folder without pictures it was said already what lies in it; with a dataset file it is not used.
+            if parent in folders or any(folder.parent == parent for folder in self._used):
+                for sentence in passed_over(parent, self._used):
                     self._remark(parent, sentence)
 
     def _remark(self, path: Path, sentence: str) -> None:
@@ -268,7 +269,7 @@ def _masks(subset: Subset) -> dict[str, Path]:
     return {path.stem: path for path in list_pictures(expanded(subset.conditioning_data_dir))}
 
 
-def _no_pictures(found: Scan, parents: Sequence[Path]) -> str:
+def _no_pictures(found: Scan) -> str:
     folders = [subset.image_dir for subset in found.datasets.subsets if not subset.is_reg]
     where = ", ".join(folders) or "the dataset"
     unreadable = [problem for problem in found.problems if problem.left_out]
