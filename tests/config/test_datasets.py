@@ -9,9 +9,9 @@ import pytest
 
 from atelier.config.datasets import Subset, datasets_from_folders, repeats_and_class
 from atelier.config.errors import SettingsError
+from atelier.config.imports.loading import load_job
 from atelier.config.kohya.dataset_toml import read_datasets
 from atelier.config.kohya.document import parse_document
-from atelier.config.kohya.toml_in import load_job
 from atelier.config.settings.schema import Settings
 
 

@@ -10,8 +10,8 @@ import pytest
 from atelier.config.errors import MOST_PROBLEMS, AtelierError, Problem, SettingsError
 from atelier.config.files.limits import DEPTH, KEYS, NAMES, check_size
 from atelier.config.imports.importer import import_report, read_any
+from atelier.config.imports.loading import load_job
 from atelier.config.kohya.document import parse_document
-from atelier.config.kohya.toml_in import load_job
 from atelier.ui.server.security import parse_json
 
 ROWS = 60_000

@@ -83,3 +83,19 @@ def test_what_is_wrong_is_a_sentence(content: str, words: str, tmp_path: Path) -
 def test_a_flag_that_wants_a_number_says_so() -> None:
     with pytest.raises(AtelierError, match="--w must be a number"):
         parse_line("a cat --w wide")
+
+
+@pytest.mark.parametrize(
+    ("line", "size", "words"),
+    [
+        ("a cat --w 99999", (4096, None), "asks for width 99999; it is drawn with 4096, since 64 to 4096 pixels"),
+        ("a cat --h 8", (None, 64), "asks for height 8; it is drawn with 64"),
+        ("a cat --s 5000", (None, None), "asks for steps 5000; it is drawn with 1000, since 1 to 1000"),
+        ("a cat --w 515", (512, None), ""),
+    ],
+)
+def test_values_beyond_their_bounds_are_told(line: str, size: tuple[int | None, int | None], words: str) -> None:
+    """A side between the steps of 8 pixels is only rounded."""
+    (prompt,) = parse_lines(line)
+    assert (prompt.width, prompt.height) == size
+    assert words in " ".join(prompt.remarks) and bool(prompt.remarks) is bool(words)

@@ -17,8 +17,8 @@ from atelier.adapters.layers.presets import read_preset
 from atelier.config.datasets import Subset
 from atelier.config.errors import AtelierError
 from atelier.config.imports.importer import import_report
+from atelier.config.imports.loading import load_job
 from atelier.config.job import job_to_dict
-from atelier.config.kohya.toml_in import load_job
 from atelier.config.kohya.toml_out import dataset_toml, training_toml
 from atelier.config.sample_prompts import read_sample_prompts
 from atelier.data.captions import final_caption, read_caption_file, read_metadata

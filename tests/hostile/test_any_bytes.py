@@ -23,7 +23,7 @@ from safetensors.torch import save  # noqa: E402
 from atelier.adapters.files.kohya_file import read_lora  # noqa: E402
 from atelier.config.errors import AtelierError  # noqa: E402
 from atelier.config.imports.importer import read_any  # noqa: E402
-from atelier.config.kohya.toml_in import load_job  # noqa: E402
+from atelier.config.imports.loading import load_job  # noqa: E402
 from atelier.data.images import open_picture, picture_size  # noqa: E402
 from atelier.data.wholeness import check_picture  # noqa: E402
 from atelier.models.checkpoints.load import load_checkpoint  # noqa: E402

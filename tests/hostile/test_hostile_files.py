@@ -19,7 +19,7 @@ from atelier.config.imports.importer import import_report
 from atelier.config.imports.lora_metadata import read_header
 from atelier.config.job import job_from_dict, job_to_dict
 from atelier.config.sample_prompts import read_sample_prompts
-from atelier.config.settings.values import split_arguments
+from atelier.config.settings.arguments import split_arguments
 from atelier.data import images
 from atelier.data.images import open_picture, picture_size
 from atelier.models.checkpoints.load import load_checkpoint

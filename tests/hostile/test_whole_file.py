@@ -13,7 +13,7 @@ from PIL import Image
 from atelier.config.datasets import Dataset, DatasetConfig, Subset
 from atelier.config.errors import AtelierError
 from atelier.config.files.whole_file import SETTINGS, read_whole
-from atelier.config.kohya.toml_in import load_job
+from atelier.config.imports.loading import load_job
 from atelier.config.sample_prompts import read_sample_prompts
 from atelier.data.captions import read_metadata
 from atelier.data.scan import scan

@@ -15,7 +15,6 @@ from tests.support.training_fakes import Run
 
 ELSEWHERE = {
     "pretrained_model_name_or_path": "the command loads it: test_training_killed",
-    "vae": "the command loads it",
     "when_diverged": "test_training_numbers",
     "fp8_base": "the plan takes it where blocks are streamed: test_training_streamed_runs",
     "block_lr": "it has the blocks of SDXL: test_training_whole_model",
@@ -168,6 +167,7 @@ CASES: dict[str, Case] = {
     "class_prompt": Case({"class_prompt": ["a cat", "a dog"]}, prepared, CLASSES),
     "num_class_images": Case({"num_class_images": 2}, prepared, CLASSES),
     "in_json": Case({"in_json": "<captions>"}, base={"train_data_dir": "<others>"}),
+    "vae": Case({"vae": "<vae>"}),
     "resolution": Case({"resolution": "48"}, base=BUCKETS),
     "train_batch_size": Case({"train_batch_size": 1}),
     "dataset_repeats": Case({"dataset_repeats": 2}, steps, {"max_train_epochs": 1}),

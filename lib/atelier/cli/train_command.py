@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="run.py train", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="a training TOML as kohya's sd-scripts take it")
+    parser.add_argument("config", help="a training TOML, a GUI preset, or a LoRA file to train like: what import reads")
     parser.add_argument("--dataset_config", help="a dataset TOML, instead of train_data_dir")
     parser.add_argument("--ckpt", help="the base: a checkpoint file or diffusers folder")
     parser.add_argument("--data-dir", default="data", help="folder for LoRAs and runs (default: data)")
@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
 
     from atelier.cli.shared.headless import run_job
     from atelier.config.given_paths import check_base, check_paths, has_state
-    from atelier.config.kohya.toml_in import load_job
+    from atelier.config.imports.loading import load_job
     from atelier.config.names import check_output_name
     from atelier.hosts.embedded.host import EmbeddedHost
 
@@ -66,17 +66,20 @@ def own_gpu() -> str | None:
     return f"cuda:{rank}" if rank is not None and torch.cuda.is_available() else None
 
 
-def pairs(arguments: list[str]) -> dict[str, str]:
-    """["--a", "1", "2", "--flag"] -> {"a": "1 2", "flag": "true"}. Raises `AtelierError` for a value without a key."""
-    found: dict[str, str] = {}
+def pairs(arguments: list[str]) -> dict[str, str | list[str]]:
+    """["--a", "1", "2", "--b", "x", "--flag"] -> {"a": ["1", "2"], "b": "x", "flag": "true"}.
+
+    Raises `AtelierError` for a value without a key.
+    """
+    found: dict[str, list[str]] = {}
     key = None
     for argument in arguments:
-        if argument.startswith("--"):
+        if argument.startswith("--") and len(argument) > 2 and not argument[2].isspace():
             name, equals, value = argument[2:].partition("=")
             key = name
-            found[key] = value if equals else "true"
+            found[key] = [value] if equals else []
         elif key is None:
             raise AtelierError(f"{argument!r} does not belong to a --KEY.")
         else:
-            found[key] = argument if found[key] == "true" else f"{found[key]} {argument}"
-    return found
+            found[key].append(argument)
+    return {key: values if len(values) > 1 else "".join(values) if values else "true" for key, values in found.items()}

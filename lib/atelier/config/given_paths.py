@@ -23,7 +23,7 @@ _OUTPUTS = ("output_dir", "logging_dir")
 def check_paths(job: JobConfig, command_line: bool = False) -> None:
     """Raises `SettingsError` for each path that is missing, or a folder in place of a file, or the other way round.
 
-    `command_line`: the settings that only the command line reads count too: resume and vae.
+    `command_line`: the setting that only the command line reads counts too: resume.
     """
     problems = list(_wrong_paths(job))
     if command_line:
@@ -49,6 +49,8 @@ def _wrong_paths(job: JobConfig) -> Iterator[Problem]:
     settings = job.settings
     if settings.network_weights:
         yield from _file("network_weights", settings.network_weights)
+    if settings.vae and not exists(settings.vae):
+        yield Problem("vae", settings.vae, "there is no such file or folder; give one on this machine")
     for path in settings.base_weights:
         yield from _file("base_weights", path)
     try:
@@ -89,8 +91,6 @@ def _wrong_on_a_command_line(job: JobConfig) -> Iterator[Problem]:
         allowed = why_no_run(settings.resume)
         if allowed:
             yield Problem("resume", settings.resume, allowed)
-    if settings.vae and not exists(settings.vae):
-        yield Problem("vae", settings.vae, "there is no such file or folder")
 
 
 def why_no_run(text: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class SamplePrompt:
     sample_steps: int | None = None
     scale: float | None = None
     sample_sampler: str | None = None
+    remarks: tuple[str, ...] = field(default=(), compare=False)
+    """Sentences about values that were held within bounds."""
 
 
 _FLAGS: dict[str, tuple[str, type]] = {
@@ -76,11 +78,27 @@ def _within_bounds(prompt: SamplePrompt) -> SamplePrompt:
     steps, width, height = prompt.sample_steps, prompt.width, prompt.height
     return replace(
         prompt,
+        remarks=tuple(_remarks(prompt)),
         sample_steps=None if steps is None else max(1, min(_MOST_STEPS, steps)),
         width=None if width is None else min(_MOST_SIDE, max(_LEAST_SIDE, width - width % 8)),
         height=None if height is None else min(_MOST_SIDE, max(_LEAST_SIDE, height - height % 8)),
         seed=None if prompt.seed is None else prompt.seed % 2**63,
     )
+
+
+def _remarks(prompt: SamplePrompt) -> list[str]:
+    """A sentence for each value beyond its bounds; sides that are only rounded to 8 pixels need none."""
+    bounds = {
+        "width": (prompt.width, _LEAST_SIDE, _MOST_SIDE, " pixels"),
+        "height": (prompt.height, _LEAST_SIDE, _MOST_SIDE, " pixels"),
+        "steps": (prompt.sample_steps, 1, _MOST_STEPS, ""),
+    }
+    return [
+        f"The sample {prompt.prompt!r} asks for {name} {value}; it is drawn with {max(least, min(most, value))}, "
+        f"since {least} to {most}{unit} are possible."
+        for name, (value, least, most, unit) in bounds.items()
+        if value is not None and not least <= value <= most
+    ]
 
 
 def parse_lines(text: str) -> list[SamplePrompt]:
@@ -165,7 +183,7 @@ def _from_mapping(item: object, shared: Mapping[str, Any]) -> SamplePrompt:
         return parse_line(item)
     if not isinstance(item, Mapping):
         raise ValueError(f"{item!r} is not a prompt")
-    known = {field.name for field in fields(SamplePrompt)}
+    known = {each.name for each in fields(SamplePrompt)} - {"remarks"}
     values = {key: value for key, value in {**shared, **item}.items() if key in known and value is not None}
     if not isinstance(values.get("prompt"), str):
         raise ValueError("a prompt has no text")

@@ -14,6 +14,7 @@ from atelier.data.dataset import TrainingData
 from atelier.data.prefetch import Prefetcher
 from atelier.data.tensor_cache import TensorCache
 from atelier.hosts.contract import Host, ModelInfo
+from atelier.models.checkpoints.vae_file import OwnVae
 from atelier.models.family import Parts
 from atelier.training.device.savings import MemorySavings
 from atelier.training.interfaces import RunControl, RunRecord
@@ -50,6 +51,8 @@ class RunContext:
     """How often the learning rates were lowered since this process started."""
     first_step: int = 0
     """Steps that count as done before the run: initial_step."""
+    vae: OwnVae | None = None
+    """The VAE of the setting `vae`, which is used in place of the base's."""
 
     @property
     def accumulation(self) -> int:
@@ -115,8 +118,9 @@ def why_not_host(settings: Any) -> str | None:
         return None
     if settings.train_whole_model:
         return "Samples are drawn by Atelier: the WebUI has the original model, not the one in training."
-    if settings.base_weights:
-        return f"Samples are drawn by Atelier: in the WebUI, {labelled('base_weights')} would be missing."
+    for key in ("base_weights", "vae"):
+        if getattr(settings, key):
+            return f"Samples are drawn by Atelier: in the WebUI, {labelled(key)} would be missing."
     return None
 
 

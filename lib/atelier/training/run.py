@@ -20,6 +20,7 @@ from atelier.config.given_paths import check_paths
 from atelier.config.job import JobConfig
 from atelier.config.kohya.network_args import ignored_arguments
 from atelier.config.sample_prompts import SamplePrompt, parse_lines, prompts_file, read_sample_prompts, with_defaults
+from atelier.config.settings.idle import idle_settings
 from atelier.config.settings.schema import parse_resolution
 from atelier.data.dataset import TrainingData
 from atelier.data.found.captions import said_of
@@ -27,7 +28,9 @@ from atelier.data.scan import scan_job
 from atelier.data.tensor_cache import TensorCache
 from atelier.hosts.contract import BaseGone, Host, ModelInfo
 from atelier.hosts.powers import can_offload_denoiser, lora_remark, remarks
+from atelier.models.checkpoints.vae_file import load_vae
 from atelier.models.out_of_memory import is_out_of_memory
+from atelier.models.registry import family_named
 from atelier.training.context import (
     RunContext,
     Save,
@@ -137,6 +140,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     base = loaded_base(host)
     prompts = sample_prompts(job, record)
     check_writable(output_folder(settings, host.folders))
+    vae = load_vae(settings.vae, family_named(base.family)) if settings.vae and base.family else None
     job = with_class_pictures(job, host, base, record, control)
     found = scan_job(job)
     for problem in found.problems:
@@ -148,9 +152,11 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     if not whole:
         args_remarks = ignored_arguments(settings.network_module, settings.network_args)
         file_remarks = (lora_remark(host, trains_text(settings)), kind_remark(settings, host.name), *args_remarks)
-    for warning in (why_not_host(settings), *file_remarks):
+    for warning in (why_not_host(settings), *file_remarks, *idle_settings(settings)):
         if warning:
             record.message(warning, "warning")
+    for remark in dict.fromkeys(remark for prompt in prompts for remark in prompt.remarks):
+        record.message(remark, "warning")
     seed = settings.seed if settings.seed is not None else derived_seed(0, job.name, str(record.folder.name))
     data = TrainingData(
         found, settings, seed, process_count(), on_problem=lambda path, reason: record.message(reason, "warning")
@@ -160,7 +166,8 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
         data.batches_per_epoch,
         max(1, settings.gradient_accumulation_steps),
     )
-    cache = TensorCache(host.folders.cache / "latents" if settings.cache_latents_to_disk else None, base.identity)
+    encoder = base.identity if vae is None else f"vae {vae.identity}"
+    cache = TensorCache(host.folders.cache / "latents" if settings.cache_latents_to_disk else None, encoder)
     return RunContext(
         job=job,
         host=host,
@@ -174,6 +181,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
         seed=seed,
         started_at=time.time(),
         first_step=first_step(settings, step_schedule),
+        vae=vae,
         saves=[Save(*file) for file in record.saved_files()],
         # The state of a whole model has many gigabytes, so it is written less often to spare the disk.
         throttle=Throttle(600.0 if settings.train_whole_model else 60.0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
@@ -12,6 +12,7 @@ from atelier.adapters.network import Network
 from atelier.data.prefetch import Prefetcher
 from atelier.hosts.contract import BaseGone, Lease
 from atelier.hosts.powers import offload_denoiser
+from atelier.models.checkpoints.vae_file import at_base
 from atelier.models.family import Parts
 from atelier.training.batch_losses import BatchLosses
 from atelier.training.context import RunContext
@@ -85,6 +86,9 @@ def set_up(
     plan_memory(context, parts, lease, fresh=state is None)
     if context.savings.streamed:
         offload_denoiser(lease)
+    if context.vae is not None:
+        stack.callback(context.vae.module.to, "cpu")
+        parts = replace(parts, vae=at_base(context.vae, parts.vae, device))
     plan = make_plan(settings, parts, context.savings)
     warning = remark(settings.mixed_precision, plan.precision)
     if warning is not None and state is None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from atelier.jobs.control import Control
-from atelier.training.device.release import give_back_memory
+from atelier.training.device.release import forget_frames, give_back_memory
 from atelier.training.progress import monitor
 from atelier.training.run import train
 from atelier.training.session import Session
@@ -107,3 +107,16 @@ def test_freed_memory_between_what_is_in_use_is_given_back() -> None:
     del freed
     give_back_memory()
     assert status("VmRSS") - before < 100 * 2**20
+
+
+def test_an_error_that_is_its_own_cause_ends() -> None:
+    """As `raise error from error` makes it: its frames are cleared once, and the run ends with it."""
+    try:
+        try:
+            raise ValueError("a")
+        except ValueError as error:
+            raise error from error
+    except ValueError as error:
+        caught = error
+    assert caught.__cause__ is caught
+    forget_frames(caught)

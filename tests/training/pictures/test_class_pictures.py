@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from atelier.config.errors import AtelierError
+from atelier.config.imports.loading import load_job
 from atelier.config.job import job_from_settings
-from atelier.config.kohya.toml_in import load_job
 from atelier.hosts.contract import SampleRequest
 from atelier.jobs.control import Control
 from atelier.training.pictures.class_pictures import class_folders

@@ -36,6 +36,7 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.words = {name: str(root / name.strip("<>")) for name in ("<others>", "<masks>", "<elsewhere>")}
+        self.words["<vae>"] = str(root / "other.vae.safetensors")
         self.words |= {"<lora>": str(root / "lora.safetensors"), "<captions>": str(root / "captions.json")}
         sizes = [(SIDE, SIDE), (48, 32), (64, 64), (24, 24)]
         captions = {}
@@ -48,6 +49,7 @@ class Bench:
             draw(root / "others", 10 + number, (SIDE, SIDE), "RGB")
             draw(root / "masks", number, size, "L")
         (root / "captions.json").write_text(json.dumps(captions), encoding="utf-8")
+        write_vae(Path(self.words["<vae>"]))
         network = build(tiny_parts(), NetworkConfig(dim=3, alpha=1.0, text_encoders=False), 3)
         with torch.no_grad():
             for parameter in network.parameters():
@@ -98,6 +100,15 @@ def draw(folder: Path, number: int, size: tuple[int, int], mode: str) -> Path:
     pixels[: size[1] // 2, :, 3] = 0
     path = folder / f"picture{number % 10}.png"
     Image.fromarray(pixels, "RGBA").convert(mode).save(path)
+    return path
+
+
+def write_vae(path: Path) -> Path:
+    """A VAE with other weights than the base's own."""
+    vae = tiny_parts().vae
+    assert vae is not None
+    save_file({name: tensor * 1.1 for name, tensor in vae.state_dict().items()}, path)
+    (path.parent / "config.json").write_text(json.dumps(dict(vae.config)), encoding="utf-8")
     return path
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atelier.config.imports.gui_network import BOXES, network_of
-from atelier.config.kohya.assemble import Entry
+from atelier.config.kohya.assemble import LEAST_STEP, Entry
 from atelier.config.kohya.verdicts import (
     HONOURED,
     NOT_SUPPORTED,
@@ -33,12 +33,11 @@ ZERO_IS_UNSET = {
     "network_dropout", "noise_offset", "sample_every_n_epochs", "sample_every_n_steps", "save_every_n_epochs",
     "save_every_n_steps", "save_last_n_epochs", "save_last_n_epochs_state", "save_last_n_steps",
     "save_last_n_steps_state", "scale_weight_norms", "seed", "unet_lr", "v_pred_like_loss", "vae_batch_size",
-    "max_train_steps", "max_train_epochs",
+    "max_train_steps", "max_train_epochs", "max_grad_norm",
 }  # fmt: skip
 """Fields in which 0 means "not set"."""
 
-LEAST_STEP = 8
-"""Smallest bucket step in pixels: one cell of a latent."""
+_UNSET_NOTES = {"max_grad_norm": "The GUI leaves out a 0, so gradients are clipped at sd-scripts' default, 1."}
 TEXTUAL_INVERSION = ("token_string", "init_word")
 _RATES_OF_WHOLE_MODELS = ("learning_rate_te", "learning_rate_te1", "learning_rate_te2", "train_text_encoder")
 _STOP = ("stop_text_encoder_training", "stop_text_encoder_training_pct")
@@ -234,7 +233,7 @@ class _Translator:
         elif not target or found.verdict == UNKNOWN:
             self._leave(key, found.verdict, found.note)
         elif self._is_unset(target, value):
-            note = "Not set." if found.verdict == HONOURED else found.note
+            note = _UNSET_NOTES.get(target, "Not set.") if found.verdict == HONOURED else found.note
             self._leave(key, found.verdict, note)
         elif target in SECRETS:
             self.out.keys[key] = KeyVerdict(key, HIDDEN, found.verdict, found.note)

@@ -5,82 +5,53 @@ Takes sd-scripts training and dataset TOML, kohya_ss GUI presets (JSON), and the
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atelier.config.datasets import DatasetConfig
-from atelier.config.errors import AtelierError, Problem
+from atelier.config.errors import AtelierError
 from atelier.config.files.limits import check_size
-from atelier.config.files.paths import exists, expanded, is_file, is_folder
+from atelier.config.files.paths import exists, expanded
 from atelier.config.imports.gui_preset import looks_like_preset, translate
+from atelier.config.imports.imported import GUI_TOML, JOB, LORA, PRESET, Imported, imported, placer, read_named_datasets
 from atelier.config.imports.lora_metadata import read_header, tell
-from atelier.config.job import JobConfig, job_from_dict, job_from_settings
-from atelier.config.kohya.assemble import Entry, Reading, assemble
-from atelier.config.kohya.dataset_toml import DatasetReader
+from atelier.config.imports.other_programs import Program, program_of, yaml_refusal
+from atelier.config.imports.toml_files import from_toml, one_level
+from atelier.config.job import job_from_dict
+from atelier.config.kohya.assemble import Entry, assemble
 from atelier.config.kohya.document import Document, parse_document, read_text
-from atelier.config.kohya.toml_in import OURS, entries_of, find_beside, folders_beside, read_settings
-from atelier.config.kohya.verdicts import UNKNOWN, KeyVerdict
-from atelier.config.settings.schema import Settings
+from atelier.config.kohya.toml_in import Overrides, entries_of, override_entries
+from atelier.config.kohya.verdicts import KeyVerdict
 from atelier.config.settings.values import plain
 
-TRAINING, DATASET, BOTH = "sd-scripts training TOML", "sd-scripts dataset TOML", "training and dataset TOML in one"
-PRESET, GUI_TOML, LORA, JOB = "kohya_ss GUI preset", "kohya_ss GUI config", "LoRA file", "Atelier job"
 _GUI_NAMES = {"epoch", "lr_warmup", "max_resolution", "optimizer", "LoRA_type", "noise_offset_type"}
 """Names that occur in the GUI's own config.toml and in no training TOML."""
 
 
-@dataclass
-class Imported:
-    """A file that was read. `problems` forbid using it; `notes` are sentences for the person.
+def read_any(path: Path, overrides: Overrides = None) -> Imported:
+    """Reads a file of any supported kind. Raises `AtelierError` for other files and for broken ones.
 
-    `settings` are complete: what the file leaves out has kohya's default. `values` are only those that the file sets.
-    `datasets` is None when the file has none. `extra`: sd-scripts' keys without a setting here.
+    `overrides`: settings of a command line by key, which win over the file's.
     """
-
-    path: Path
-    kind: str
-    settings: Settings = field(default_factory=Settings)
-    values: dict[str, Any] = field(default_factory=dict)
-    datasets: DatasetConfig | None = None
-    keys: list[KeyVerdict] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def usable(self) -> bool:
-        """True when the file has no problems."""
-        return not self.problems
-
-    def job(self) -> JobConfig:
-        """The job that the file describes; without datasets when it names no pictures. Raises `AtelierError`."""
-        if self.problems:
-            raise AtelierError("\n".join(self.problems))
-        if self.datasets is None and not self.settings.train_data_dir:
-            job = JobConfig(self.settings, DatasetConfig(), notes=list(self.notes))
-        else:
-            job = job_from_settings(self.settings, self.datasets)
-            job.notes = list(self.notes)
-        job.extra = dict(self.extra)
-        return job
-
-
-def read_any(path: Path) -> Imported:
-    """Reads a file of any supported kind. Raises `AtelierError` for other files and for broken ones."""
     path = expanded(path)
     if not exists(path):
         raise AtelierError(f"There is no file {path}.")
     if path.is_dir():
         raise AtelierError(f"{path} is a folder; give a TOML, a JSON preset or a LoRA file.")
     if path.suffix.lower() == ".safetensors":
-        return _from_lora(path)
+        found = _from_lora(path, overrides)
+        read_named_datasets(found)
+        return found
     text = read_text(path)
     if path.suffix.lower() == ".json" or text.lstrip().startswith("{"):
-        return _from_json(path, text)
-    return _from_toml(path, parse_document(text, path.name))
+        found = _from_json(path, text, overrides)
+        read_named_datasets(found)
+        return found
+    if path.suffix.lower() in (".yaml", ".yml"):
+        raise AtelierError(yaml_refusal(path.name, text))
+    return read_document(path, parse_document(text, path.name), overrides)
 
 
 def import_report(path: str | Path) -> dict[str, Any]:
@@ -116,90 +87,28 @@ def import_report(path: str | Path) -> dict[str, Any]:
     }
 
 
-def _from_toml(path: Path, document: Document) -> Imported:
-    content = document.content
-    if not content:
-        raise AtelierError(f"{path.name} is empty.")
-    flat = {entry.key: entry.value for entry in entries_of(_one_level(document)[0].content)}
+def read_document(path: Path, document: Document, overrides: Overrides = None, files: bool = True) -> Imported:
+    """Reads a TOML, or settings that came as one, of any supported kind. Raises `AtelierError`.
+
+    `files`: False for a document from somebody who may not have files of this machine read.
+    """
+    found = _read_document(path, document, overrides, files)
+    if files:
+        read_named_datasets(found)
+    return found
+
+
+def _read_document(path: Path, document: Document, overrides: Overrides, files: bool) -> Imported:
+    program = program_of(document.content)
+    if program is not None:
+        return _other_program(path, program, document.content, overrides, files)
+    flat = {entry.key: entry.value for entry in entries_of(one_level(document)[0].content)}
     if len(_GUI_NAMES & set(flat)) >= 3 and "network_module" not in flat:
-        return _preset(path, GUI_TOML, flat)
-    tables = content.get("datasets")
-    if not isinstance(tables, (list, Mapping)):
-        return _training(path, document)
-    rest = {key: value for key, value in content.items() if key not in ("general", "datasets")}
-    if not rest:
-        return _with_datasets(Imported(path, DATASET), document, path)
-    training = _training(path, Document(document.name, document.text, rest))
-    training.kind = BOTH
-    alone = {key: value for key, value in content.items() if key in ("general", "datasets")}
-    return _with_datasets(training, Document(document.name, document.text, alone), path)
+        return _preset(path, GUI_TOML, flat, overrides)
+    return from_toml(path, document, overrides)
 
 
-def _training(path: Path, document: Document) -> Imported:
-    document, note = _one_level(document)
-    reading = read_settings(document)
-    found = _imported(path, TRAINING, reading)
-    found.notes += note
-    if all(key.verdict == UNKNOWN for key in reading.keys):
-        found.problems.append(f"{path.name} has no key that kohya's sd-scripts know.")
-    _named_datasets(found, reading)
-    return found
-
-
-def _one_level(document: Document) -> tuple[Document, list[str]]:
-    """Tables inside sections, as some programs write them, taken out; sd-scripts itself would not see into them."""
-    flat: dict[str, Any] = {}
-    deep: list[str] = []
-    for key, value in document.content.items():
-        if not isinstance(value, Mapping) or key == OURS:
-            flat[key] = value
-            continue
-        section = dict(value)
-        while any(isinstance(item, Mapping) for item in section.values()):
-            inner = {name: item for name, item in section.items() if isinstance(item, Mapping)}
-            deep += [f"{key}.{name}" for name in inner]
-            section = {name: item for name, item in section.items() if name not in inner}
-            for item in inner.values():
-                section.update(item)
-        flat[key] = section
-    if not deep:
-        return document, []
-    note = f"Tables inside sections were read too ({', '.join(deep)}); sd-scripts would read only one level."
-    return Document(document.name, document.text, flat), [note]
-
-
-def _named_datasets(found: Imported, reading: Reading) -> None:
-    """Reads the dataset TOML that a file names, if it exists."""
-    if not reading.dataset_config:
-        return
-    named = find_beside(Path(reading.dataset_config), found.path)
-    if not is_file(named):
-        found.notes.append(
-            f"There is no dataset file {reading.dataset_config}. Choose the folder of pictures yourself."
-        )
-        return
-    try:
-        document = parse_document(read_text(named), named.name)
-    except AtelierError as error:
-        found.problems.append(str(error))
-        return
-    _with_datasets(found, document, named)
-
-
-def _with_datasets(found: Imported, document: Document, path: Path) -> Imported:
-    reader = DatasetReader(document, found.settings)
-    found.datasets = reader.read()
-    folders_beside(found.datasets, path)
-    found.keys += reader.keys
-    found.problems += [str(problem) for problem in reader.problems]
-    found.notes += reader.notes
-    for folder in dict.fromkeys(subset.image_dir for subset in found.datasets.subsets):
-        if folder and not is_folder(folder):
-            found.notes.append(f"The folder {folder} is not on this machine. Choose your folder before training.")
-    return found
-
-
-def _from_json(path: Path, text: str) -> Imported:
+def _from_json(path: Path, text: str, overrides: Overrides) -> Imported:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -210,63 +119,70 @@ def _from_json(path: Path, text: str) -> Imported:
     if not describes:
         check_size(data, path.name)
     if {"version", "settings", "datasets"} <= set(data):
-        job = job_from_dict(data)
-        keys = [KeyVerdict(key, value, "honoured") for key, value in data["settings"].items()]
-        return Imported(path, JOB, job.settings, dict(data["settings"]), job.datasets, keys, extra=job.extra)
+        return _from_job(path, data, overrides)
+    program = program_of(data)
+    if program is not None:
+        return _other_program(path, program, data, overrides, files=True)
     if describes or not looks_like_preset(data):
         if describes:
             raise AtelierError(
                 f"{path.name} has captions, not settings: name it as in_json, or as metadata_file of a subset."
             )
         raise AtelierError(f"{path.name} holds no settings that kohya's programs know.")
-    return _preset(path, PRESET, data)
+    return _preset(path, PRESET, data, overrides)
 
 
-def _preset(path: Path, kind: str, data: Mapping[str, Any]) -> Imported:
+def _from_job(path: Path, data: dict[str, Any], overrides: Overrides) -> Imported:
+    """The request.json of a run, in which every setting is given."""
+    job = job_from_dict(data)
+    keys = [KeyVerdict(key, value, "honoured") for key, value in data["settings"].items()]
+    found = Imported(path, JOB, job.settings, dict(data["settings"]), job.datasets, keys, extra=job.extra)
+    reading = assemble(override_entries(overrides), placer(path))
+    reading.values = {**dataclasses.asdict(job.settings), **reading.values}
+    reading.check(placer(path))
+    changed = imported(path, JOB, reading)
+    found.settings, found.values = changed.settings, {**found.values, **changed.values} if overrides else found.values
+    found.problems, found.faults = changed.problems, changed.faults
+    return found
+
+
+def _other_program(
+    path: Path, program: Program, data: Mapping[str, Any], overrides: Overrides, files: bool
+) -> Imported:
+    """A file of another program than kohya's, where its keys have plain counterparts here. Raises `AtelierError`."""
+    translated = program.translate(path, data, files)
+    found = _through_gui_names(path, program.kind, translated.entries, translated.keys, list(data), overrides)
+    found.notes = [*translated.notes, *found.notes]
+    return found
+
+
+def _preset(path: Path, kind: str, data: Mapping[str, Any], overrides: Overrides) -> Imported:
     translated = translate(data)
-    found = _through_gui_names(path, kind, translated.entries, translated.keys, list(data))
+    found = _through_gui_names(path, kind, translated.entries, translated.keys, list(data), overrides)
     found.problems = [*translated.problems, *found.problems]
     found.notes = [*translated.notes, *found.notes]
     return found
 
 
-def _from_lora(path: Path) -> Imported:
+def _from_lora(path: Path, overrides: Overrides) -> Imported:
     header = read_header(path)
     stated = tell(header)
-    found = _through_gui_names(path, LORA, stated.entries, stated.keys, list(header.metadata))
+    found = _through_gui_names(path, LORA, stated.entries, stated.keys, list(header.metadata), overrides)
     found.notes = [*stated.notes, "The file does not say where the pictures are. Choose your own folder.", *found.notes]
     return found
 
 
 def _through_gui_names(
-    path: Path, kind: str, entries: list[Entry], keys: Mapping[str, KeyVerdict], order: list[str]
+    path: Path, kind: str, entries: list[Entry], keys: Mapping[str, KeyVerdict], order: list[str], overrides: Overrides
 ) -> Imported:
     """Assembles entries whose keys have other names in the file. The verdicts come in the order of the file."""
-    place = _placer(path)
-    reading = assemble(entries, place)
+    place = placer(path)
+    reading = assemble([*entries, *override_entries(overrides)], place)
     reading.check(place)
-    found = _imported(path, kind, reading)
+    found = imported(path, kind, reading)
     by_key: dict[str, list[KeyVerdict]] = {}
     for verdict in [*keys.values(), *found.keys]:
         by_key.setdefault(verdict.key, []).append(verdict)
     found.keys = [verdict for key in order for verdict in by_key.pop(key, [])[:1]]
     found.keys += [verdict for rest in by_key.values() for verdict in rest]
-    _named_datasets(found, reading)
     return found
-
-
-def _imported(path: Path, kind: str, reading: Reading) -> Imported:
-    return Imported(
-        path,
-        kind,
-        reading.settings(),
-        dict(reading.values),
-        keys=list(reading.keys),
-        problems=[str(problem) for problem in reading.problems],
-        notes=list(reading.notes),
-        extra=dict(reading.extra),
-    )
-
-
-def _placer(path: Path) -> Callable[[str, object, str], Problem]:
-    return lambda key, value, allowed: Problem(key, value, allowed, path.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from atelier.config.errors import Problem
@@ -12,16 +13,19 @@ from atelier.config.kohya.verdicts import (
     HONOURED,
     NOT_SUPPORTED,
     UNKNOWN,
+    WITHOUT_EFFECT,
     WRONG,
     KeyVerdict,
     for_value,
     table,
     training_verdict,
 )
+from atelier.config.optimizers import missing_package
 from atelier.config.settings.checks import validate
+from atelier.config.settings.idle import NEEDS, idle
 from atelier.config.settings.option import Option
-from atelier.config.settings.schema import Settings, options
-from atelier.config.settings.values import HIDDEN, SECRETS, BadValue, coerce
+from atelier.config.settings.schema import Settings, option, options
+from atelier.config.settings.values import HIDDEN, LISTS, SECRETS, BadValue, coerce, says_nothing
 
 KOHYA_DEFAULTS: dict[str, Any] = {
     "learning_rate": 2e-6,
@@ -44,6 +48,11 @@ _WHOLE_MODEL = {
     "fused_optimizer_groups", "block_lr", "diffusers_xformers",
 }  # fmt: skip
 """Keys that only sd-scripts' scripts for whole models have."""
+
+LEAST_STEP = 8
+"""Smallest bucket step in pixels: one cell of a latent."""
+TOKENS_OF_A_PART, MOST_PARTS = 75, 3
+"""The tokens that a text encoder reads at once, and the parts of a caption at most."""
 
 Place = Callable[[str, object, str], Problem]
 """Makes a `Problem` from (key, value, allowed), with the file and line where they are known."""
@@ -95,10 +104,16 @@ class Reading:
             ]  # fmt: skip
 
 
+@lru_cache(maxsize=1)
+def training_keys() -> frozenset[str]:
+    """Every key that a training file can have."""
+    return frozenset(table("training")) | {each.key for each in options()}
+
+
 def assemble(entries: Iterable[Entry], place: Place) -> Reading:
     """Reads the entries; of two for the same key the later one counts. Unknown keys get UNKNOWN and no problem."""
     reading = Reading()
-    declared = {option.key: option for option in options()}
+    declared = {each.key: each for each in options()}
     given = list(entries)
     for entry in given:
         key = _ALIASES.get(entry.key, entry.key)
@@ -111,7 +126,7 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
             _leave_out(reading, outcome, entry)
             continue
         if found.verdict == UNKNOWN:
-            reading.notes.append(f"{name} is not a key of sd-scripts and is ignored. {found.note}".strip())
+            _unknown(reading, name, shown, found.note, place)
         elif key == "dataset_config":
             reading.dataset_config = str(entry.value).strip() or None if isinstance(entry.value, str) else None
         elif key in _SWITCHES:
@@ -119,7 +134,11 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
         elif key in declared:
             reading.named[key] = name
             try:
-                reading.values[key] = coerce(declared[key], entry.value)
+                if _left_to_its_default(declared[key], entry.value):
+                    reading.values.pop(key, None)
+                else:
+                    reading.values[key] = coerce(declared[key], entry.value)
+                    _adjust(reading, key, name)
             except BadValue as error:
                 reading.problems.append(place(name, shown, str(error)))
                 outcome = KeyVerdict(name, shown, WRONG, str(error), entry.where)
@@ -133,8 +152,58 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
     if reading.values.get("cache_text_encoder_outputs_to_disk"):
         reading.values["cache_text_encoder_outputs"] = True  # as sd-scripts does
     _network(reading, place)
+    _remarks(reading)
     _kind_of_training(reading, {entry.key for entry in given})
     return reading
+
+
+def _remarks(reading: Reading) -> None:
+    """What a person should know of values that are right: a missing package, and settings that are set in vain."""
+    optimizer = reading.values.get("optimizer_type")
+    sentence = missing_package(optimizer) if isinstance(optimizer, str) else None
+    if sentence:
+        reading.notes.append(sentence)
+    for key in idle(reading.values):
+        name = reading.named.get(key, key)
+        why = f"It does nothing without {' or '.join(NEEDS[key])}."
+        reading.keys = [
+            replace(found, verdict=WITHOUT_EFFECT, note=why)
+            if found.key == name and found.verdict == HONOURED
+            else found
+            for found in reading.keys
+        ]
+
+
+def _unknown(reading: Reading, name: str, shown: Any, note: str, place: Place) -> None:
+    """A key that nobody knows is a warning in a file, as sd-scripts takes it; on a command line it is an error."""
+    allowed = note[:1].lower() + note[1:].rstrip(".")
+    if name.startswith("--"):
+        reading.problems.append(place(name, shown, allowed))
+        return
+    allowed = allowed.replace("there is no such key", "it is not known and is ignored")
+    reading.notes.append(str(place(name, shown, allowed)))
+
+
+def _left_to_its_default(option: Option, value: Any) -> bool:
+    """True for a value that says "not set" where a setting has one always; a null in JSON is an error there."""
+    return value is not None and not option.optional and option.kind not in LISTS and says_nothing(option, value)
+
+
+def _adjust(reading: Reading, key: str, name: str) -> None:
+    """Values that sd-scripts takes and that mean another one here. A note says so."""
+    value = reading.values[key]
+    if key == "bucket_reso_steps" and 0 < value < LEAST_STEP:
+        reading.values[key] = LEAST_STEP
+        reading.notes.append(f"{name} {value} is read as {LEAST_STEP}, the pixels of one latent cell.")
+    # sd-scripts takes any length and reads the whole parts of 75 tokens in it.
+    if key != "max_token_length" or value is None or str(value) in option(key).choices or value <= 0:
+        return
+    parts = min(max(value // TOKENS_OF_A_PART, 1), MOST_PARTS)
+    reading.values[key] = parts * TOKENS_OF_A_PART
+    reading.notes.append(
+        f"{name} {value} is read as {reading.values[key]}: captions are read in parts of {TOKENS_OF_A_PART} tokens, "
+        f"{MOST_PARTS} at most."
+    )
 
 
 def _leave_out(reading: Reading, outcome: KeyVerdict, entry: Entry) -> None:

@@ -122,6 +122,8 @@ class DatasetReader:
             outcome = KeyVerdict(key, value, verdict.verdict, verdict.note, where)
             try:
                 found[key] = convert(key, value)
+                if key == "bucket_reso_steps" and found[key] != value and isinstance(value, (int, float)):
+                    self.notes.append(f"{where}: {key} {value} is read as {found[key]}, the pixels of one latent cell.")
             except BadValue as error:
                 outcome = KeyVerdict(key, value, WRONG, str(error), where)
                 self._wrong(key, value, str(error))
@@ -161,6 +163,8 @@ def convert(key: str, value: Any) -> Any:
         return dict(value)
     found = coerce(_declared(key), value)
     declared = _declared(key)
+    if key == "bucket_reso_steps" and isinstance(found, int) and 0 < found < 8:
+        found = 8  # the pixels of one latent cell
     least = declared.minimum
     if least is not None and isinstance(found, (int, float)) and not found >= least:
         raise BadValue(f"it must be at least {least:g}")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from atelier.config.errors import AtelierError
-from atelier.config.files.paths import expanded
+from atelier.config.files.paths import exists, expanded
 from atelier.config.job import JobConfig
 from atelier.config.kohya.toml_out import dataset_toml, training_toml
 from atelier.config.names import name_problem
 from atelier.config.sample_prompts import PROMPT_FILES
+from atelier.config.settings.named import named_paths
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,30 @@ def export_job(job: JobConfig, folder: Path, base: str | None = None) -> Exporte
         missing.append("pretrained_model_name_or_path: the base checkpoint. In a WebUI it is the loaded one.")
     if dataset is None and not settings.train_data_dir:
         missing.append("dataset_config or train_data_dir: where the pictures are.")
+    missing += _not_here(job)
     script = "train_db.py" if settings.train_whole_model else "train_network.py"
     command = f'accelerate launch {script} --config_file "{training}"'
     return Exported(training, dataset, prompts, missing, command)
+
+
+def _not_here(job: JobConfig) -> list[str]:
+    """A sentence for each folder or file that the job names and this machine does not have."""
+    named = [(key, path) for key, path in named_paths(job.settings) if key not in ("output_dir", "resume")]
+    if job.datasets.datasets:  # the folders of the training settings are not read then
+        named = [(key, path) for key, path in named if key not in ("train_data_dir", "reg_data_dir", "in_json")]
+    for subset in job.datasets.subsets:
+        named += [(key, getattr(subset, key) or "") for key in ("image_dir", "metadata_file", "conditioning_data_dir")]
+    gone = [(key, path) for key, path in dict.fromkeys(named) if path and not exists(path)]
+    return [
+        f"{key}: {path} is not on this machine. Where you train, write the place that it has there."
+        for key, path in gone
+        if not (key in _MAY_BE_FETCHED and _REPOSITORY.fullmatch(path))
+    ]
+
+
+_MAY_BE_FETCHED = ("pretrained_model_name_or_path", "vae")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+"""The name of a repository, which sd-scripts downloads."""
 
 
 def _stem(folder: Path, name: str) -> str:

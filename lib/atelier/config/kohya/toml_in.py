@@ -9,12 +9,10 @@ from typing import Any
 from atelier.config.datasets import DatasetConfig
 from atelier.config.errors import Problem, SettingsError
 from atelier.config.files.paths import exists, expanded, is_file
-from atelier.config.job import JobConfig, job_from_settings
-from atelier.config.kohya.assemble import Entry, Reading, assemble
-from atelier.config.kohya.dataset_toml import read_datasets
-from atelier.config.kohya.document import Document, read_document
-from atelier.config.kohya.verdicts import NOT_SUPPORTED, UNKNOWN, training_verdict
-from atelier.config.settings.schema import Settings
+from atelier.config.kohya.assemble import Entry, Reading, assemble, training_keys
+from atelier.config.kohya.document import Document
+from atelier.config.settings.schema import Settings, options
+from atelier.config.settings.values import LISTS
 
 OURS = "atelier"
 EXACT = "exact"
@@ -33,7 +31,7 @@ def entries_of(content: Mapping[str, Any]) -> list[Entry]:
     """The keys of a training TOML, each with its section. Keys of our own section come last, and so win."""
     found: list[Entry] = []
     for key, value in content.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and not _is_value(key, value):
             if key == OURS and isinstance(value.get(EXACT), Mapping):
                 value = value[EXACT]
             found += [Entry(inner, item, where=key) for inner, item in value.items()]
@@ -42,11 +40,23 @@ def entries_of(content: Mapping[str, Any]) -> list[Entry]:
     return [entry for entry in found if entry.where != OURS] + [entry for entry in found if entry.where == OURS]
 
 
-def read_settings(document: Document, overrides: Mapping[str, str] | None = None) -> Reading:
-    """Reads a training TOML. `overrides` (key -> text, from a command line) win. Wrong values become problems."""
-    entries = entries_of(document.content)
-    entries += [Entry(key, text, source=f"--{key}", shown=text) for key, text in (overrides or {}).items()]
-    entries = _without_unset(entries)
+Overrides = Mapping[str, "str | list[str]"] | None
+"""Settings of a command line by key; a list where several values were given."""
+
+
+def override_entries(overrides: Overrides) -> list[Entry]:
+    """The entries of a command line. Several values of a setting that takes one are one text with spaces in it."""
+    lists = {option.key for option in options() if option.kind in LISTS}
+    found = []
+    for key, given in (overrides or {}).items():
+        value = given if isinstance(given, str) or key in lists else " ".join(given)
+        found.append(Entry(key, value, source=f"--{key}", shown=value))
+    return found
+
+
+def read_settings(document: Document, overrides: Overrides = None) -> Reading:
+    """Reads a training TOML. `overrides` win. Wrong values become problems."""
+    entries = _without_unset([*entries_of(document.content), *override_entries(overrides)])
 
     def place(key: str, value: object, allowed: str) -> Problem:
         plain_key = key.removeprefix("--")
@@ -74,56 +84,22 @@ def _without_unset(entries: list[Entry]) -> list[Entry]:
     ]
 
 
-def settings_from(document: Document, overrides: Mapping[str, str] | None = None) -> Settings:
+def settings_from(document: Document, overrides: Overrides = None) -> Settings:
     """The settings of a training TOML, for a run.
 
-    Raises `SettingsError` with every problem: an unknown key (with the most similar known one), a wrong type, a value
-    out of range.
+    Raises `SettingsError` with every problem: a wrong type, a value out of range.
     """
-    return _usable(document, overrides)[0]
-
-
-def _usable(document: Document, overrides: Mapping[str, str] | None) -> tuple[Settings, Reading]:
     reading = read_settings(document, overrides)
-    problems = []
-    for found in reading.keys:
-        if found.verdict == UNKNOWN:
-            allowed = found.note[:1].lower() + found.note[1:].rstrip(".")
-            if found.key.startswith("--"):
-                problems.append(Problem(found.key, found.value, allowed))
-            else:
-                problems.append(document.problem(found.key, found.value, allowed))
-    problems += reading.problems
-    if problems:
-        raise SettingsError(problems)
-    return reading.settings(), reading
+    if reading.problems:
+        raise SettingsError(reading.problems)
+    return reading.settings()
 
 
-def load_job(path: Path, dataset_config: Path | None = None, overrides: Mapping[str, str] | None = None) -> JobConfig:
-    """A job from a training TOML and the dataset TOML that it names or that is given here. Raises `AtelierError`.
-
-    `JobConfig.notes` says which keys of the file are not supported.
-    """
-    document = read_document(path)
-    settings, reading = _usable(document, overrides)
-    named = dataset_config or (find_beside(Path(reading.dataset_config), path) if reading.dataset_config else None)
-    datasets: DatasetConfig | None = None
-    if named:
-        datasets = read_datasets(read_document(named), settings)
-        folders_beside(datasets, named)
-    job = job_from_settings(settings, datasets)
-    job.notes = [*reading.notes, *unsupported(reading)]
-    job.extra = reading.extra
-    return job
-
-
-def unsupported(reading: Reading) -> list[str]:
-    """A sentence for each key that asks for something that is not supported."""
-    return [
-        f"{found.key} is not supported: {found.note or training_verdict(found.key).note}"
-        for found in reading.keys
-        if found.verdict == NOT_SUPPORTED
-    ]
+def _is_value(key: str, table: Mapping[str, Any]) -> bool:
+    """True for a table where a setting's value belongs: it is wrong there, and no section of that name."""
+    known = training_keys()
+    tables = any(isinstance(value, Mapping) for value in table.values())
+    return key in known and bool(table) and not tables and not known & set(table)
 
 
 def find_beside(path: Path, named_in: Path) -> Path:

@@ -111,8 +111,25 @@ def for_value(found: Verdict, value: Any) -> Verdict:
 
 def unknown(key: str, *tables: str) -> Verdict:
     """The verdict of a key that is in none of `tables`."""
-    guess = nearest(key, [known for name in tables for known in table(name)])
+    guess = _SYNONYMS.get(key.lower()) or nearest(key, [known for name in tables for known in table(name)])
     return Verdict(key, UNKNOWN, f"There is no such key; did you mean {guess}?" if guess else "There is no such key.")
+
+
+_SYNONYMS = {
+    "batch_size": "train_batch_size", "num_repeats": "dataset_repeats", "repeats": "dataset_repeats",
+    "epochs": "max_train_epochs", "epoch": "max_train_epochs", "num_epochs": "max_train_epochs",
+    "steps": "max_train_steps", "max_steps": "max_train_steps", "train_steps": "max_train_steps",
+    "lr": "learning_rate", "te_lr": "text_encoder_lr", "text_lr": "text_encoder_lr", "optimizer": "optimizer_type",
+    "scheduler": "lr_scheduler", "lr_restart_cycles": "lr_scheduler_num_cycles", "warmup_steps": "lr_warmup_steps",
+    "warmup_ratio": "lr_warmup_steps", "rank": "network_dim", "dim": "network_dim", "lora_rank": "network_dim",
+    "network_rank": "network_dim", "alpha": "network_alpha", "lora_alpha": "network_alpha",
+    "image_dir": "train_data_dir",
+    "instance_data_dir": "train_data_dir", "class_data_dir": "reg_data_dir", "max_resolution": "resolution",
+    "model": "pretrained_model_name_or_path", "base_model": "pretrained_model_name_or_path",
+    "pretrained_model": "pretrained_model_name_or_path", "vae_path": "vae", "gradient_accumulation":
+    "gradient_accumulation_steps", "clip_grad_norm": "max_grad_norm", "name": "output_name",
+}  # fmt: skip
+"""Other programs' and other levels' names of keys, which are not the most similar in letters."""
 
 
 def _other_models(key: str) -> Verdict | None:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
+from atelier.config.files.paths import exists
+from atelier.config.settings.arguments import ARGUMENTS, comma_problem, from_table, listed, split_arguments, unquoted
 from atelier.config.settings.option import Option
 
-_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0", ""}
+_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0", "", "none", "null"}
 _KIND_NAMES = {
     "bool": "it must be true or false",
     "int": "it must be a whole number",
@@ -34,20 +36,21 @@ class BadValue(ValueError):
 def coerce(option: Option, value: Any) -> Any:
     """`value` converted to the option's kind. Raises `BadValue`.
 
-    An empty text leaves an optional setting unset, and so does 0 where the least value is 1: kohya's way of saying
-    "never". A list with one entry stands for that entry.
+    A value that says "not set" (`says_nothing`) gives None for an optional setting, an empty list, or the default. So
+    does 0 where the least value is 1: kohya's way of saying "never". A list with one entry stands for that entry.
     """
-    if isinstance(value, (list, tuple)) and len(value) == 1 and option.kind not in ("strs", "floats"):
+    if isinstance(value, (list, tuple)) and len(value) == 1 and option.kind not in LISTS:
         value = value[0]
-    if value is None or (isinstance(value, str) and option.optional and not value.strip()):
-        if option.optional:
-            return None
-        raise BadValue("it must be set")
+    if says_nothing(option, value):
+        if value is None and not option.optional and option.kind not in LISTS:
+            raise BadValue("it must be set")
+        return [] if option.kind in LISTS else None if option.optional else option.default
     try:
         if option.kind == "strs":
-            texts = _strs(value)
-            return split_arguments(texts) if option.key in ARGUMENTS else _paths(value, texts)
+            return _texts(option, value)
         found = _CONVERT[option.kind](value)
+    except BadValue:
+        raise
     except (TypeError, ValueError, OverflowError) as error:
         raise BadValue(_KIND_NAMES[option.kind]) from error
     if found == 0 and option.optional and option.minimum == 1:
@@ -55,31 +58,28 @@ def coerce(option: Option, value: Any) -> Any:
     return found
 
 
-ARGUMENTS = ("network_args", "optimizer_args", "lr_scheduler_args")
-"""Settings that are lists of key=value."""
+LISTS = ("strs", "floats")
+"""Kinds of settings that are lists; an empty one is their "not set"."""
+NOTHING = ("none", "null")
+"""Words for "not set", which programs write for Python's None."""
 
 
-def split_arguments(texts: Iterable[str]) -> list[str]:
-    """["a=1 b=2", "betas=0.9,", "0.99", '"c"="d"'] -> ["a=1", "b=2", "betas=0.9,0.99", "c=d"].
+def says_nothing(option: Option, value: Any) -> bool:
+    """True when `value` leaves the setting unset, as sd-scripts and the programs that write its files mean it.
 
-    A text with one key=value is kept as it is written. A text with several is split, and a piece without "="
-    continues the argument before it.
+    sd-scripts asks of a text whether it is true, and so false and 0 are none. In numbers 0 is a value.
     """
-    found: list[list[str]] = []
-    """For each argument, the pieces that it is joined from."""
-    for text in texts:
-        text = _unquoted(text.strip())
-        if text.count("=") == 1 and "=" in text:
-            key, _, value = text.partition("=")
-            found.append([f"{_unquoted(key.strip())}={_unquoted(value.strip())}"])
-            continue
-        for piece in text.split():
-            if "=" in piece or not found:
-                key, equals, value = piece.partition("=")
-                found.append([f"{_unquoted(key)}{equals}{_unquoted(value)}"])
-            else:
-                found[-1].append(piece.strip("\"'"))
-    return [text for text in map("".join, found) if text]
+    if value is None:
+        return True
+    is_text = option.kind in ("str", "strs")
+    if isinstance(value, str):
+        text = value.strip().lower()
+        if option.kind == "bool":
+            return False
+        return text in ("", *NOTHING) or (text == "false" and (is_text or option.optional))
+    if value is False:
+        return option.kind != "bool" and (is_text or option.kind == "floats" or option.optional)
+    return is_text and isinstance(value, (int, float)) and value == 0
 
 
 SECRETS = ("wandb_api_key", "huggingface_token")
@@ -114,10 +114,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return str(value)
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def _unquoted(text: str) -> str:
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 def _bool(value: Any) -> bool:
@@ -172,28 +168,56 @@ def _str(value: Any) -> str:
 
 def _floats(value: Any) -> list[float]:
     if isinstance(value, str):
-        value = value.replace(",", " ").split()
+        value = value.strip().strip("[](){}").replace(",", " ").replace(";", " ").split()
     items = value if isinstance(value, (list, tuple)) else [value]
     return [_float(item) for item in items]
 
 
-def _strs(value: Any) -> list[str]:
+def _texts(option: Option, value: Any) -> list[str]:
+    """A list of texts. One text holds an entry on each line; what its entries are says where a line is cut."""
+    one = False
     if isinstance(value, str):
-        value = value.splitlines()
+        inside = listed(value)
+        one, value = inside is None, value.splitlines() if inside is None else inside
+    if isinstance(value, dict) and option.key in ARGUMENTS:
+        value = from_table(value)
     items = value if isinstance(value, (list, tuple)) else [value]
-    return [text for text in (_str(item).strip() for item in items) if text]
+    texts = [text for text in (_str(item).strip() for item in items) if text]
+    if option.key in ARGUMENTS:
+        arguments = split_arguments(texts)
+        for argument in arguments:
+            if problem := comma_problem(argument):
+                raise BadValue(f"in {argument!r} {problem}")
+        return arguments
+    return [entry for text in texts for entry in _entries(option.key, text)] if one else texts
 
 
-def _paths(value: Any, found: list[str]) -> list[str]:
-    """One line of text may hold several files, as on a command line; a file that is there may have spaces in it."""
-    if not isinstance(value, str) or len(found) != 1 or " " not in found[0]:
-        return found
-    if found[0].count(".safetensors") == 1 and '"' not in found[0]:
-        return found
-    try:
-        return [_unquoted(piece) for piece in shlex.split(found[0], posix=False)]
-    except ValueError:
-        return found
+def _entries(key: str, line: str) -> list[str]:
+    """The entries in one line of a text."""
+    if key in _FILES:
+        return _files(line)
+    if key in _WORDS:
+        return [unquoted(word) for word in unquoted(line).replace(",", " ").split()]
+    return [unquoted(line)]
+
+
+_FILES = ("base_weights",)
+_WORDS = ("freeze_blocks",)
+"""Lists of files, and of words without a space or comma in them. The entries of any other list are whole sentences."""
+_AFTER_AN_ENDING = re.compile(r"(?<=\.safetensors)[\s,;]+|(?<=\.ckpt)[\s,;]+|(?<=\.pt)[\s,;]+", re.IGNORECASE)
+
+
+def _files(text: str) -> list[str]:
+    """The files in one line, as on a command line: in quotation marks, or one after another. They may have spaces."""
+    if text[:1] in "\"'":
+        try:
+            return [unquoted(piece) for piece in shlex.split(text, posix=False)]
+        except ValueError:
+            return [unquoted(text)]
+    pieces = [piece for piece in _AFTER_AN_ENDING.split(text) if piece]
+    if len(pieces) > 1 or _AFTER_AN_ENDING.search(text + " "):
+        return pieces
+    return [text] if exists(text) else text.split()
 
 
 _CONVERT: dict[str, Callable[[Any], Any]] = {

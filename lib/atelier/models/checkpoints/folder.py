@@ -77,18 +77,47 @@ def weights_from_folder(path: Path, parts: frozenset[str], convert: Callable[[Te
         config_file = path / part / "config.json"
         if part.removesuffix("_2") not in parts or not config_file.is_file():
             continue
-        is_text = part.startswith("text_encoder")
         weights.configs[part] = _config(path, part)
-        tensors: dict[str, Tensor] = {}
-        for file in _weight_files(path / part):
-            with _open(file) as opened:
-                for name in opened.shapes:
-                    if not name.endswith("position_ids"):
-                        tensors[_current_name(name, is_text)] = convert(opened.read(name))
-        if part == "vae":
-            tensors = {name: _matrix(name, tensor) for name, tensor in tensors.items()}
-        weights.tensors[part] = tensors
+        weights.tensors[part] = _part_tensors(path / part, part, convert)
     return weights
+
+
+def vae_folder(path: Path) -> Path | None:
+    """The folder with a VAE's config.json and weights: `path` itself, or vae/ in a model's folder; None for others."""
+    if (path / "vae" / "config.json").is_file():
+        return path / "vae"
+    return path if (path / "config.json").is_file() else None
+
+
+def vae_config_of(folder: Path) -> dict[str, Any]:
+    """The configuration in a VAE's folder. Raises `AtelierError` for another kind of module."""
+    config = dict(_json(folder / "config.json"))
+    kind = config.get("_class_name", "AutoencoderKL")
+    if kind != "AutoencoderKL":
+        raise AtelierError(f"{folder} has a {shortened(str(kind))}, not an AutoencoderKL.")
+    return config
+
+
+def vae_tensors_of(folder: Path) -> dict[str, Tensor]:
+    """The tensors in a VAE's folder, as they are stored. Raises `AtelierError`."""
+    return _part_tensors(folder, "vae", lambda tensor: tensor)
+
+
+def _part_tensors(folder: Path, part: str, convert: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """The tensors of one module's folder under today's names, each passed through `convert` when it is read."""
+    is_text = part.startswith("text_encoder")
+    tensors: dict[str, Tensor] = {}
+    for file in _weight_files(folder):
+        with _open(file) as opened:
+            for name in opened.shapes:
+                if not name.endswith("position_ids"):
+                    tensors[_current_name(name, is_text)] = convert(opened.read(name))
+    return vae_names(tensors) if part == "vae" else tensors
+
+
+def vae_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A VAE's tensors under diffusers' names of today, with its attention as matrices."""
+    return {(now := _current_name(name, False)): _matrix(now, tensor) for name, tensor in tensors.items()}
 
 
 def _weight_files(folder: Path) -> list[Path]:

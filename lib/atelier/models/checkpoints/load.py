@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,6 @@ def weights_from_path(family: Family, path: Path, parts: frozenset[str]) -> Weig
 
 def identity_of(path: Path) -> str:
     """A short hash of a model, made quickly from the size and 16 samples of 64 KB of every weight file."""
-    digest = hashlib.sha256()
     files = [path]
     if path.is_dir():
         files = sorted(
@@ -124,6 +123,12 @@ def identity_of(path: Path) -> str:
             for file in (path / part).glob("*")
             if file.suffix in SUFFIXES
         )
+    return identity_of_files(files)
+
+
+def identity_of_files(files: Iterable[Path]) -> str:
+    """The hash of `identity_of`, of these files in their order."""
+    digest = hashlib.sha256()
     for file in files:
         size = file.stat().st_size
         digest.update(size.to_bytes(8, "little"))
@@ -143,7 +148,9 @@ def _in_words(path: Path) -> Iterator[None]:
     try:
         yield
     except AtelierError as error:
-        raise error if path.name in str(error) else AtelierError(f"{path.name}: {error}") from error
+        if path.name in str(error):
+            raise
+        raise AtelierError(f"{path.name}: {error}") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if "memory" in str(error):  # the device's memory is full: the caller may know what to do
             raise

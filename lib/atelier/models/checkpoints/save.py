@@ -18,12 +18,13 @@ from atelier.models.checkpoints.folder_writing import write_folder
 from atelier.models.checkpoints.load import weights_from_path
 from atelier.models.checkpoints.stated import CONFIG_KEY
 from atelier.models.checkpoints.tensor_file import TensorFile
+from atelier.models.checkpoints.vae_file import load_vae
 from atelier.models.checkpoints.writing import Entry, entry, write_pickle, write_safetensors
 from atelier.models.family import Family, Parts
 from atelier.models.text.clip_names import canonical
-from atelier.models.unet.ldm_names import TEXT_PARTS, VAE_PREFIX, LdmNames
+from atelier.models.unet.ldm_names import TEXT_PARTS, LdmNames
 from atelier.models.views.configs import TEXT_LAYOUTS, structure_from_configs, structure_of
-from atelier.models.views.from_ldm import Weights, clip_keys, configs_of, weights_from_ldm
+from atelier.models.views.from_ldm import Weights, clip_keys, configs_of
 
 FORMATS = ("safetensors", "ckpt", "diffusers")
 
@@ -88,19 +89,9 @@ def weights_of(parts: Parts) -> Weights:
 
 def put_vae(weights: Weights, family: Family, path: Path) -> None:
     """Replaces the VAE by the VAE in a file (only a VAE, or a whole checkpoint) or in a diffusers folder."""
-    only = frozenset(("vae",))
-    if path.is_dir():
-        found = weights_from_path(family, path if (path / "vae").is_dir() else path.parent, only)
-    else:
-        with _opened_file(path) as file:
-            assert file is not None
-            prefix = VAE_PREFIX if any(key.startswith(VAE_PREFIX) for key in file.shapes) else ""
-            keys = {VAE_PREFIX + key.removeprefix(prefix): key for key in file.shapes if key.startswith(prefix)}
-            shapes = {name: file.shapes[key] for name, key in keys.items()}
-            found = weights_from_ldm(family, shapes, lambda name: file.read(keys[name]), only)
-    if not found.tensors.get("vae"):
-        raise AtelierError(f"{path.name} has no VAE of Stable Diffusion.")
-    weights.tensors["vae"], weights.configs["vae"] = found.tensors["vae"], found.configs["vae"]
+    own = load_vae(str(path), family).module
+    weights.tensors["vae"] = {name: parameter.detach() for name, parameter in own.named_parameters()}
+    weights.configs["vae"] = dict(own.config)
 
 
 def _entries_over_base(weights: Weights, family: Family, base: TensorFile, dtype: torch.dtype | None) -> list[Entry]:

@@ -25,7 +25,9 @@ def give_back_memory() -> None:
 
 def forget_frames(error: BaseException) -> None:
     """Clears the local variables in an error's traceback, since they hold tensors. The traceback keeps its lines."""
-    seen: BaseException | None = error
-    while seen is not None:
-        traceback.clear_frames(seen.__traceback__)
-        seen = seen.__cause__ or seen.__context__
+    each: BaseException | None = error
+    cleared: set[int] = set()
+    while each is not None and id(each) not in cleared:  # an error may be its own cause
+        cleared.add(id(each))
+        traceback.clear_frames(each.__traceback__)
+        each = each.__cause__ or each.__context__

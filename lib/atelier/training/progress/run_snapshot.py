@@ -22,6 +22,7 @@ def run_snapshot(context: RunContext, optimizer: str) -> dict[str, Any]:
         "rates": [unet, *text],
         "seed": context.seed,
         "pictures": digest.hexdigest(),
+        "vae": "" if context.vae is None else context.vae.identity,
     }
 
 
@@ -47,5 +48,6 @@ def differences(values: Mapping[str, Any], context: RunContext, optimizer: str) 
         "rates": "The learning rates stay those of the run's start, since its schedule goes on.",
         "seed": "The seed differs from that of the run's start. From now on noise and batches differ.",
         "pictures": "The pictures differ from those of the run's start. From now on the run learns these.",
+        "vae": "The VAE differs from that of the run's start. From now on pictures are encoded with this one.",
     }
     return [sentence for key, sentence in sentences.items() if kept.get(key, now[key]) != now[key]]

@@ -88,7 +88,9 @@ def write_state(folder: Path, state: State) -> Path:
         put_in_place(temporary, path)
     except Exception as error:
         temporary.unlink(missing_ok=True)
-        raise error if isinstance(error, OSError) else OSError(f"{path.name} could not be written: {error}") from error
+        if isinstance(error, OSError):
+            raise
+        raise OSError(f"{path.name} could not be written: {error}") from error
     for old in _states(folder)[:-KEPT]:
         with contextlib.suppress(OSError):  # then it is removed after the next state
             old.unlink(missing_ok=True)

@@ -115,7 +115,8 @@ class _Routes:
                 sentence = f"There is a {config.name} already, and saved files are not overwritten. {free} is free."
                 raise Refused(409, sentence, free=free)
             remark = kind_remark(config.settings, self._host.name)
-            return {**self._in_full(self._jobs.submit(config)), "remarks": [remark] if remark else []}
+            remarks = [*config.notes, *([remark] if remark else [])]
+            return {**self._in_full(self._jobs.submit(config)), "remarks": remarks}
 
         return await self._answer(request, work)
 

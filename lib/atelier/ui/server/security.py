@@ -128,7 +128,7 @@ def check_settings_paths(settings: Settings, folders: Iterable[Path]) -> None:
     for key, path in named_paths(settings):
         _check_path(key, path, allowed)
     for key in named_classes(settings):
-        raise Refused(403, f"{labelled(key)} names a Python class. {_CLOSED}")
+        raise Refused(403, f"{labelled(key)} names a Python class. {CLOSED}")
 
 
 def check_dataset_paths(datasets: DatasetConfig, folders: Iterable[Path]) -> None:
@@ -139,7 +139,7 @@ def check_dataset_paths(datasets: DatasetConfig, folders: Iterable[Path]) -> Non
             _check_path(key, getattr(subset, key), allowed)
 
 
-_CLOSED = "This WebUI is open to the network without a login, so only its own folders may be used. Set a login."
+CLOSED = "This WebUI is open to the network without a login, so only its own folders may be used. Set a login."
 
 
 def _check_path(key: str, text: str | None, allowed: list[Path]) -> None:
@@ -150,7 +150,7 @@ def _check_path(key: str, text: str | None, allowed: list[Path]) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         raise Refused(400, f"{labelled(key)} is not a path: {error}.") from error
     if not any(folder == path or folder in path.parents for folder in allowed):
-        raise Refused(403, f"{labelled(key)} is outside the WebUI's folders. {_CLOSED}")
+        raise Refused(403, f"{labelled(key)} is outside the WebUI's folders. {CLOSED}")
 
 
 def _host_name(header: str) -> str:

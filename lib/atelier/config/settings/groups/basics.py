@@ -49,7 +49,10 @@ class BasicSettings:
     pretrained_model_name_or_path: str | None = setting(
         None, "str", "Basics", "Base model", "For the command line: the checkpoint to train on.", shown=False
     )
-    vae: str | None = setting(None, "str", "Basics", "VAE", "For the command line: another VAE file.", shown=False)
+    vae: str | None = setting(
+        None, "str", "Pictures", "VAE",
+        "Another VAE, a file or a folder, that encodes the pictures and draws the samples. Empty uses the base's own.",
+    )  # fmt: skip
     v2: bool = setting(
         False, "bool", "Basics", "SD2",
         "kohya's flag, not needed: the model family is detected from the model.",

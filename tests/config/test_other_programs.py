@@ -1,0 +1,171 @@
+"""Settings of programs that are not kohya's: read where they are plain, else refused by the program's name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomlkit
+
+from atelier.config.imports.importer import import_report, read_any
+from atelier.config.imports.loading import load_job
+
+EASY = """
+[[subsets]]
+image_dir = "pictures"
+name = "faces"
+num_repeats = 5
+keep_tokens = 2
+caption_extension = ".txt"
+shuffle_caption = true
+
+[train_mode]
+train_mode = "lora"
+[general_args.args]
+mixed_precision = "no"
+seed = 7
+max_train_epochs = 3
+[general_args.dataset_args]
+resolution = 64
+batch_size = 2
+[network_args.args]
+network_dim = 4
+network_alpha = 2.0
+[network_args.args.network_args]
+conv_dim = 8
+conv_alpha = 1.0
+[optimizer_args.args]
+optimizer_type = "AdamW"
+lr_scheduler = "cosine"
+learning_rate = 0.001
+warmup_ratio = 0.1
+[optimizer_args.args.optimizer_args]
+weight_decay = 0.02
+betas = "0.9,0.95"
+[saving_args.args]
+output_name = "easy"
+save_toml = true
+[bucket_args.dataset_args]
+enable_bucket = true
+min_bucket_reso = 32
+"""
+
+
+def written(folder: Path, name: str, content: Any) -> Path:
+    (folder / "pictures").mkdir(exist_ok=True)
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def test_lora_easy_training_scripts(tmp_path: Path) -> None:
+    found = read_any(written(tmp_path, "easy.toml", EASY))
+    assert found.kind == "LoRA_Easy_Training_Scripts TOML" and found.usable, found.problems
+    settings = found.settings
+    assert settings.optimizer_args == ["weight_decay=0.02", "betas=0.9,0.95"]
+    assert (settings.network_dim, settings.network_alpha, settings.conv_dim, settings.conv_alpha) == (4, 2.0, 8, 1.0)
+    assert (settings.lr_warmup_steps, settings.max_train_epochs, settings.network_module) == (0.1, 3, "networks.lora")
+    assert (settings.resolution, settings.train_batch_size) == ("64", 2)
+    job = load_job(tmp_path / "easy.toml")
+    (dataset,) = job.datasets.datasets
+    assert (dataset.resolution, dataset.batch_size, dataset.min_bucket_reso) == ((64, 64), 2, 32)
+    (subset,) = dataset.subsets
+    assert (subset.num_repeats, subset.keep_tokens, subset.shuffle_caption) == (5, 2, True)
+    assert Path(subset.image_dir) == tmp_path / "pictures"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module"),
+    [('algo = "loha"', "lycoris.kohya"), ("conv_dim = 4", "networks.lora"), ("unit = 4", "networks.lora")],
+)
+def test_its_arguments_choose_the_module(arguments: str, module: str, tmp_path: Path) -> None:
+    text = f"[network_args.args]\nnetwork_dim = 4\n[network_args.args.network_args]\n{arguments}\n"
+    found = read_any(written(tmp_path, "x.toml", text + "[bucket_args.dataset_args]\nenable_bucket = true\n"))
+    assert found.usable and found.settings.network_module == module
+
+
+def test_arguments_as_a_table_in_any_toml(tmp_path: Path) -> None:
+    for head in ("[optimizer_args]", "[optimizer.optimizer_args]"):
+        found = read_any(written(tmp_path, "x.toml", f"seed = 1\n{head}\nweight_decay = 0.02\nbetas = [0.9, 0.95]\n"))
+        assert found.settings.optimizer_args == ["weight_decay=0.02", "betas=0.9,0.95"]
+
+
+TRAINTRAIN = {
+    "mode": "LoRA", "model": "base", "vae": "None", "network_type": "c3lier", "network_rank": 16, "network_alpha": 8,
+    "train_learning_rate": "1e-4", "train_iterations": 500, "train_batch_size": 2, "image_size": "512,768",
+    "lora_data_directory": "pictures", "lora_trigger_word": "zwx", "train_optimizer": "adamw8bit", "train_seed": -1,
+    "train_lr_scheduler": "cosine_with_restarts", "train_model_precision": "bf16", "diff_target_name": "",
+}  # fmt: skip
+ONETRAINER = {
+    "__version": 10, "training_method": "LORA", "model_type": "STABLE_DIFFUSION_15", "base_model_name": "base",
+    "lora_rank": 16, "lora_alpha": 1.0, "learning_rate": 0.0003, "batch_size": 2, "resolution": "512", "epochs": 30,
+    "learning_rate_scheduler": "COSINE", "learning_rate_warmup_steps": 200.0, "train_dtype": "BFLOAT_16",
+    "output_model_destination": "models/face.safetensors", "concepts": [{"path": "pictures"}],
+    "optimizer": {"optimizer": "ADAMW", "weight_decay": 0.01, "beta1": 0.9, "beta2": 0.95, "eps": None},
+    "text_encoder": {"train": False}, "text_encoder_layer_skip": 1, "ema": "OFF",
+}  # fmt: skip
+DIFFUSION_PIPE = {
+    "output_dir": "out", "dataset": "dataset.toml", "epochs": 40, "micro_batch_size_per_gpu": 2, "pipeline_stages": 1,
+    "warmup_steps": 100, "model": {"type": "sdxl", "checkpoint_path": "base.safetensors", "dtype": "bfloat16"},
+    "adapter": {"type": "lora", "rank": 32}, "optimizer": {"type": "adamw_optimi", "lr": 4e-5, "betas": [0.9, 0.99]},
+}  # fmt: skip
+
+
+def test_traintrain(tmp_path: Path) -> None:
+    found = read_any(written(tmp_path, "x.json", TRAINTRAIN))
+    assert found.kind == "traintrain preset" and found.usable, found.problems
+    assert found.values == {
+        "pretrained_model_name_or_path": "base", "network_dim": 16, "network_alpha": 8.0, "learning_rate": 1e-4,
+        "max_train_steps": 500, "train_batch_size": 2, "resolution": "768,512", "train_data_dir": "pictures",
+        "trigger": "zwx", "optimizer_type": "AdamW8bit", "lr_scheduler": "cosine_with_restarts",
+        "mixed_precision": "bf16", "network_module": "networks.lora", "conv_dim": 16, "conv_alpha": 8.0,
+    }  # fmt: skip
+
+
+def test_onetrainer(tmp_path: Path) -> None:
+    found = read_any(written(tmp_path, "x.json", ONETRAINER))
+    assert found.kind == "OneTrainer config" and found.usable, found.problems
+    assert found.values == {
+        "pretrained_model_name_or_path": "base", "network_dim": 16, "network_alpha": 1.0, "learning_rate": 3e-4,
+        "train_batch_size": 2, "resolution": "512", "max_train_epochs": 30, "lr_scheduler": "cosine",
+        "lr_warmup_steps": 200, "mixed_precision": "bf16", "output_name": "face", "train_data_dir": "pictures",
+        "optimizer_type": "AdamW", "optimizer_args": ["weight_decay=0.01", "betas=0.9,0.95"],
+        "network_module": "networks.lora", "network_train_unet_only": True, "clip_skip": 2,
+    }  # fmt: skip
+
+
+def test_diffusion_pipe(tmp_path: Path) -> None:
+    written(tmp_path, "dataset.toml", 'resolutions = [768]\n[[directory]]\npath = "pictures"\nnum_repeats = 3\n')
+    found = read_any(written(tmp_path, "x.toml", tomlkit.dumps(DIFFUSION_PIPE)))
+    assert found.kind == "diffusion-pipe config" and found.usable, found.problems
+    assert found.values == {
+        "output_dir": "out", "max_train_epochs": 40, "train_batch_size": 2, "lr_warmup_steps": 100,
+        "lr_scheduler": "constant_with_warmup", "pretrained_model_name_or_path": "base.safetensors",
+        "mixed_precision": "bf16", "network_module": "networks.lora", "network_dim": 32, "network_alpha": 32.0,
+        "optimizer_type": "AdamW", "learning_rate": 4e-5, "optimizer_args": ["betas=0.9,0.99"],
+        "resolution": "768", "train_data_dir": "pictures", "dataset_repeats": 3,
+    }  # fmt: skip
+
+
+REFUSED = {
+    "traintrain": ("x.json", {**TRAINTRAIN, "mode": "iLECO"}),
+    "trains FLUX_DEV_1": ("x.json", {**ONETRAINER, "model_type": "FLUX_DEV_1"}),
+    "its EMBEDDING": ("x.json", {**ONETRAINER, "training_method": "EMBEDDING"}),
+    "trains wan": ("x.toml", tomlkit.dumps({**DIFFUSION_PIPE, "model": {"type": "wan"}})),
+    "ai-toolkit": ("x.json", {"job": "extension", "config": {"process": [{"type": "sd_trainer"}]}}),
+    "a file of ai-toolkit in YAML": ("x.yaml", "job: extension\nconfig:\n  process:\n    - type: sd_trainer\n"),
+    "SimpleTuner": ("x.json", {"--model_type": "lora", "--model_family": "sdxl"}),
+    "ComfyUI": ("x.json", {"nodes": [], "links": [], "last_node_id": 3}),
+    "EveryDream2": ("x.json", {"resume_ckpt": "base", "data_root": "pictures", "max_epochs": 3}),
+    "a preset of layers": ("x.toml", 'enable_conv = true\nunet_target_module = ["Attention"]\n'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_others_are_named_in_one_sentence(words: str, tmp_path: Path) -> None:
+    name, content = REFUSED[words]
+    report = import_report(written(tmp_path, name, content))
+    assert not report["usable"] and len(report["problems"]) == 1
+    assert words in report["problems"][0] and name in report["problems"][0]
