@@ -79,9 +79,16 @@ def test_folders_that_are_made_may_be_missing_but_no_files(there: Path, key: str
 
 
 def test_what_only_the_command_line_reads(there: Path) -> None:
-    asked = job(there, vae=str(there / "none.safetensors"), resume=str(there / "none"))
+    asked = job(there, resume=str(there / "none"))
     assert problems(asked, command_line=False) == []
-    assert [line.partition(":")[0] for line in problems(asked)] == ["resume", "vae"]
+    assert [line.partition(":")[0] for line in problems(asked)] == ["resume"]
+
+
+def test_a_vae_may_be_a_file_or_a_folder(there: Path) -> None:
+    assert problems(job(there, vae=str(there / "none")), False) == [
+        "vae: there is no such file or folder; give one on this machine"
+    ]
+    assert problems(job(there, vae=str(there))) == problems(job(there, vae=str(there / "a.safetensors"))) == []
 
 
 def test_all_of_them_are_told_at_once_and_each_only_once(there: Path) -> None:

@@ -170,10 +170,10 @@ def test_what_a_run_trains_is_told(site: Site) -> None:
 
 
 def test_wrong_settings_are_named(site: Site) -> None:
-    answer = site.start("../up", network_dim=-3, learnin_rate=1)
+    answer = site.start("../up", network_dim=-3, learning_rate="fast")
     assert answer.status_code == 400
     assert "learning_rate" in answer.json()["error"]
-    assert [problem["key"] for problem in answer.json()["problems"]] == ["learnin_rate", "network_dim"]
+    assert [problem["key"] for problem in answer.json()["problems"]] == ["learning_rate", "network_dim"]
     answer = site.start("../up")
     assert (answer.status_code, answer.json()["problems"][0]["key"]) == (400, "output_name")
     assert site.start("fine", network_dim=-3).json()["problems"][0]["key"] == "network_dim"
