@@ -10,17 +10,7 @@ from typing import Any
 import torch
 
 from atelier.models.checkpoints.load import load_checkpoint
-from atelier.training.context import whole_text_rates
 from tests.support.training_fakes import Run
-
-ELSEWHERE = {
-    "pretrained_model_name_or_path": "the command loads it: test_training_killed",
-    "when_diverged": "test_training_numbers",
-    "fp8_base": "the plan takes it where blocks are streamed: test_training_streamed_runs",
-    "block_lr": "it has the blocks of SDXL: test_training_whole_model",
-    "resume": "the command reads it: test_training_killed",
-    "stop_text_encoder_training": "test_training_whole_model",
-}
 
 
 @dataclass
@@ -113,6 +103,12 @@ def cached(seen: Seen) -> Any:
 
 def precision(seen: Seen) -> Any:
     return seen.run.metadata["ss_mixed_precision"]
+
+
+def metadata(seen: Seen) -> Any:
+    return {
+        key: text for key, text in seen.run.metadata.items() if key.startswith(("modelspec", "ss_training_comment"))
+    } | {"count": len(seen.run.metadata) > 5}
 
 
 def text_of_model(seen: Seen) -> Any:
@@ -312,7 +308,14 @@ CASES: dict[str, Case] = {
     "freeze_blocks": Case({"freeze_blocks": ["down"]}, unet_of_model, WHOLE),
     "ema_decay": Case({"ema_decay": 0.9}),
     "ema_save": Case({"ema_save": "beside"}, files, {"ema_decay": 0.9}),
+    "stop_text_encoder_training": Case(
+        {"stop_text_encoder_training": 1}, text_of_model, {**TEXT, "max_train_steps": 2}
+    ),
     "learning_rate_te": Case({"learning_rate_te": 1e-5}, rates, TEXT),
     "learning_rate_te1": Case({"learning_rate_te1": 1e-5}, rates, TEXT),
-    "learning_rate_te2": Case({"learning_rate_te2": 1e-5}, lambda seen: whole_text_rates(seen.run.asked), TEXT),
 }  # fmt: skip
+DESCRIBED = ("title", "author", "description", "license", "tags", "trigger_phrase", "usage_hint", "merged_from",
+             "preprocessor", "is_negative_embedding", "thumbnail")  # fmt: skip
+CASES |= {f"metadata_{key}": Case({f"metadata_{key}": "words"}, metadata) for key in DESCRIBED}
+CASES |= {"training_comment": Case({"training_comment": "words"}, metadata)}
+CASES |= {"no_metadata": Case({"no_metadata": True}, metadata)}

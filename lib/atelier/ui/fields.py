@@ -14,6 +14,7 @@ import gradio as gr
 from atelier.config.errors import Problem, SettingsError
 from atelier.config.settings.option import Option
 from atelier.config.settings.schema import Settings, options
+from atelier.config.settings.values import coerce
 from atelier.ui.gradio_compat import component
 
 SIMPLE = ("train_data_dir", "trigger", "subject", "output_name")
@@ -71,7 +72,7 @@ def from_control(option: Option, held: Any) -> Any:
         return bool(held)
     text = "" if held is None else str(held)
     if option.kind == "strs":
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        return list(coerce(option, text))
     if option.kind == "floats":
         return [_float(part) for part in text.replace(",", " ").split()]
     if option.kind == "str":

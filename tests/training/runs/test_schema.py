@@ -1,7 +1,7 @@
-"""Every setting of the schema reaches something that can be seen: a table says what, runs with and without it show it.
+"""Every setting of the schema reaches something that can be seen: a table says what, and two values of it show it.
 
-Settings that a table of `config.verdicts` does not call honoured are not in it; the few that only a command reads are
-named in `ELSEWHERE`.
+Settings that a table of `config.verdicts` does not call honoured are not in it. Those that a run alone does not show
+are in `ELSEWHERE`, with what a command or a plan makes of two values.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from safetensors.torch import save_file
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.network import build
 from atelier.config.kohya.verdicts import HONOURED, training_verdict
-from atelier.config.settings.option import GROUPS
 from atelier.config.settings.schema import options
 from atelier.training.inputs import latents as latents_module
-from tests.support.training_cases import CASES, ELSEWHERE, Seen
+from tests.support.training_cases import CASES, Seen
+from tests.support.training_elsewhere import ELSEWHERE
 from tests.support.training_fakes import SIDE, TinyHost, run, tiny_job, tiny_parts
 
 # -- the runs ----------------------------------------------------------------------------------------------------------
@@ -126,10 +126,15 @@ def test_the_setting_is_seen(key: str, bench: Bench) -> None:
     assert case.see(without) != case.see(having)
 
 
+@pytest.mark.parametrize("key", ELSEWHERE)
+def test_the_setting_is_seen_elsewhere(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = ELSEWHERE[key](tmp_path, monkeypatch)
+    assert one != two
+
+
 def test_the_table_holds_every_setting() -> None:
     wanted = set()
     for option in options():
-        if training_verdict(option.key).verdict == HONOURED and option.group != "Description":
+        if training_verdict(option.key).verdict == HONOURED:
             wanted.add(option.key)
-    assert set(CASES) | set(ELSEWHERE) == wanted
-    assert "Description" in GROUPS
+    assert set(CASES) | set(ELSEWHERE) == wanted and not set(CASES) & set(ELSEWHERE)
