@@ -92,6 +92,7 @@ def test_where_a_caption_comes_from(tmp_path: Path) -> None:
     (tmp_path / "red_fox (2).caption").write_text("caption")
     (tmp_path / "red_fox (2).txt").write_text("\n first \n second")
     assert find_caption(picture, subset) == Caption("first", "file")
+    assert find_caption(picture, subset, {"red_fox (2)": "told"}) == Caption("told", "metadata"), "it wins, as in kohya"
     assert find_caption(picture, Subset(enable_wildcard=True)).text == "first\nsecond"
     assert find_caption(picture, Subset(caption_extension=".caption")).text == "caption"
     (tmp_path / "red_fox (2).tags").write_text("own extension")

@@ -151,6 +151,7 @@ def test_every_control_reaches_the_job(one_page: Page, known: Option) -> None:
     Path(own := str(page.pictures.parent / "a.safetensors")).touch()
     value = {
         "network_weights": own,
+        "vae": own,
         "base_weights": [own],
         "train_data_dir": str(page.pictures),
         "reg_data_dir": str(page.pictures),

@@ -109,19 +109,20 @@ def read_metadata(path: Path, on_guess: Callable[[Guess], None] | None = None) -
 
 
 def find_caption(picture: Path, subset: Subset, metadata: dict[str, str] | None = None) -> Caption:
-    """The caption of `picture`: from its caption file, the metadata, its name if asked for, or its folder's class.
+    """The caption of `picture`: from the metadata, its caption file, its name if asked for, or its folder's class.
 
-    The subset's own extension is tried first, then .txt and .caption. Never raises.
+    As in sd-scripts, the metadata file wins. The subset's own extension is tried first, then .txt and .caption. Never
+    raises.
     """
+    for alias in (str(picture), picture.name, picture.stem):
+        if metadata and metadata.get(alias):
+            return Caption(metadata[alias], "metadata")
     for ending in _endings(subset.caption_extension):
         for file in (picture.with_suffix(ending), picture.with_name(picture.name + ending)):
             guess = _read(file)
             text = "" if guess is None else caption_of(guess, subset.enable_wildcard)
             if text:
                 return Caption(text, "file", file, guess)
-    for alias in (str(picture), picture.name, picture.stem):
-        if metadata and metadata.get(alias):
-            return Caption(metadata[alias], "metadata")
     if subset.caption_from_name:
         name = caption_from_name(picture)
         if name:
