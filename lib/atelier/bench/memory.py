@@ -7,7 +7,8 @@ from typing import Any
 
 from atelier.config.settings.schema import Settings
 from atelier.training.memory.prediction import Prediction, predict
-from atelier.training.memory.request import released, request_for
+from atelier.training.memory.request import Request, released, request_for
+from atelier.training.memory.vae import predict_vae
 
 GB = 1 << 30
 
@@ -44,6 +45,11 @@ HEAD = "model side autocast checkpointing | base  of it text+VAE  LoRA+optimizer
 
 def predicted(case: MemoryCase) -> Prediction:
     """The prediction for a GPU."""
+    return predict(request_of(case))
+
+
+def request_of(case: MemoryCase) -> Request:
+    """The request of a run on a GPU."""
     settings = Settings(
         network_dim=16,
         network_alpha=16,
@@ -61,7 +67,22 @@ def predicted(case: MemoryCase) -> Prediction:
         settings, case.family, released(case.family), size, 1, case.precision,
         base_dtype=stored, vae_dtype=stored, device="cuda", can_stream=True, streamed=case.streamed,
     )  # fmt: skip
-    return predict(replace(request, fp8=case.fp8))
+    return replace(request, fp8=case.fp8)
+
+
+VAE_HEAD = "VAE alone, one picture, beside its weights | encoding  decoding"
+
+
+def vae_rows() -> list[str]:
+    """A line for each model and size of `CASES`, for a VAE in fp16 as it is loaded and in float32."""
+    cases = {(case.family, case.side): case for case in CASES if case.precision == "fp16"}
+    rows = []
+    for (family, side), case in cases.items():
+        for dtype in ("float16", "float32"):
+            found = predict_vae(replace(request_of(case), vae_dtype=dtype))
+            name = f"{family:<5} {side:<4} {dtype}"
+            rows.append(f"{name:<42} | {found.encoding / GB:8.2f}  {found.decoding / GB:8.2f}")
+    return rows
 
 
 def row(case: MemoryCase, found: Prediction) -> str:

@@ -146,7 +146,7 @@ def _soak(steps: int, runs: int, target: str | None) -> int:
 
 def _memory(target: str | None) -> int:
     """Prints the table of predictions; needs no GPU, takes a minute or two."""
-    from atelier.bench.memory import CASES, HEAD, predicted, report, row
+    from atelier.bench.memory import CASES, HEAD, VAE_HEAD, predicted, report, row, vae_rows
 
     print(HEAD)
     rows = []
@@ -154,6 +154,7 @@ def _memory(target: str | None) -> int:
         found = predicted(case)
         rows.append(report(case, found))
         print(row(case, found), flush=True)
+    print("\n".join(["", VAE_HEAD, *vae_rows()]))
     _write(target, rows)
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -194,5 +194,20 @@ class Family(Protocol):
         """The file's name of a layer of text encoder number `encoder` (0 or 1), from its path in the module.
 
         The path may be written with or without `text_model.` (see `models.text.clip_names`).
+        """
+        ...
+
+
+@runtime_checkable
+class HasReleasedShape(Protocol):
+    """A family that can build its released model without weights. `run.py gpu` measures every family that can."""
+
+    name: str
+    resolution: int
+
+    def empty(self, small: bool = False) -> Parts:
+        """The released model with its tokenizers; weights lie on the meta device, computed buffers do not.
+
+        `small`: a stand-in of the same classes that takes a step in a moment on a CPU, for pictures of 32 px.
         """
         ...

@@ -16,7 +16,8 @@ from atelier.models.family import AdaptableBlocks, Flow, Parts, PromptEmbeds, Si
 from atelier.models.text.clip_names import canonical
 from atelier.models.text.encode import caption_ids, emphasised, hidden_states
 from atelier.models.unet.call import call_unet
-from atelier.models.unet.vae_encoding import encode
+from atelier.models.unet.released_shape import released_shape
+from atelier.models.unet.vae_encoding import encode, ordered_for
 from atelier.models.views.from_ldm import parts_from_weights, weights_from_ldm
 
 UNITS = (BasicTransformerBlock, ResnetBlock2D)
@@ -43,7 +44,7 @@ class LatentDiffusion:
         """See `models.family.Family.posterior`."""
         parameter = next(vae.parameters())
         with own_precision(parameter.device):
-            found = encode(vae, pixels.to(parameter.device, parameter.dtype))
+            found = encode(vae, ordered_for(parameter.device, pixels.to(parameter.device, parameter.dtype)))
         return found.mean.float(), found.std.float()
 
     def normalised(self, latents: Tensor) -> Tensor:
@@ -63,6 +64,10 @@ class LatentDiffusion:
             # The transposed projection is made contiguous, so that products round as with a diffusers folder.
             tensors.update({name: tensor.contiguous() for name, tensor in tensors.items()})
         return parts_from_weights(self, weights, load_tokenizers(self.name))
+
+    def empty(self: Any, small: bool = False) -> Parts:
+        """See `models.family.HasReleasedShape.empty`."""
+        return released_shape(self, small)
 
     def assumed_prediction(self, parts: Parts) -> str:
         """ "epsilon": nearly every file without a stated prediction type predicts noise."""

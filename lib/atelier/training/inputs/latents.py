@@ -11,6 +11,7 @@ from atelier.config.errors import AtelierError
 from atelier.data.batch import Batch
 from atelier.data.tensor_cache import TensorCache
 from atelier.models.family import Family, Parts
+from atelier.models.out_of_memory import is_out_of_memory
 from atelier.models.transfer import to_device
 from atelier.training.randomness import derived_seed
 
@@ -83,7 +84,7 @@ class LatentEncoder:
         parameter = next(vae.parameters())
         half = parameter.dtype == torch.float16
         if self._full_encoder is None and not (half and self._parts.device.type == "cpu"):
-            found = posterior(self._parts.family, vae, pixels)
+            found = self._fitting(vae, pixels)
             if found is not None:
                 return found
         found = None
@@ -92,12 +93,30 @@ class LatentEncoder:
                 self._full_encoder = _encoder_in_float32(vae)
             full = self._full_encoder.to(parameter.device)
             try:
-                found = posterior(self._parts.family, full, pixels)
+                found = self._fitting(full, pixels)
             finally:
                 full.to("cpu")
         if found is None:
             raise AtelierError("The VAE returns NaN for a picture, even in full precision. Choose another VAE.")
         return found
+
+    def _fitting(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor] | None:
+        """`posterior`. When memory runs out, each picture by itself and with channels last, which needs the least.
+
+        The run's memory savings would not help: most are about the denoiser's step.
+        """
+        family = self._parts.family
+        try:
+            return posterior(family, vae, pixels)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside of the except block: its traceback keeps the tensors of the failed try in memory.
+        rows = [posterior(family, vae, row.contiguous(memory_format=torch.channels_last)) for row in pixels.split(1)]
+        found = [row for row in rows if row is not None]
+        if len(found) < len(rows):
+            return None
+        return torch.cat([mean for mean, _ in found]), torch.cat([deviation for _, deviation in found])
 
 
 def _encoder_in_float32(vae: nn.Module) -> nn.Module:

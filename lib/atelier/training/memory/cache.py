@@ -16,7 +16,7 @@ from atelier.training.memory.prediction import Prediction, predict
 from atelier.training.memory.request import Request
 
 FILE = "memory.json"
-_VERSION = 3
+_VERSION = 4
 _MOST = 500
 
 

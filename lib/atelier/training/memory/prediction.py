@@ -4,8 +4,8 @@ The modules, the adapters, the loss and the backward pass are the real ones. `Fa
 precisions of every operation, and `memory.tracking` counts the living tensors. Nothing is computed, so it takes
 seconds for any model on any machine.
 
-It does not see the workspaces of kernels (cuDNN, oneDNN), the fragmentation of an allocator, and the memory of the
-driver. `memory.plan` has a safety margin for these.
+It does not see the fragmentation of an allocator, the memory of the driver, and the workspaces of kernels other than
+convolutions. `memory.plan` has a safety margin for these.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
@@ -28,14 +27,10 @@ from atelier.adapters.config import NetworkConfig
 from atelier.adapters.network import build
 from atelier.models.checkpoints.size import bytes_of
 from atelier.models.family import Parts, PromptEmbeds, SizeConditions
-from atelier.models.registry import family_named
-from atelier.models.unet.ldm_names import TEXT_PARTS
-from atelier.models.views.attention import use_sound_attention
-from atelier.models.views.from_ldm import TEXT_CLASSES
-from atelier.models.views.view import build_empty
 from atelier.training.device.plan import Plan
 from atelier.training.device.streaming import Streamed
 from atelier.training.inputs.prompt_embeds import LIMIT as TEXT_LIMIT
+from atelier.training.memory.fakes import FakeTokenizer, fake_parts, fake_pixels, recast, refill
 from atelier.training.memory.optimizer import optimizer_bytes, state_bytes
 from atelier.training.memory.request import Request
 from atelier.training.memory.tracking import LiveBytes, norms_as_on_gpu
@@ -89,7 +84,7 @@ def predict(request: Request) -> Prediction:
     """
     kind = _optimizer_kind(request)
     state_bytes(*kind)  # measured with real tensors, since many optimizers read values, and remembered
-    live = LiveBytes()
+    live = LiveBytes(request.counts_workspaces)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -117,7 +112,7 @@ class _Step:
 
     def run(self) -> Prediction:
         request, live = self.request, self.live
-        parts = _parts(request)
+        parts = fake_parts(request)
         if request.device != "cpu":
             for module in (parts.denoiser, *parts.text_encoders):
                 norms_as_on_gpu(module)
@@ -192,16 +187,16 @@ class _Step:
         # LyCORIS reads values when it builds some kinds, and fake tensors have no values: it builds real weights.
         with _disable_current_modes():
             network = build(parts, config)
-        _refill(network)
+        refill(network)
         network.train()
         if self.settings.get("full_bf16"):
-            _recast(network, torch.bfloat16)
+            recast(network, torch.bfloat16)
         self.stack.enter_context(network.attached())
         return list(network.parameters())
 
     def _text(self, parts: Parts, grad: bool) -> PromptEmbeds:
         """The prompt embeddings of a batch's captions, from the real encoders."""
-        parts = replace(parts, tokenizers=[_Tokenizer() for _ in parts.text_encoders])
+        parts = replace(parts, tokenizers=[FakeTokenizer() for _ in parts.text_encoders])
         length = self.settings.get("max_token_length") or 75
         with torch.set_grad_enabled(grad), self._autocast():
             return parts.family.encode(parts, [""] * self.request.rows, self.settings.get("clip_skip"), length)
@@ -214,7 +209,7 @@ class _Step:
         count = max(1, self.settings.get("vae_batch_size") or 1)
         dtype = next(parts.vae.parameters()).dtype
         with torch.no_grad():
-            parts.family.posterior(parts.vae, torch.empty(count, 3, request.height, request.width, dtype=dtype))
+            parts.family.posterior(parts.vae, fake_pixels(request, count, dtype))
 
     def _forward_backward(self, parts: Parts, text: PromptEmbeds) -> None:
         request = self.request
@@ -246,69 +241,6 @@ class _Step:
             return 4 * max(parameter.numel() * 4 for parameter in parameters)
         at_once = self.request.device != "cpu" and "8bit" not in self.request.optimizer.lower()
         return sum(sizes) if at_once else max(sizes)
-
-
-class _Tokenizer:
-    """A tokenizer that returns ids of the right shape."""
-
-    eos_token_id = pad_token_id = bos_token_id = 0
-
-    def __call__(self, captions: list[str], max_length: int, **options: Any) -> Any:
-        return SimpleNamespace(input_ids=torch.zeros(len(captions), max_length, dtype=torch.long))
-
-
-def _parts(request: Request) -> Parts:
-    """The model on fake tensors."""
-    configs: dict[str, dict[str, Any]] = json.loads(request.configs)
-    base = _stand_in(request.base_dtype, request.autocast)
-    kinds = zip(TEXT_PARTS, TEXT_CLASSES[request.family], strict=False)
-    encoders = [_fake(kind, configs[name], base) for name, kind in kinds if name in configs]
-    unet = _fake(UNet2DConditionModel, configs["unet"], base)
-    vae_dtype = _stand_in(request.vae_dtype, request.autocast)
-    vae = _fake(AutoencoderKL, configs["vae"], vae_dtype) if "vae" in configs else None
-    if request.device == "cpu":
-        for module in (unet, vae):
-            if module is not None:
-                use_sound_attention(module)
-    return Parts(family_named(request.family), unet, encoders, [], vae)
-
-
-def _stand_in(dtype: str, autocast: str | None) -> torch.dtype:
-    """The precision to simulate. fp16 and bf16 are exchanged when autocast is fp16: they have the same size, and all
-    versions of torch know autocast to bf16 on a CPU. Weights that have autocast's precision already are not copied."""
-    if autocast == "float16":
-        dtype = {"float16": "bfloat16", "bfloat16": "float16"}.get(dtype, dtype)
-    return getattr(torch, dtype)
-
-
-def _refill(network: nn.Module) -> None:
-    """Replaces an adapter network's weights and buffers by fake tensors of the same shapes."""
-    for module in network.modules():
-        for name, weight in module.named_parameters(recurse=False):
-            empty = torch.empty_like(weight, device=weight.device, requires_grad=False)
-            setattr(module, name, nn.Parameter(empty, weight.requires_grad))
-        for name, values in module.named_buffers(recurse=False):
-            setattr(module, name, torch.empty_like(values))
-
-
-def _fake(kind: type[nn.Module], config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
-    """A module of fake tensors, each with its own storage."""
-    module = build_empty(kind, config).eval().requires_grad_(False)
-    _recast(module, dtype)
-    for owner in module.modules():
-        for name, buffer in list(owner._buffers.items()):
-            if buffer is not None:
-                owner._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
-    return module
-
-
-def _recast(module: nn.Module, dtype: torch.dtype) -> None:
-    """Replaces the parameters by new ones in `dtype`, since `Module.to` cannot exchange fake ones."""
-    for owner in module.modules():
-        for name, parameter in list(owner._parameters.items()):
-            if parameter is not None:
-                fresh = torch.empty(parameter.shape, dtype=dtype)
-                owner._parameters[name] = nn.Parameter(fresh, requires_grad=parameter.requires_grad)
 
 
 def _freed(parameter: Tensor) -> None:

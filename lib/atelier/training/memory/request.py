@@ -77,6 +77,11 @@ class Request:
         asked = bool(json.loads(self.settings).get("fused_backward_pass"))
         return asked and self.micro_batches == 1 and not (self.accumulates or self.scaled or self.shared)
 
+    @property
+    def counts_workspaces(self) -> bool:
+        """True where convolutions rearrange what they compute on in a workspace of their own."""
+        return self.device == "cuda"
+
 
 MOST_CAPTIONS = 1 << 12
 """More captions than the cache of prompt embeddings can have."""
