@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from atelier.bench.gpu.case import Case, Found, LeftOut, all_cases
 from atelier.bench.gpu.machine import GB, Machine
 from atelier.bench.gpu.report import run_cases
 from atelier.cli import main
+from atelier.models.family import HasReleasedShape
+from atelier.models.registry import family_named
 
 CPU = torch.device("cpu")
 NAMES = [case.name for case in all_cases()]
@@ -110,6 +115,76 @@ def test_the_command_names_unknown_cases_and_lists_them(tmp_path: Path, capsys: 
     assert "There is no case colour" in capsys.readouterr().err
 
 
+def test_a_slow_device_leaves_the_rest_of_a_case_out_and_says_so(tmp_path: Path) -> None:
+    """Each case has its share of the minutes; what it has measured until then counts."""
+    done: list[int] = []
+
+    def slow(machine: Machine) -> Found:
+        for number in machine.in_time(range(3)):
+            done.append(number)
+            machine.until = float("-inf")  # as if a step had taken minutes
+        return Found(None, f"{len(done)} of 3", {"done": done})
+
+    told: list[str] = []
+    report = run_cases([case("slow", 1, slow)], Machine(CPU, tmp_path), tmp_path / "report.json", 1.0, told.append)
+    [row] = report["cases"]
+    assert done == [0] and row["says"] == "1 of 3" and row["notes"] == ["no time for 2 of 3: 1, 2"]
+    assert told[-1].strip() == "no time for 2 of 3: 1, 2"
+    table = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| `slow` | measured |" in table and "no time for 2 of 3" in table and "torch " in table
+
+
+def test_a_case_has_no_more_than_its_share_of_the_minutes(tmp_path: Path) -> None:
+    left: list[float] = []
+
+    def look(machine: Machine) -> Found:
+        left.append(machine.until - time.monotonic())
+        return Found(None, "", {})
+
+    cases = [case("short", 1, look, 10.0), case("long", 2, look, 500.0)]
+    run_cases(cases, Machine(CPU, tmp_path), tmp_path / "report.json", 5.0, lambda _: None)
+    assert 19 < left[0] <= 20 and 290 < left[1] <= 300
+
+
+def test_what_a_device_does_is_timed_between_two_of_its_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: str) -> None:
+            calls.append(f"recorded on {stream}")
+
+        def synchronize(self) -> None:
+            calls.append("waited")
+
+        def elapsed_time(self, other: object) -> float:
+            return 250.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "stream")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    assert Pretended(CPU, tmp_path).seconds(lambda: calls.append("work")) == 0.25
+    assert calls == ["recorded on stream", "work", "recorded on stream", "waited"]
+
+
+@pytest.mark.slow
+def test_another_trainers_command_gets_our_settings_and_is_timed_in_turn(tmp_path: Path) -> None:
+    seen = tmp_path / "seen.txt"
+    note = "import sys; open(sys.argv[1], 'a').write(' '.join(sys.argv[2:]) + chr(10))"
+    words = [sys.executable, "-c", note, str(seen), "{steps}", "{side}", "{rank}", "{pictures}", "{model}", "{config}"]
+    out = tmp_path / "out"
+    assert main(["gpu", "--out", str(out), "--only", "against", "--against", shlex.join(words)]) == 0
+    [row] = json.loads((out / "report.json").read_text(encoding="utf-8"))["cases"]
+    calls = [line.split() for line in seen.read_text(encoding="utf-8").splitlines()]
+    assert [call[0] for call in calls] == ["10", "40", "10", "40"]
+    assert all(call[1:3] == ["32", "16"] and call[4].endswith("base.safetensors") for call in calls)
+    assert len({call[5] for call in calls}) == 4 and all(call[5].endswith(".toml") for call in calls)
+    assert len(row["figures"]["theirs"]["40"]) == len(row["figures"]["ours"]["40"]) == 2
+    assert "a step: ours" in row["says"] and len(row["figures"]["step"]) == 2
+
+
 def test_another_trainers_command_is_left_out_unless_it_is_given(tmp_path: Path) -> None:
     assert main(["gpu", "--out", str(tmp_path), "--only", "against"]) == 0
     [row] = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["cases"]
@@ -119,3 +194,15 @@ def test_another_trainers_command_is_left_out_unless_it_is_given(tmp_path: Path)
 def test_the_docs_name_every_case(root: Path) -> None:
     text = (root / "docs" / "performance.md").read_text(encoding="utf-8")
     assert [name for name in NAMES if f"| `{name}` |" not in text] == []
+
+
+@pytest.mark.parametrize(("name", "weights"), [("sd1", 859_520_964), ("sd2", 865_910_724), ("sdxl", 2_567_463_684)])
+def test_bases_have_the_shapes_of_the_released_models(name: str, weights: int) -> None:
+    """Without memory: they are filled on the device."""
+    family = family_named(name)
+    assert isinstance(family, HasReleasedShape)
+    parts = family.empty()
+    assert sum(parameter.numel() for parameter in parts.denoiser.parameters()) == weights
+    assert all(parameter.is_meta for parameter in parts.parameters()) and len(parts.tokenizers) == len(
+        parts.text_encoders
+    )

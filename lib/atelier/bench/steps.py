@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from atelier.bench.pictures import PICTURES, bench_job
 from atelier.hosts.contract import Host
 from atelier.jobs.control import Control
 from atelier.jobs.record import Record
+from atelier.models.family import SizeConditions
 from atelier.training.progress.monitor import STEPS, longest_wait
 from atelier.training.run import PARTS, prepare
 from atelier.training.session import Session
@@ -126,35 +127,29 @@ class BareLoop:
     """Forward, mean squared error, backward, the same AdamW as ours, zero_grad, and nothing else."""
 
     def __init__(self, session: Session, side: int) -> None:
-        """`side`: of a picture, in pixels."""
-        self.unet = session.workplace.parts.denoiser
+        """`side`: of a picture, in pixels. The family calls its denoiser, so that this serves every family."""
+        parts = self._parts = session.workplace.parts
+        self.unet = parts.denoiser
         one_kernel = session.learner.stepper.optimizer.defaults.get("fused")
         self._optimizer = torch.optim.AdamW(session.learner.stepper.parameters, lr=1e-4, fused=one_kernel)
-        device = session.learner.device
-        self._latents = torch.randn(1, 4, side // 8, side // 8, device=device)
+        device, family = session.learner.device, parts.family
+        latent = side // family.pixel_step
+        self._latents = torch.randn(1, family.latent_channels, latent, latent, device=device)
         self._noise = torch.randn_like(self._latents)
-        self._timesteps = torch.tensor([500], device=device)
+        self._times = torch.tensor([500 if family.flow is None else 0.5], device=device)
         with torch.no_grad():
             self._text = session.workplace.losses.embed(["a zwx thing"])
         self._dtype = session.workplace.plan.dtype
-        self._added: dict[str, torch.Tensor] | None = None
-        if self._text.pooled is not None:
-            numbers = [float(side)] * 2 + [0.0, 0.0] + [float(side)] * 2
-            ids = torch.tensor([numbers], device=device)
-            self._added = {"text_embeds": self._text.pooled, "time_ids": ids}
+        pixels = torch.tensor([[float(side)] * 2], device=device)
+        self._sizes = SizeConditions(pixels, torch.zeros_like(pixels), pixels)
 
     def step(self) -> None:
         """One step, on the same latents each time."""
         kind = self._latents.device.type
         autocast = torch.autocast(kind, dtype=self._dtype) if self._dtype else nullcontext()
+        parts = replace(self._parts, denoiser=self.unet)
         with autocast:
-            found = self.unet(
-                self._latents,
-                self._timesteps,
-                encoder_hidden_states=self._text.hidden,
-                added_cond_kwargs=self._added,
-                return_dict=False,
-            )[0]
+            found = parts.family.predict(parts, self._latents, self._times, self._text, self._sizes)
             loss = functional.mse_loss(found.float(), self._noise)
         loss.backward()
         self._optimizer.step()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import tempfile
 from pathlib import Path
 
 from atelier.config.errors import AtelierError
+
+GRACE = 120.0
+"""Seconds after its minutes at which the command is ended from outside its cases."""
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
@@ -19,7 +23,12 @@ def options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--only", metavar="NAME,…", default="", help="run only these cases")
     parser.add_argument(
-        "--against", metavar="COMMAND", default="", help="another trainer's command, timed in turn with ours"
+        "--against",
+        metavar="COMMAND",
+        default="",
+        help="another trainer's command, timed in turn with ours. {model}, {pictures}, {steps}, {rank}, {side}, {out} "
+        "and {config} in it stand for the base as a file, the folder of pictures, our settings, a folder of its own, "
+        "and our settings as a TOML for sd-scripts",
     )
     parser.add_argument("--list", action="store_true", help="only list the cases")
     return parser.parse_args(arguments)
@@ -48,6 +57,9 @@ def run(arguments: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="atelier-gpu-") as folder:
         machine = this_machine(Path(folder), asked.against)
+        if machine.is_gpu:  # a kernel that hangs must not hang the command: what was found until then is written
+            faulthandler.dump_traceback_later(60 * asked.minutes + GRACE, exit=True)
         report = run_cases(cases, machine, out / "report.json", asked.minutes, lambda line: print(line, flush=True))
+    faulthandler.cancel_dump_traceback_later()
     print(f"See {out / 'report.json'}.")
     return 1 if any(row["verdict"] in ("REFUTED", "FAILED") for row in report["cases"]) else 0

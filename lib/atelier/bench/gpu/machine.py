@@ -6,18 +6,21 @@ On a CPU the same cases run on small shapes, so that the command can be tried an
 from __future__ import annotations
 
 import gc
+import math
 import platform
 import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 GB = 1 << 30
 
@@ -30,6 +33,9 @@ class Machine:
     folder: Path
     against: str = ""
     notes: list[str] = field(default_factory=list)
+    """What the case that runs has to tell besides its figures."""
+    until: float = math.inf
+    """When the case that runs should end, by `time.monotonic`."""
 
     @property
     def is_gpu(self) -> bool:
@@ -85,20 +91,46 @@ class Machine:
     @contextmanager
     def kept_to(self, size: float) -> Iterator[None]:
         """Inside the block torch gets no more than `size` bytes of the device, as on a smaller card."""
-        if not self.is_gpu:
-            yield
-            return
         self.free_everything()
-        torch.cuda.set_per_process_memory_fraction(min(1.0, size / self.total()), self.device)
+        self.keep_to(size)
         try:
             yield
         finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, self.device)
+            self.keep_to(math.inf)
+
+    def keep_to(self, size: float) -> None:
+        """From here on torch gets no more than `size` bytes of the device."""
+        if self.is_gpu:
+            share = 1.0 if math.isinf(size) else min(1.0, size / self.total())
+            torch.cuda.set_per_process_memory_fraction(share, self.device)
 
     # -- time -----------------------------------------------------------------------------------------------------
 
+    def in_time(self, items: Iterable[T]) -> Iterator[T]:
+        """Gives `items` one after the other while there is time, the first in any case; the others are noted."""
+        waiting = list(items)
+        for number, item in enumerate(waiting):
+            if number and time.monotonic() > self.until:
+                left = ", ".join(map(_name, waiting[number:]))
+                self.notes.append(f"no time for {len(waiting) - number} of {len(waiting)}: {left}")
+                return
+            yield item
+
     def seconds(self, work: Callable[[], object]) -> float:
-        """Seconds that `work` takes, with all that it queues on the device."""
+        """Seconds that `work` takes, with all that it queues on the device: between two events there."""
+        if not self.is_gpu:
+            return self.wall_seconds(work)
+        stream = torch.cuda.current_stream(self.device)
+        begun, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        self.synchronize()
+        begun.record(stream)
+        work()
+        ended.record(stream)
+        ended.synchronize()
+        return begun.elapsed_time(ended) / 1000
+
+    def wall_seconds(self, work: Callable[[], object]) -> float:
+        """The same by the clock, for what other processes do."""
         self.synchronize()
         begun = time.perf_counter()
         work()
@@ -116,6 +148,13 @@ class Machine:
 def this_machine(folder: Path, against: str = "") -> Machine:
     """The first GPU, or the CPU where there is none."""
     return Machine(torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"), folder, against)
+
+
+def _name(item: Any) -> str:
+    """What a note calls a base, an entry of a table, or anything else."""
+    if isinstance(item, tuple) and isinstance(item[0], str):
+        return item[0]
+    return str(getattr(item, "name", item))
 
 
 def _driver() -> str | None:

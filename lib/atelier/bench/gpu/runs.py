@@ -19,7 +19,10 @@ from atelier.config.settings.schema import Settings
 from atelier.hosts.embedded.host import EmbeddedHost
 from atelier.jobs.control import Control
 from atelier.jobs.record import Record
+from atelier.training.context import trains_denoiser, trains_text
 from atelier.training.device.savings import MemorySavings
+from atelier.training.memory.prediction import Prediction, predict
+from atelier.training.memory.request import Request, configs_of_parts, dtype_of, request_for
 from atelier.training.run import Outcome, train
 
 PICTURES = 2
@@ -84,6 +87,25 @@ class Bench:
 
             record.losses = losses  # type: ignore[method-assign]
         return train(self.job(**changes), self.host, record, control), record
+
+    def predicted(self, precision: str, **changes: Any) -> Prediction | None:
+        """What such a run is expected to need; None for a family whose memory cannot be predicted."""
+        try:
+            return predict(self.request(precision, **changes))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            self.machine.notes.append(f"{self.base.name} is not predicted: {type(error).__name__}: {error}")
+            return None
+
+    def request(self, precision: str, **changes: Any) -> Request:
+        """As the plan of such a run asks for its prediction. Raises what a family without one raises."""
+        assert self.host.current is not None
+        parts, side = self.host.current.parts, self.base.side_on(self.machine)
+        settings = self.job(**changes).settings
+        return request_for(
+            settings, self.base.name, configs_of_parts(parts), (side, side), settings.train_batch_size, precision,
+            trains_denoiser=trains_denoiser(settings), trains_text=trains_text(settings),
+            base_dtype=dtype_of(parts.denoiser), vae_dtype=dtype_of(parts.vae), device=self.machine.device.type,
+        )  # fmt: skip
 
     def record(self) -> Noted:
         """Of a new run. On a CPU nothing is planned: what saves memory is noted in its folder, as after a restart."""

@@ -5,11 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 from atelier.config.errors import AtelierError
 
 
@@ -18,6 +13,11 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
 
     tomlkit, which writes our files, is not used for reading: it takes minutes for some texts of 20 kB.
     """
+    # Imported here: what reads no TOML also runs on a Python 3.10 without tomli.
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from atelier.bench.gpu.bases import SD15
+from atelier.bench.gpu.bases import SD1
 from atelier.bench.gpu.case import Case, Found
 from atelier.bench.gpu.machine import Machine
 from atelier.bench.gpu.runs import bench, half
@@ -17,7 +17,7 @@ LARGE = 3e4
 
 def run(machine: Machine) -> Found:
     """Draws a sample in a run over such a VAE."""
-    with bench(machine, SD15, half(machine)) as on:
+    with bench(machine, SD1, half(machine)) as on:
         assert on.host.current is not None
         vae: Any = on.host.current.parts.vae
         with torch.no_grad():

@@ -7,27 +7,29 @@ from typing import Any
 
 import torch
 
-from atelier.bench.gpu.bases import SD15
+from atelier.bench.gpu.bases import SD1
 from atelier.bench.gpu.case import Case, Found
-from atelier.bench.gpu.cases.kinds import KINDS
+from atelier.bench.gpu.cases.kinds import kinds_here
 from atelier.bench.gpu.machine import Machine
 from atelier.bench.gpu.runs import Bench, bench, half
 
 
 def run(machine: Machine) -> Found:
     """Looks before and after a run of each kind of adapter."""
-    kinds = KINDS if machine.is_gpu else {kind: KINDS[kind] for kind in ("LoRA", "LoHa")}
+    kinds = kinds_here(machine)
     changed: dict[str, list[str]] = {}
-    with bench(machine, SD15, half(machine)) as on:
-        for kind, settings in kinds.items():
+    tried = 0
+    with bench(machine, SD1, half(machine)) as on:
+        for kind, settings in machine.in_time(kinds.items()):
             before = _state(on)
             on.train(max_train_steps=2, network_train_unet_only=False, **settings)
             after = _state(on)
+            tried += 1
             different = [name for name, value in before.items() if after[name] != value]
             if different:
                 changed[kind] = different
     says = "nothing changed" if not changed else "; ".join(f"{kind}: {', '.join(it)}" for kind, it in changed.items())
-    return Found(not changed, f"{len(kinds)} kinds, {says}", {"changed": changed})
+    return Found(not changed, f"{tried} kinds, {says}", {"tried": tried, "changed": changed})
 
 
 def _state(on: Bench) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from atelier.adapters.network import Network
-from atelier.bench.gpu.bases import SD15
+from atelier.bench.gpu.bases import SD1, all_bases
 from atelier.bench.gpu.case import Case, Found
 from atelier.bench.gpu.machine import Machine
 from atelier.bench.gpu.planned import session_with
@@ -33,17 +34,31 @@ STEPS = 6
 def run(machine: Machine) -> Found:
     """Takes some steps with each and looks at which weights have moved."""
     precisions = PRECISIONS if machine.is_gpu else {"no": PRECISIONS["no"]}
-    kinds = KINDS if machine.is_gpu else {kind: KINDS[kind] for kind in ("LoRA", "DoRA", "OFT")}
+    kinds = kinds_here(machine)
     still: dict[str, str] = {}
-    with bench(machine, SD15, half(machine)) as on:
-        for kind, settings in kinds.items():
-            for precision, more in precisions.items():
-                left = _left_alone(on, {**settings, **more})
-                if left:
-                    still[f"{kind} {precision}"] = left
-    count = len(kinds) * len(precisions)
+    count = 0
+    for base in machine.in_time([SD1, *(base for base in all_bases() if base != SD1)]):
+        with bench(machine, base, half(machine)) as on:
+            # The kinds do not depend on the family; that its layers are reached does.
+            for kind, settings in (kinds if base == SD1 else {"LoRA": {}}).items():
+                for precision, more in precisions.items():
+                    count += 1
+                    left = _left_alone(on, {**settings, **more})
+                    if left:
+                        still[f"{base.name} {kind} {precision}"] = left
     says = f"{count - len(still)} of {count} learn in all of their weights"
     return Found(not still, says + (f"; not: {', '.join(still)}" if still else ""), {"still": still, "tried": count})
+
+
+def kinds_here(machine: Machine) -> dict[str, dict[str, Any]]:
+    """The kinds that can be trained with what is installed; some of them on a CPU. What is left out is noted."""
+    kinds = KINDS if machine.is_gpu else {kind: KINDS[kind] for kind in ("LoRA", "DoRA", "OFT")}
+    try:
+        importlib.import_module("lycoris")
+    except ImportError:
+        machine.notes.append("LyCORIS is not installed: only LoRA and LoCon")
+        return {kind: settings for kind, settings in kinds.items() if "network_module" not in settings}
+    return kinds
 
 
 def _left_alone(on: Bench, settings: dict[str, Any]) -> str:

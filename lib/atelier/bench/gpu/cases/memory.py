@@ -1,49 +1,55 @@
-"""Peaks of real steps against what was predicted, for the models and settings that people train with."""
+"""Peaks of real steps against what was predicted, for every family and the settings that people train with."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
+from torch.profiler import ProfilerActivity, profile
 
-from atelier.bench.gpu.bases import SD15, SDXL
+from atelier.bench.gpu.bases import all_bases
 from atelier.bench.gpu.case import Case, Found
 from atelier.bench.gpu.machine import GB, Machine
 from atelier.bench.gpu.planned import session_with
-from atelier.bench.gpu.runs import Bench, bench, half
-from atelier.training.memory.prediction import Prediction, predict
-from atelier.training.memory.request import configs_of_parts, dtype_of, request_for
+from atelier.bench.gpu.runs import PICTURES, Bench, bench, half
+from atelier.models.sampling.sample import decode
+from atelier.models.unet.call import weight_dtype
+from atelier.models.unet.vae_encoding import encode
+from atelier.training.memory.vae import predict_vae
 
-CASES = [
-    (base, precision, checkpointing, rank)
-    for base in (SDXL, SD15)
-    for precision in ("fp16", "bf16")
-    for checkpointing in (True, False)
+WAYS = [
+    (precision, checkpointing, rank)
     for rank in (16, 64)
+    for checkpointing in (True, False)
+    for precision in ("fp16", "bf16")
 ]
 WITHIN = 0.1
 
 
 def run(machine: Machine) -> Found:
-    """The peak of allocated bytes of a session from its start to its third step, caching included."""
-    cases = CASES if machine.is_gpu else [(SD15, "no", True, 16)]
+    """Peaks of allocated bytes while pictures are cached, and of a step after that; the VAE alone beside them."""
     rows: list[dict[str, Any]] = []
-    vae: dict[str, dict[str, int]] = {}
-    for base in (SDXL, SD15):
+    vae: dict[str, dict[str, dict[str, int]]] = {}
+    for base in machine.in_time(all_bases()):
         with bench(machine, base, half(machine)) as on:
-            for _, precision, checkpointing, rank in [case for case in cases if case[0] is base]:
-                rows.append(_measured(on, precision, checkpointing, rank))
-            vae[base.name] = _encoding(on)
-    errors = [abs(row["predicted"] / row["allocated"] - 1) for row in rows if row["allocated"]]
+            vae[base.name] = _vae(on)
+            for way in machine.in_time(WAYS if machine.is_gpu else [("no", True, 16)]):
+                rows.append(_measured(on, *way))
+    errors = [abs(row["predicted"] / row["allocated"] - 1) for row in rows if row["allocated"] and row["predicted"]]
     worst = max(errors, default=0.0)
+    alone = ", ".join(
+        f"VAE of {name} {what} {found[what]['measured'] / GB:.2f} ({found[what]['predicted'] / GB:.2f})"
+        for name, found in list(vae.items())[:2]
+        for what in found
+        if found[what]["predicted"]
+    )
     return Found(
         worst <= WITHIN if machine.is_gpu else None,
         f"{len(rows)} cases, predictions within {worst:.0%} of the measured peak, "
-        + ", ".join(map(_short, rows[:4]))
-        + "; "
-        + ", ".join(
-            f"VAE of {name} {row['measured'] / GB:.2f} ({row['predicted'] / GB:.2f})" for name, row in vae.items()
-        ),
+        f"{', '.join(map(_short, rows[:4]))}; {alone}",
         {"rows": rows, "worst": worst, "vae": vae},
     )
 
@@ -54,43 +60,66 @@ def _measured(on: Bench, precision: str, checkpointing: bool, rank: int) -> dict
     machine.new_peak()
     settings = {"mixed_precision": precision, "network_dim": rank, "network_alpha": rank}
     with session_with(on, gradient_checkpointing=checkpointing, **settings) as session:
-        for _ in range(3):
+        for _ in range(PICTURES):  # each is encoded by the step that first needs it
             session.take_step()
-        allocated, reserved = machine.peak()
-    found = _predicted(on, precision, checkpointing, settings)
+        first = machine.peak()
+        machine.new_peak()
+        session.take_step()
+        step = machine.peak()
+    found = on.predicted(precision, gradient_checkpointing=checkpointing, **settings)
     return {
         "model": on.base.name, "precision": precision, "checkpointing": checkpointing, "rank": rank,
-        "allocated": allocated, "reserved": reserved, "predicted": found.peak, "caching": found.caching,
-        "step": found.step,
+        "allocated": max(first[0], step[0]), "reserved": max(first[1], step[1]),
+        "allocated_with_caching": first[0], "allocated_in_a_step": step[0],
+        "predicted": 0 if found is None else found.peak, "predicted_caching": 0 if found is None else found.caching,
+        "predicted_step": 0 if found is None else found.step,
     }  # fmt: skip
 
 
-def _encoding(on: Bench) -> dict[str, int]:
-    """What encoding one picture takes beside the weights: kernels of half precision may ask for room of their own."""
+def _vae(on: Bench) -> dict[str, dict[str, int]]:
+    """What encoding and decoding a picture takes beside the weights, workspaces of kernels included.
+
+    In half precision a run encodes with channels last, for which no workspace is predicted; channels first are beside.
+    """
     assert on.host.current is not None
     machine, parts, side = on.machine, on.host.current.parts, on.base.side_on(on.machine)
-    assert parts.vae is not None
+    vae = parts.vae
+    if vae is None:
+        return {}
     pixels = torch.zeros(1, 3, side, side, device=machine.device)
-    machine.free_everything()
-    before = machine.allocated()
-    machine.new_peak()
-    with torch.no_grad():
-        parts.family.posterior(parts.vae, pixels)
-    found = _predicted(on, "bf16" if machine.is_gpu else "no", True, {})
-    beside = found.base + found.optimizer + found.kept + found.trained
-    return {"measured": machine.peak()[0] - before, "predicted": max(0, found.caching - beside)}
+    latent = side // parts.family.pixel_step
+    latents = torch.zeros(1, parts.family.latent_channels, latent, latent, device=machine.device)
+    works: dict[str, Callable[[], object]] = {
+        "encoding": lambda: parts.family.posterior(vae, pixels),
+        "decoding": lambda: decode(parts, latents),
+    }
+    if isinstance(vae, AutoencoderKL):
+        works["encoding, channels first"] = lambda: encode(vae, pixels.to(weight_dtype(vae)))
+    found = {}
+    for name, work in works.items():
+        machine.free_everything()
+        before = machine.allocated()
+        machine.new_peak()
+        with torch.no_grad():
+            work()
+            found[name] = {"measured": machine.peak()[0] - before, "predicted": 0}
+            found[name]["rearranged"] = _rearranged(machine, work)
+    try:
+        predicted = predict_vae(on.request("bf16" if machine.is_gpu else "no"))
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return found  # `_measured` notes that this family is not predicted
+    found["encoding"]["predicted"], found["decoding"]["predicted"] = predicted.encoding, predicted.decoding
+    return found
 
 
-def _predicted(on: Bench, precision: str, checkpointing: bool, settings: dict[str, Any]) -> Prediction:
-    assert on.host.current is not None
-    parts, side = on.host.current.parts, on.base.side_on(on.machine)
-    job = on.job(gradient_checkpointing=checkpointing, **settings)
-    request = request_for(
-        job.settings, on.base.family, configs_of_parts(parts), (side, side), 1, precision,
-        base_dtype=dtype_of(parts.denoiser), vae_dtype=dtype_of(parts.vae), device=on.machine.device.type,
-    )  # fmt: skip
-    with torch.device("cpu"):
-        return predict(request)
+def _rearranged(machine: Machine, work: Callable[[], object]) -> int:
+    """How many of cuDNN's kernels only rearrange tensors for others, by their names."""
+    if not machine.is_gpu:
+        return 0
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        work()
+        machine.synchronize()
+    return sum(event.count for event in seen.key_averages() if re.search("nchwtonhwc|nhwctonchw", event.key.lower()))
 
 
 def _short(row: dict[str, Any]) -> str:
