@@ -129,6 +129,8 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
             _unknown(reading, name, shown, found.note, place)
         elif key == "dataset_config":
             reading.dataset_config = str(entry.value).strip() or None if isinstance(entry.value, str) else None
+        elif key == "use_safetensors":
+            pass  # below, since it changes what another key says
         elif key in _SWITCHES:
             _switch(reading, given, key, entry.value)
         elif key in declared:
@@ -151,6 +153,7 @@ def assemble(entries: Iterable[Entry], place: Place) -> Reading:
             reading.keys.append(outcome)
     if reading.values.get("cache_text_encoder_outputs_to_disk"):
         reading.values["cache_text_encoder_outputs"] = True  # as sd-scripts does
+    _as_safetensors(reading, given)
     _network(reading, place)
     _remarks(reading)
     _kind_of_training(reading, {entry.key for entry in given})
@@ -219,16 +222,25 @@ _ALIASES = {"caption_extention": "caption_extension"}
 _SWITCHES = {
     "use_8bit_adam": ("optimizer_type", "AdamW8bit"),
     "use_lion_optimizer": ("optimizer_type", "Lion"),
-    "use_safetensors": ("save_model_as", "safetensors"),
 }
 """Old flags that stand for a value of a newer key."""
 
 
 def _switch(reading: Reading, given: list[Entry], key: str, value: Any) -> None:
     target, meaning = _SWITCHES[key]
-    on = value is True or str(value).strip().lower() in ("true", "1")
-    if on and not any(entry.key == target and entry.value for entry in given):
+    if _on(value) and not any(entry.key == target and entry.value for entry in given):
         reading.values[target] = meaning
+
+
+def _on(value: Any) -> bool:
+    return value is True or str(value).strip().lower() in ("true", "1")
+
+
+def _as_safetensors(reading: Reading, given: list[Entry]) -> None:
+    """use_safetensors is said beside save_model_as in sd-scripts, and makes safetensors of its other formats."""
+    if any(entry.key == "use_safetensors" and _on(entry.value) for entry in given):
+        whole_folder = str(reading.values.get("save_model_as", "")).startswith("diffusers")
+        reading.values["save_model_as"] = "diffusers_safetensors" if whole_folder else "safetensors"
 
 
 def _keep(reading: Reading, key: str, value: Any) -> None:
