@@ -33,7 +33,7 @@ A1111_TESTS = (
     "ui/test_tab.py",
     "ui/test_exchange.py",
     "ui/test_routes.py",
-    "config/test_import.py",
+    "config/imports/test_import.py",
     "config/test_export.py",
     "adapters/test_files.py",
     "models/test_view.py",

@@ -153,9 +153,7 @@ def test_every_control_reaches_the_job(one_page: Page, known: Option) -> None:
         "network_weights": own,
         "vae": own,
         "base_weights": [own],
-        "train_data_dir": str(page.pictures),
-        "reg_data_dir": str(page.pictures),
-        "conditioning_data_dir": str(page.pictures),
+        **dict.fromkeys(("train_data_dir", "reg_data_dir", "conditioning_data_dir"), str(page.pictures)),
         "output_name": "another",
         "subject": "style",
     }.get(known.key, other_value(known))

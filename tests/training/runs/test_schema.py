@@ -23,8 +23,8 @@ from atelier.adapters.network import build
 from atelier.config.kohya.verdicts import HONOURED, training_verdict
 from atelier.config.settings.schema import options
 from atelier.training.inputs import latents as latents_module
-from tests.support.training_cases import CASES, Seen
-from tests.support.training_elsewhere import ELSEWHERE
+from tests.support.cases.elsewhere import ELSEWHERE
+from tests.support.cases.in_runs import CASES, Seen
 from tests.support.training_fakes import SIDE, TinyHost, run, tiny_job, tiny_parts
 
 # -- the runs ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""What each setting is seen by: in runs, and elsewhere."""
