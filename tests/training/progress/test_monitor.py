@@ -132,3 +132,10 @@ def test_as_many_overflows_in_a_row_are_borne_as_a_scaler_may_need(patience: int
             if step % at_once == 0:
                 read.append(monitor.read())
         assert all(read) == good
+
+
+def test_a_gpu_s_memory_is_what_torch_has_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a task manager shows it; what is allocated of it is less."""
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 7 << 30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5 << 30)
+    assert module.memory_used(torch.device("cuda")) == 7 << 30
