@@ -24,12 +24,13 @@ def start_network(
     """A new network, with the weights of kohya's network_weights when a file is given.
 
     The file may have any layout. Layers that it lacks start from new. `dim_from_weights` uses the file's ranks and
-    alphas and adapts only the file's layers. Raises `AtelierError` when the file is missing, does not fit the model, or
-    has another rank.
+    alphas and adapts only the file's layers. Raises `AtelierError` when the file is missing or damaged, has NaN, does
+    not fit the model, or has another rank.
     """
     if weights is None or not str(weights).strip():
         return build(parts, config, seed)
     file = read_lora(expanded(weights))
+    file.check_finite(labelled("network_weights"))
     tensors = to_kohya(parts, file).tensors
     if dim_from_weights:
         config = config.with_dims(dims_of(tensors))
@@ -60,11 +61,13 @@ def base_weights(parts: Parts, paths: Sequence[str | Path], multipliers: Sequenc
     """kohya's base_weights: LoRA files that are applied to the base while another LoRA is trained, ready to attach.
 
     Missing multipliers are 1. Attach them before the trained network: `with lora.network.attached():`. Raises
-    `AtelierError` when a file is missing or does not fit.
+    `AtelierError` when a file is missing or damaged, has NaN, or does not fit.
     """
     ready = []
     for index, path in enumerate(paths):
-        lora = prepare_lora(parts, read_lora(expanded(path)))
+        file = read_lora(expanded(path))
+        file.check_finite(labelled("base_weights"))
+        lora = prepare_lora(parts, file)
         lora.network.multiplier = multipliers[index] if index < len(multipliers) else 1.0
         ready.append(lora)
     return ready

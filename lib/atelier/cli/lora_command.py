@@ -6,14 +6,21 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, shortened
 
 if TYPE_CHECKING:
     from atelier.models.family import Parts
 
 
+MOST_SHOWN = 10
+"""Layers of one fault that `check` lists."""
+
+
 def run(arguments: list[str]) -> int:
-    """Returns 0. Raises `AtelierError` for a file that does not fit. No file is overwritten."""
+    """Returns 0, or 1 when `check` finds a fault. Raises `AtelierError` for a file that does not fit.
+
+    No file is overwritten.
+    """
     parser = argparse.ArgumentParser(prog="run.py lora", description=__doc__)
     tools = parser.add_subparsers(dest="tool", required=True, metavar="check|convert|resize|merge|extract")
     check = tools.add_parser("check", help="which keys of a LoRA match a base, norms, NaN")
@@ -77,10 +84,16 @@ def _check(options: argparse.Namespace) -> int:
         print(f"  {label:<16} norm {norm:.4f}")
     for name, keys in (("NaN", found.broken), ("not of this base", found.unmatched), ("no effect", found.silent)):
         if keys:
-            print(f"{name}: {len(keys)}, such as {keys[0]}")
+            print(f"{name}: {len(keys)}, such as {shortened(keys[0])}")
+    if found.unfitting:
+        print(f"of another shape than in this base: {len(found.unfitting)}")
+        for layer in found.unfitting[:MOST_SHOWN]:
+            print(f"  {layer}")
+        if len(found.unfitting) > MOST_SHOWN:
+            print(f"  and {len(found.unfitting) - MOST_SHOWN} more")
     if options.base:
         print(f"{found.matched} of {found.layers} layers match.")
-    return 1 if found.broken or (options.base and found.matched == 0) else 0
+    return 1 if found.broken or (options.base and not found.usable) else 0
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -88,20 +101,24 @@ def _convert(options: argparse.Namespace) -> int:
     from atelier.adapters.tools.exchange import to_kohya, to_peft
 
     file = read_lora(options.lora)
+    file.check_finite()
     found = (to_kohya if options.to == "kohya" else to_peft)(_base(options.base), file)
     if found.unknown:
-        print(f"{len(found.unknown)} keys belong to no layer and were left out, such as {found.unknown[0]}.")
+        print(f"{len(found.unknown)} keys belong to no layer and were left out, such as {shortened(found.unknown[0])}.")
     return _write(options, found.tensors, file.metadata)
 
 
 def _resize(options: argparse.Namespace) -> int:
     from atelier.adapters.files.kohya_file import read_lora
+    from atelier.adapters.tools.exchange import with_alphas_inside
     from atelier.adapters.tools.resize import resize
 
     file = read_lora(options.lora)
-    found = resize(file.tensors, options.rank, energy=options.energy)
+    file.check_finite()
+    tensors, metadata = with_alphas_inside(file)
+    found = resize(tensors, options.rank, energy=options.energy)
     print(f"{found.kept:.1%} of its strength is kept.")
-    return _write(options, found.tensors, {**file.metadata, "ss_network_dim": found.label})
+    return _write(options, found.tensors, {**metadata, **found.labels})
 
 
 def _merge(options: argparse.Namespace) -> int:

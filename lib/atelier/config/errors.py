@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from atelier.config.settings.schema import labelled
 
 
@@ -49,6 +51,13 @@ class Problem:
         empty = self.value is None or self.value == ""
         verdict = f"{name}: {self.allowed}" if empty else f"{name} is {shortened(repr(self.value))}; {self.allowed}"
         return f"{place}{verdict}" if verdict.endswith((".", "?", "!")) else f"{place}{verdict}."
+
+
+def few(names: Iterable[object], most: int = 3) -> str:
+    """The first names of a list that may be long, and how many more there are: "a, b, c and 12 more"."""
+    texts = [shortened(str(name)) for name in names]
+    rest = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def shortened(text: str) -> str:

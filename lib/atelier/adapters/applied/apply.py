@@ -75,12 +75,12 @@ def match_layers(
 ) -> tuple[list[tuple[Target, dict[str, Tensor]]], list[str], list[str]]:
     """Matches the file's layers to the model's: [(layer, {suffix: tensor})], keys without a layer, and an empty list.
 
-    It understands the names of kohya in all forms, of PEFT, of diffusers and of LDM. Alphas that PEFT keeps in the
+    It understands the names of kohya in all forms, of PEFT, diffusers, LDM and ComfyUI. Alphas that PEFT keeps in the
     metadata are put beside the tensors. PEFT's DoRA magnitudes, one per output, get LyCORIS' name and shape.
     """
     names = names or LayerNames(parts)
     written, unknown = layers_of(file.tensors)
-    alphas = _peft_alphas(file, {layer: tensors for layer, tensors in written.items() if "alpha" not in tensors})
+    alphas = peft_alphas(file, {layer: tensors for layer, tensors in written.items() if "alpha" not in tensors})
     found: dict[str, tuple[Target, dict[str, Tensor]]] = {}
     for layer, tensors in written.items():
         target = names.find(layer)
@@ -119,18 +119,21 @@ def attached(ready: Sequence[AppliedLora], uses: Sequence[LoraUse]) -> Iterator[
         yield
 
 
-def _peft_alphas(file: LoRAFile, layers: dict[str, dict[str, Tensor]]) -> dict[str, float]:
+def peft_alphas(file: LoRAFile, layers: dict[str, dict[str, Tensor]]) -> dict[str, float]:
     """The alphas of a PEFT file: lora_alpha of its configuration, which diffusers writes into the metadata as JSON."""
     try:
         config = json.loads(file.metadata.get("lora_adapter_metadata", "{}"))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(config, dict):
         return {}
     alphas: dict[str, float] = {}
     for layer in layers:
         part = layer.split(".")[0]
         values = {key[len(part) + 1 :]: value for key, value in config.items() if key.startswith(part + ".")}
         path = layer[len(part) + 1 :]
-        pattern = values.get("alpha_pattern") or {}
+        pattern = values.get("alpha_pattern")
+        pattern = pattern if isinstance(pattern, dict) else {}
         alpha = next((value for key, value in pattern.items() if path.endswith(key)), values.get("lora_alpha"))
         if isinstance(alpha, (int, float)):
             alphas[layer] = float(alpha)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from atelier.adapters.files.layouts import kind_of
 from atelier.adapters.files.whole_layers import fault_of
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, few
 from atelier.config.files.durable import put_in_place
 from atelier.config.files.paths import is_file
 from atelier.config.imports.tensor_header import is_entry
@@ -58,6 +58,23 @@ class LoRAFile:
             return safetensors.torch.load(self.path.read_bytes())
         except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
             raise AtelierError(f"{self.path.name} could not be read: {error}. Download or save it again.") from error
+
+    @cached_property
+    def broken(self) -> list[str]:
+        """Names of the tensors with NaN or infinite values."""
+        return sorted(name for name, tensor in self.tensors.items() if not bool(tensor.float().isfinite().all()))
+
+    def check_finite(self, used_as: str = "") -> None:
+        """Raises `AtelierError` for a file with NaN or infinite values, which would spoil all that is made with it.
+
+        `used_as`: the setting that names the file, for the beginning of the sentence.
+        """
+        if self.broken:
+            before = f"{used_as}: " if used_as else ""
+            raise AtelierError(
+                f"{before}{self.path.name} holds NaN or infinite values, in {len(self.broken)} of its "
+                f"{len(self.tensors)} tensors ({few(self.broken)}). It cannot be used; choose another file."
+            )
 
 
 def read_lora(path: str | Path) -> LoRAFile:

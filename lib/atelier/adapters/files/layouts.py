@@ -11,6 +11,7 @@ T = TypeVar("T")
 _TO_KOHYA = (
     (r"[._]lora\.down\.weight", "lora_down.weight"),
     (r"[._]lora\.up\.weight", "lora_up.weight"),
+    (r"[._]lora\.alpha", "alpha"),
     (r"\.lora_linear_layer\.down\.weight", "lora_down.weight"),
     (r"\.lora_linear_layer\.up\.weight", "lora_up.weight"),
     (r"\.lora_A(?:\.\w+)?\.weight", "lora_down.weight"),
@@ -26,6 +27,8 @@ _SAME = (
     "on_input", "oft_blocks", "rescale", "diff_b", "diff", "w_norm", "b_norm", "bias_norm",
     "a1.weight", "a2.weight", "b1.weight", "b2.weight", "weight",
 )  # fmt: skip
+_PAIRS = (("lora_A", "lora_B"), ("lora_linear_layer.down", "lora_linear_layer.up"), ("lora.down", "lora.up"))
+"""Other names of lora_down and lora_up."""
 _ENDINGS = tuple((re.compile(pattern + "$"), suffix) for pattern, suffix in _TO_KOHYA)
 
 
@@ -45,6 +48,24 @@ def split_key(key: str) -> tuple[str, str] | None:
     return None
 
 
+def suffixes_as_written(layer: str, keys: Iterable[str]) -> list[str]:
+    """The ends of a layer's keys as its file writes them, with the dot or underscore before them."""
+    return [key[len(layer) :] for key in keys if (split := split_key(key)) is not None and split[0] == layer]
+
+
+def as_written(suffix: str, others: Iterable[str]) -> str:
+    """kohya's `suffix` in the words of the layer's `others`, as `suffixes_as_written` returns them.
+
+    >>> as_written("lora_down.weight", [".lora_B.weight"])
+    'lora_A.weight'
+    """
+    for down, up in _PAIRS:
+        magnitude = down == "lora_A" and any("lora_magnitude_vector" in other for other in others)
+        if magnitude or any(f"{down}." in other or f"{up}." in other for other in others):
+            return suffix.replace("lora_down", down).replace("lora_up", up)
+    return suffix
+
+
 def layers_of(tensors: Mapping[str, T]) -> tuple[dict[str, dict[str, T]], list[str]]:
     """Tensors grouped by layer, {layer: {suffix: tensor}}, and the keys that belong to no adapter."""
     layers: dict[str, dict[str, T]] = {}
@@ -59,7 +80,7 @@ def layers_of(tensors: Mapping[str, T]) -> tuple[dict[str, dict[str, T]], list[s
 
 
 def layout_of(keys: Iterable[str]) -> str:
-    """ "kohya", "peft" (…lora_A.weight), "diffusers" (…lora.down.weight) or "unknown"."""
+    """ "kohya", "peft" (…lora_A.weight), "diffusers" (…lora.down.weight), "comfyui" or "unknown"."""
     for key in keys:
         if re.search(r"\.lora_[AB](\.\w+)?\.weight$", key):
             return "peft"
@@ -67,6 +88,8 @@ def layout_of(keys: Iterable[str]) -> str:
             return "diffusers"
         if key.startswith(("lora_", "lycoris_", "oft_")):
             return "kohya"
+        if key.startswith(("diffusion_model.", "text_encoders.")):
+            return "comfyui"
     return "unknown"
 
 

@@ -24,9 +24,13 @@ _ENDS = {
     "conv_out": "out_2",
 }
 _TEXT_PREFIXES = (
-    ("lora_te_", "lora_te1_", "lycoris_te_", "text_encoder_", "base_model_model_"),
-    ("lora_te2_", "text_encoder_2_"),
-)
+    (
+        "lora_te_", "lora_te1_", "lycoris_te_", "text_encoder_", "base_model_model_",
+        "text_encoders_clip_l_transformer_", "text_encoders_clip_h_transformer_",
+    ),
+    ("lora_te2_", "text_encoder_2_", "text_encoders_clip_g_transformer_"),
+)  # fmt: skip
+"""Of the first and the second text encoder. ComfyUI names CLIP L of SD1 and SDXL, H of SD2 and G of SDXL."""
 _UNET_PREFIXES = ("lora_unet_", "lycoris_unet_", "lycoris_", "unet_", "base_model_model_", "base_model_model_unet_", "")
 _LDM_PREFIXES = ("lora_unet_", "lycoris_", "diffusion_model_", "model_diffusion_model_", "unet_")
 
@@ -61,7 +65,7 @@ class LayerNames:
                 self._by_name.setdefault(name, target)
 
     def find(self, layer: str) -> Target | None:
-        """The layer that a file calls `layer`, in kohya's, PEFT's, diffusers' or LDM's names; None if there is none."""
+        """The layer that a file calls `layer`, by kohya's, PEFT's, diffusers', LDM's or ComfyUI's name, or None."""
         name = layer.replace(".", "_")
         found = self._by_name.get(name)
         return found if found is not None else self._by_name.get(name.replace("_processor_", "_"))

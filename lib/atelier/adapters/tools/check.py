@@ -15,7 +15,7 @@ from atelier.adapters.files.kohya_file import LoRAFile
 from atelier.adapters.files.layouts import layers_of, layout_of, split_key
 from atelier.adapters.layers.blocks import block_of
 from atelier.adapters.layers.targets import UNET, Target
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, few
 from atelier.models.family import Parts
 
 _WIDTHS = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
@@ -51,11 +51,12 @@ class LoraCheck:
     def sentence(self) -> str:
         """The result in one sentence."""
         if self.broken:
-            return f"{self.name} is damaged: {len(self.broken)} of its tensors have NaN ({self.broken[0]} …)."
+            return f"{self.name} is damaged: {len(self.broken)} of its tensors hold NaN ({few(self.broken)})."
         if not self.matched:
             return f"{self.name} fits no layer of this model; it was made for {self.family or 'another model family'}."
         if self.unfitting:
-            return f"{self.name}: {len(self.unfitting)} layers have other shapes than this model ({self.unfitting[0]})."
+            count = len(self.unfitting)
+            return f"{self.name}: {count} layers have other shapes than this model ({few(self.unfitting)})."
         left = f"; {len(self.unmatched)} keys belong to no layer of it" if self.unmatched else ""
         return f"{self.name} ({self.kind}) fits: {self.matched} of {self.layers} layers are used{left}."
 
@@ -68,9 +69,10 @@ def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
             continue
         if "attn2" in key and split[0].endswith(("to_k", "to_v")) and split[1] in ("lora_down.weight", "hada_w1_b"):
             return _WIDTHS.get(shape[1])
-    if any(key.startswith(("lora_te2_", "text_encoder_2.")) for key in shapes):
+    second = ("lora_te2_", "text_encoder_2.", "text_encoders.clip_g.")
+    if any(key.startswith(second) for key in shapes):
         return "sdxl"
-    return None
+    return "sd2" if any(key.startswith("text_encoders.clip_h.") for key in shapes) else None
 
 
 @torch.no_grad()
@@ -83,7 +85,6 @@ def check_lora(file: LoRAFile, parts: Parts | None = None) -> LoraCheck:
             if suffix in tensors:
                 ranks[tensors[suffix].shape[0]] = ranks.get(tensors[suffix].shape[0], 0) + 1
                 break
-    broken = sorted(key for key, tensor in file.tensors.items() if not bool(torch.isfinite(tensor.float()).all()))
     found: list[tuple[Target, dict[str, Tensor]]] = []
     unmatched = strange
     if parts is not None:
@@ -114,7 +115,7 @@ def check_lora(file: LoRAFile, parts: Parts | None = None) -> LoraCheck:
         matched=len(found) - len(unfitting),
         unmatched=sorted(unmatched),
         unfitting=unfitting,
-        broken=broken,
+        broken=file.broken,
         silent=silent,
         norms={label: math.sqrt(square) for label, square in squares.items()},
     )

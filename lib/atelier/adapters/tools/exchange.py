@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from atelier.adapters.applied.apply import match_layers
+from atelier.adapters.applied.apply import match_layers, peft_alphas
 from atelier.adapters.files.kohya_file import LoRAFile
+from atelier.adapters.files.layouts import layers_of, split_key
 from atelier.adapters.layers.targets import UNET, Target
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, few
 from atelier.models.family import Parts
 
 LOW_RANK = frozenset({"lora_down.weight", "lora_up.weight", "alpha", "dora_scale"})
@@ -72,15 +73,35 @@ def to_peft(parts: Parts, file: LoRAFile) -> Converted:
 
 
 def low_rank_layers(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """{layer: {suffix: tensor}} of kohya tensors that are LoRA, LoCon or DoRA. Raises `AtelierError` for others."""
-    layers: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        layer, _, suffix = key.partition(".")
-        layers.setdefault(layer, {})[suffix] = tensor
+    """{layer: {suffix in kohya's words: tensor}} of a LoRA, LoCon or DoRA, by the layers' names in its file.
+
+    Raises `AtelierError` for other kinds, and for tensors that belong to no adapter.
+    """
+    layers, unknown = layers_of(tensors)
+    if unknown:
+        raise AtelierError(f"It has more than a LoRA's tensors ({few(unknown)}) and cannot be resized.")
+    if not layers:
+        raise AtelierError("It has no layer, so there is nothing to resize.")
+    allowed = LOW_RANK | {"magnitude"}
     for layer, values in layers.items():
-        if not set(values) <= LOW_RANK or not {"lora_down.weight", "lora_up.weight"} <= set(values):
+        if not set(values) <= allowed or not {"lora_down.weight", "lora_up.weight"} <= set(values):
             raise AtelierError(f"{layer} is not a LoRA (it has {', '.join(sorted(values))}) and cannot be resized.")
     return layers
+
+
+def with_alphas_inside(file: LoRAFile) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, metadata) of a file in any layout, with the alphas that PEFT states in the metadata in its tensors.
+
+    The strength of such a layer goes into its `lora_B`, since other ranks make PEFT's configuration wrong.
+    """
+    layers, _ = layers_of(file.tensors)
+    alphas = peft_alphas(file, {layer: values for layer, values in layers.items() if "alpha" not in values})
+    tensors = dict(file.tensors)
+    for key, tensor in file.tensors.items():
+        layer, suffix = split_key(key) or ("", "")
+        if suffix == "lora_up.weight" and layer in alphas:
+            tensors[key] = (tensor.float() * (alphas[layer] / tensor.shape[1])).to(tensor.dtype)
+    return tensors, {key: text for key, text in file.metadata.items() if key != "lora_adapter_metadata"}
 
 
 def _in_shape(target: Target, values: dict[str, Tensor]) -> dict[str, Tensor]:

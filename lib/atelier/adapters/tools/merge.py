@@ -33,12 +33,13 @@ def merged_weights(parts: Parts, uses: Sequence[LoraUse]) -> Iterator[MergedWeig
     """Yields the weights that change when these LoRAs, of any kind, are merged into the model, one after the other.
 
     They are computed in fp32 and returned in the precision of the base. The model is not changed. Raises `AtelierError`
-    when a LoRA does not fit.
+    when a LoRA does not fit or has NaN.
     """
     names = LayerNames(parts)
     changes: dict[str, list[tuple[float, dict[str, Tensor]]]] = {}
     found: dict[str, Target] = {}
     for use in uses:
+        use.file.check_finite()
         layers, _, _ = match_layers(parts, use.file, names)
         if not layers:
             raise AtelierError(f"{use.file.name} has no layer of this model.")
@@ -69,6 +70,7 @@ def merged_lora(
     ups: dict[str, list[Tensor]] = {}
     downs: dict[str, list[Tensor]] = {}
     for file, weight in files:
+        file.check_finite()
         for layer, values in low_rank_layers(to_kohya(parts, file).tensors).items():
             if "dora_scale" in values:
                 raise AtelierError(f"{file.name} is a DoRA, which cannot be added to another LoRA.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from atelier.adapters.files.layouts import split_key
 from atelier.adapters.tools.exchange import low_rank_layers
 from atelier.adapters.tools.low_rank import of_product
 from atelier.config.errors import AtelierError
@@ -15,16 +16,24 @@ from atelier.config.errors import AtelierError
 
 @dataclass(frozen=True)
 class Resized:
-    """A resized LoRA. `ranks`: by layer. `kept`: the share of the squared norm that is left, over all layers."""
+    """A resized LoRA. `kept`: the share of the squared norm that is left, over all layers.
+
+    `ranks` and `alphas` are by layer.
+    """
 
     tensors: dict[str, Tensor]
     ranks: dict[str, int]
+    alphas: dict[str, float]
     kept: float
 
     @property
-    def label(self) -> str:
-        """For ss_network_dim: the rank, or "Dynamic" when layers differ."""
-        return str(next(iter(self.ranks.values()))) if len(set(self.ranks.values())) == 1 else "Dynamic"
+    def labels(self) -> dict[str, str]:
+        """ss_network_dim and ss_network_alpha: a number, or as in kohya's tools "Dynamic" when layers differ."""
+        dims, alphas = set(self.ranks.values()), set(self.alphas.values())
+        return {
+            "ss_network_dim": str(*dims) if len(dims) == 1 else "Dynamic",
+            "ss_network_alpha": str(*alphas) if len(alphas) == 1 else "Dynamic",
+        }
 
 
 def resize(
@@ -34,7 +43,7 @@ def resize(
     energy: float | None = None,
     dtype: torch.dtype | None = None,
 ) -> Resized:
-    """The LoRA, with kohya's names, with at most `rank` ranks per layer (`conv_rank` for 3x3 convolutions).
+    """The LoRA with at most `rank` ranks per layer (`conv_rank` for 3x3 convolutions), under the names of its file.
 
     `energy` (0 to 1) uses as few ranks as keep that share of each layer. alpha / rank stays the same, so the file is
     used at the same weight. Layers with fewer ranks stay as they are. Raises `AtelierError` for a kind of adapter
@@ -46,6 +55,8 @@ def resize(
         raise AtelierError("The share to keep must be above 0 and at most 1.")
     found: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
+    alphas: dict[str, float] = {}
+    written = {split_key(key): key for key in tensors}
     before = after = 0.0
     for layer, values in low_rank_layers(tensors).items():
         down, up = values["lora_down.weight"], values["lora_up.weight"]
@@ -59,10 +70,11 @@ def resize(
         after += square * small.kept
         new = small.rank
         kind = dtype or up.dtype
-        ranks[layer] = new
-        found[f"{layer}.lora_down.weight"] = small.down.reshape(new, *down.shape[1:]).to(kind)
-        found[f"{layer}.lora_up.weight"] = small.up.reshape(up.shape[0], new, *up.shape[2:]).to(kind)
-        found[f"{layer}.alpha"] = torch.tensor(scale * new, dtype=kind)
-        if "dora_scale" in values:
-            found[f"{layer}.dora_scale"] = values["dora_scale"].to(kind)
-    return Resized(found, ranks, after / before if before > 0 else 1.0)
+        ranks[layer], alphas[layer] = new, scale * new
+        resized = {suffix: tensor.to(kind) for suffix, tensor in values.items()}
+        resized["lora_down.weight"] = small.down.reshape(new, *down.shape[1:]).to(kind)
+        resized["lora_up.weight"] = small.up.reshape(up.shape[0], new, *up.shape[2:]).to(kind)
+        if "alpha" in values:
+            resized["alpha"] = torch.tensor(scale * new, dtype=kind)
+        found.update({written[layer, suffix]: tensor for suffix, tensor in resized.items()})
+    return Resized(found, ranks, alphas, after / before if before > 0 else 1.0)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from atelier import __version__
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, few
 from atelier.config.presets import TINY
 from atelier.hosts.contract import ModelInfo, SampleRequest
 from atelier.hosts.embedded.checkpoints import CheckpointFile, list_checkpoints
@@ -119,7 +119,7 @@ class EmbeddedHost:
                 return entry
         path = Path(checkpoint).expanduser()
         if not path.exists():
-            known = ", ".join(entry.title for entry in entries) or "nothing"
+            known = few([entry.title for entry in entries], 10) or "nothing"
             raise AtelierError(f"There is no checkpoint {str(checkpoint)!r}. {self.folders.checkpoints} has: {known}.")
         path = path.resolve()
         for entry in entries:

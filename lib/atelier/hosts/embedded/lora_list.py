@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, few
 
 PREVIEWS = (".preview.png", ".png", ".preview.jpg", ".jpg", ".jpeg", ".webp")
 
@@ -45,7 +45,7 @@ def find_lora(folder: Path, name: str) -> LoraEntry:
         for entry in entries:
             if same(entry):
                 return entry
-    known = ", ".join(sorted(entry.name for entry in entries)[:10]) or "none yet"
+    known = few(sorted(entry.name for entry in entries), 10) or "none yet"
     raise AtelierError(f"There is no LoRA named {name!r} in the list. The list has: {known}.")
 
 

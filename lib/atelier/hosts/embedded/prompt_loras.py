@@ -39,7 +39,7 @@ class PromptLoras:
     def applied(self, tags: Sequence[LoraTag], parts: Parts) -> Iterator[dict[str, str]]:
         """Applies the LoRAs of a prompt inside the `with` block. Yields their short hashes by name.
 
-        Raises `AtelierError` for a name that is not in the list, and for a file that does not fit the model.
+        Raises `AtelierError` for a name that is not in the list, and for a file that has NaN or does not fit the model.
         """
         ready = [self._get(tag.name, parts) for tag in tags]
         uses = [LoraUse(entry.file, tag.unet, tag.text_encoder) for entry, tag in zip(ready, tags, strict=True)]
@@ -57,6 +57,7 @@ class PromptLoras:
         kept = self._ready.pop(entry.name, None)
         if kept is None or kept.stamp != stamp:
             file = read_lora(entry.path)
+            file.check_finite()
             kept = _Ready(stamp, file, prepare_lora(parts, file), _short_hash(entry.path))
         self._ready[entry.name] = kept
         while len(self._ready) > KEPT:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atelier.config.errors import AtelierError, shortened
+from atelier.config.errors import AtelierError, few, shortened
 from atelier.models.family import Parts
 from atelier.models.text.clip_names import names_of_module
 from atelier.models.views.attention import is_replaced, use_sound_attention
@@ -121,9 +121,6 @@ def _rebuilt_buffer(name: str, buffer: Tensor, device: torch.device) -> Tensor:
 
 
 def _mismatch(module_class: type[nn.Module], missing: list[str], surplus: list[str]) -> str:
-    def some(names: list[str]) -> str:
-        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-    parts = [f"lacks {some(missing)}"] if missing else []
-    parts += [f"has {some(surplus)}, which does not belong there"] if surplus else []
+    parts = [f"lacks {few(missing)}"] if missing else []
+    parts += [f"has {few(surplus)}, which does not belong there"] if surplus else []
     return f"The weights of the {module_class.__name__} are not complete: it {' and '.join(parts)}."
