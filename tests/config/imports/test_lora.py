@@ -106,6 +106,75 @@ def test_a_file_without_metadata_still_tells_its_rank(tmp_path: Path) -> None:
     assert (settings.network_dim, settings.conv_dim) == (12, 6)
 
 
+def with_tensors(path: Path, metadata: dict[str, str], layers: dict[str, tuple[list[int], float, str]]) -> Path:
+    """A LoRA file with data: by layer the shape of lora_down, the alpha, and the precision of the alpha."""
+    header: dict[str, object] = {"__metadata__": metadata}
+    data = b""
+    for layer, (shape, alpha, dtype) in layers.items():
+        header[f"{layer}.lora_down.weight"] = {"dtype": "F16", "shape": shape, "data_offsets": [len(data), len(data)]}
+        number = {"F32": struct.pack("<f", alpha), "F16": struct.pack("<e", alpha),
+                  "BF16": struct.pack("<f", alpha)[2:], "F64": struct.pack("<d", alpha)}[dtype]  # fmt: skip
+        place = [len(data), len(data) + len(number)]
+        header[f"{layer}.alpha"] = {"dtype": dtype, "shape": [], "data_offsets": place}
+        data += number
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16", "F64"])
+def test_the_rank_of_a_resized_file_is_that_of_its_tensors(tmp_path: Path, dtype: str) -> None:
+    """kohya's tools write "Dynamic" where each layer has a rank of its own; alpha goes with it."""
+    layers = {
+        "lora_unet_a": ([4, 320], 2.0, dtype), "lora_unet_b": ([12, 320], 6.0, dtype),
+        "lora_unet_c": ([1, 320], 0.5, dtype), "lora_unet_d": ([6, 320, 3, 3], 1.5, dtype),
+    }  # fmt: skip
+    metadata = {**KOHYA, "ss_network_dim": "Dynamic", "ss_network_alpha": "Dynamic"}
+    found = read_any(with_tensors(tmp_path / "a.safetensors", metadata, layers))
+    assert found.problems == [] and found.usable
+    settings = found.settings
+    assert (settings.network_dim, settings.network_alpha) == (12, 6.0)
+    assert (settings.conv_dim, settings.conv_alpha, settings.network_args) == (6, 1.5, ["rank_dropout=0.1"])
+    by_key = {key.key: key for key in found.keys}
+    assert by_key["ss_network_dim"].verdict == HONOURED and by_key["ss_network_dim"].value == "Dynamic"
+    assert by_key["ss_network_dim"].note == "Its layers have ranks from 1 to 12; the largest is taken."
+    assert by_key["ss_network_alpha"].verdict == HONOURED
+
+
+@pytest.mark.parametrize(
+    ("dim", "alpha", "expected"),
+    [("8", "4.0", (8, 4.0)), ("8", "Dynamic", (8, 4.0)), ("Dynamic", "3.0", (4, 3.0)), ("None", "None", (4, 2.0)),
+     (None, None, (4, 2.0)), ("nan", "inf", (4, 2.0)), ("4,8", "", (4, 2.0))],
+)  # fmt: skip
+def test_metadata_with_numbers_win_over_the_tensors(
+    tmp_path: Path, dim: str | None, alpha: str | None, expected: tuple[int, float]
+) -> None:
+    stated = {"ss_network_dim": dim, "ss_network_alpha": alpha, "ss_seed": "1"}
+    metadata = {key: value for key, value in stated.items() if value is not None}
+    found = read_any(with_tensors(tmp_path / "a.safetensors", metadata, {"lora_unet_a": ([4, 320], 2.0, "F32")}))
+    assert found.problems == []
+    assert (found.settings.network_dim, found.settings.network_alpha) == expected
+
+
+def test_without_an_alpha_it_is_the_rank(tmp_path: Path) -> None:
+    shapes = {"unet.a.lora_A.weight": [4, 320], "unet.a.lora_B.weight": [320, 4]}
+    settings = read_any(write(tmp_path / "a.safetensors", None, shapes)).settings
+    assert (settings.network_dim, settings.network_alpha) == (4, 4.0)
+
+
+def test_ranks_of_loha_and_lokr_are_read_too(tmp_path: Path) -> None:
+    for name in ("hada_w1_b", "lokr_w2_b"):
+        path = write(tmp_path / "a.safetensors", {"ss_network_dim": "Dynamic"}, {f"lora_unet_a.{name}": [6, 320]})
+        assert read_any(path).settings.network_dim == 6
+
+
+def test_an_absurd_rank_is_not_read(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.safetensors", {"ss_network_dim": "Dynamic"}, {"lora_unet_a.lora_down.weight": [10**400, 2]}
+    )
+    assert read_any(path).problems == ["a.safetensors: ss_network_dim is 'Dynamic'; it must be a whole number."]
+
+
 def test_a_checkpoint_holds_no_settings(tmp_path: Path) -> None:
     with pytest.raises(AtelierError, match="has no training settings"):
         read_any(write(tmp_path / "a.safetensors", {"format": "pt"}, {"model.diffusion_model.x": [1]}))

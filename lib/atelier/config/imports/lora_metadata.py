@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any
 from atelier.config.errors import AtelierError
 from atelier.config.files.limits import check_size
 from atelier.config.imports.tensor_header import is_entry
+from atelier.config.imports.tensor_ranks import Ranks, ranks_of
 from atelier.config.kohya.assemble import Entry
 from atelier.config.kohya.verdicts import HONOURED, KeyVerdict, for_value, metadata_verdict
 
@@ -34,6 +36,8 @@ class Header:
 
     metadata: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
+    ranks: Ranks | None
+    """The ranks of its tensors; None when it has none."""
 
 
 @dataclass
@@ -66,15 +70,18 @@ def read_header(path: Path) -> Header:
         raise AtelierError(f"{path.name} is not a safetensors file: its header is not a table.")
     stored = header.pop("__metadata__", None)
     metadata = {str(key): str(value) for key, value in stored.items()} if isinstance(stored, dict) else {}
-    shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if is_entry(entry)}
-    return Header(metadata, shapes)
+    entries = {name: entry for name, entry in header.items() if is_entry(entry)}
+    shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
+    return Header(metadata, shapes, ranks_of(path, entries, 8 + length))
 
 
 def tell(header: Header) -> Stated:
     """What a file says about its training. Raises `AtelierError` when it says nothing and is no LoRA."""
     stated = Stated()
-    metadata = header.metadata
+    metadata, ranks = header.metadata, header.ranks
     for key, text in metadata.items():
+        if ranks is not None and key in _RANKS and not _is_number(text):
+            continue
         value = _value(key, text)
         found = for_value(metadata_verdict(key), value)
         if found.becomes and value is None:
@@ -83,15 +90,23 @@ def tell(header: Header) -> Stated:
             stated.keys[key] = KeyVerdict(key, text, found.verdict, found.note)
         else:
             stated.entries.append(Entry(found.becomes, value, source=key, shown=text, note=found.note))
+    silent = not any(key.startswith("ss_") for key in metadata)
+    if silent and ranks is None:
+        raise AtelierError("This file has no training settings: there are none in its metadata, and it is not a LoRA.")
     _optimizer(stated, metadata)
-    _network_args(stated, metadata)
+    measured = ranks if ranks is not None and not _is_number(metadata.get("ss_network_dim")) else None
+    _network_args(stated, metadata, measured)
     _dataset(stated, metadata)
     _from_modelspec(stated, metadata)
-    if not any(key.startswith("ss_") for key in metadata):
-        _from_shapes(stated, header.shapes)
+    if ranks is not None:
+        _ranks(stated, metadata, ranks)
+    if silent:
+        stated.notes.append("The file has no metadata of its training. Only the rank could be read, from its tensors.")
     return stated
 
 
+_RANKS = ("ss_network_dim", "ss_network_alpha")
+"""Metadata that kohya's tools write as "Dynamic" where the layers differ."""
 _SPECIAL = ("ss_optimizer", "ss_network_args", "modelspec.prediction_type", "modelspec.timestep_range",
             "modelspec.title")  # fmt: skip
 
@@ -137,7 +152,8 @@ def _split_outside_brackets(text: str) -> list[str]:
     return [*pieces, text[begun:]]
 
 
-def _network_args(stated: Stated, metadata: Mapping[str, str]) -> None:
+def _network_args(stated: Stated, metadata: Mapping[str, str], ranks: Ranks | None) -> None:
+    """The network_args, with the tensors' `ranks` of 3x3 convolutions where the file was resized."""
     try:
         arguments = json.loads(metadata.get("ss_network_args") or "{}")
         check_size(arguments, "ss_network_args")
@@ -145,7 +161,9 @@ def _network_args(stated: Stated, metadata: Mapping[str, str]) -> None:
         arguments = None
     if not isinstance(arguments, dict):
         stated.notes.append("ss_network_args cannot be read and was ignored.")
-        return
+        arguments = {}
+    if ranks is not None and ranks.conv_dim is not None:
+        arguments |= {"conv_dim": ranks.conv_dim, "conv_alpha": f"{ranks.conv_alpha:g}"}
     pairs = [f"{key}={value}" for key, value in arguments.items() if value not in (None, "", "None")]
     # kohya adds network_dropout to the arguments when the file was trained with dropout.
     pairs = [pair for pair in pairs if not pair.startswith("dropout=") or "ss_network_dropout" not in metadata]
@@ -191,19 +209,26 @@ def _from_modelspec(stated: Stated, metadata: Mapping[str, str]) -> None:
     stated.entries += [Entry("min_timestep", low, silent=True), Entry("max_timestep", high, silent=True)]
 
 
-def _from_shapes(stated: Stated, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Reads the ranks from the tensors of a file without settings."""
-    ranks: dict[bool, dict[int, int]] = {False: {}, True: {}}
-    for name, shape in shapes.items():
-        if re.search(r"\.(lora_down|lora_A|lora\.down)(\.default)?\.weight$", name) and shape:
-            kernel = len(shape) == 4 and max(shape[2:]) > 1
-            ranks[kernel][shape[0]] = ranks[kernel].get(shape[0], 0) + 1
-    if not ranks[False] and not ranks[True]:
-        raise AtelierError("This file has no training settings: there are none in its metadata, and it is not a LoRA.")
-    plain, convolutions = ranks[False] or ranks[True], ranks[True]
-    stated.entries.append(Entry("network_dim", max(plain, key=lambda rank: plain[rank]), silent=True))
-    if convolutions:
-        stated.entries.append(
-            Entry("network_args", [f"conv_dim={max(convolutions, key=lambda rank: convolutions[rank])}"], silent=True)
-        )
-    stated.notes.append("The file has no metadata of its training. Only the rank could be read, from its tensors.")
+def _ranks(stated: Stated, metadata: Mapping[str, str], ranks: Ranks) -> None:
+    """Rank and alpha from the tensors, where the metadata have no numbers for them."""
+    dim, alpha = metadata.get("ss_network_dim"), metadata.get("ss_network_alpha")
+    if not _is_number(dim):
+        note = ranks.note if dim is not None else ""
+        stated.entries.append(_measured("ss_network_dim", "network_dim", ranks.dim, dim, note))
+    if not _is_number(alpha):
+        size = float(dim) if dim is not None and _is_number(dim) else ranks.dim
+        note = "Taken from the tensors of the file." if alpha is not None else ""
+        value = ranks.alpha / ranks.dim * size
+        stated.entries.append(_measured("ss_network_alpha", "network_alpha", value, alpha, note))
+
+
+def _measured(source: str, key: str, value: float, text: str | None, note: str) -> Entry:
+    """An entry from the tensors; with a verdict when the metadata have the key, but no number."""
+    return Entry(key, value, silent=True) if text is None else Entry(key, value, source=source, shown=text, note=note)
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        return text is not None and math.isfinite(float(text))
+    except ValueError:
+        return False
