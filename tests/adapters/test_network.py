@@ -210,6 +210,20 @@ def test_settings_become_a_configuration() -> None:
         NetworkConfig.from_settings(settings(network_args=["conv_dim=four"]))
 
 
+@pytest.mark.parametrize("key", ["network_dropout", "dropout", "rank_dropout", "module_dropout"])
+@pytest.mark.parametrize("share", [1.0, 1.5, -0.1, float("nan")])
+def test_a_dropout_that_leaves_nothing_is_refused(key: str, share: float) -> None:
+    def configured(value: float) -> NetworkConfig:
+        if key == "network_dropout":
+            return NetworkConfig.from_settings(settings(network_dropout=value))
+        return NetworkConfig.from_settings(settings(network_args=[f"{key}={value}"]))
+
+    with pytest.raises(AtelierError, match=rf"{key}.* is .*it must be at least 0 and below 1"):
+        configured(share)
+    config = configured(0.99)
+    assert 0.99 in (config.dropout, config.rank_dropout, config.module_dropout)
+
+
 def test_nothing_to_train_is_said() -> None:
     with pytest.raises(AtelierError, match="nothing to train"):
         build(sd1_parts(), NetworkConfig(unet=False, text_encoders=False))

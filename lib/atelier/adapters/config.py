@@ -8,6 +8,8 @@ from typing import Any
 
 from atelier.config.errors import AtelierError, shortened
 from atelier.config.kohya.network_args import NETWORK_ARGS
+from atelier.config.settings.checks import BELOW_ONE, DROPOUTS
+from atelier.config.settings.schema import labelled
 
 DEFAULT_DIM = 4
 """kohya's rank when network_dim is not set."""
@@ -40,7 +42,7 @@ class NetworkConfig:
     def from_settings(cls, settings: Any) -> NetworkConfig:
         """Reads the settings under kohya's names. As in kohya's scripts, conv_alpha is 1 for a plain LoRA if not set.
 
-        Raises `AtelierError` for a network_args entry that cannot be read.
+        Raises `AtelierError` for a network_args entry that cannot be read, and for a dropout that leaves nothing.
         """
         arguments = parse_network_args(getattr(settings, "network_args", None) or [])
 
@@ -48,7 +50,9 @@ class NetworkConfig:
             value = arguments.pop(key, None)
             return _number(key, value, kind) if value is not None else getattr(settings, key, None)
 
-        dropout = number("dropout")
+        if not 0 <= (settings.network_dropout or 0.0) < 1:
+            raise AtelierError(f"{labelled('network_dropout')} is {settings.network_dropout}; {BELOW_ONE}.")
+        dropout, ranks, modules = (_share(key, number(key)) for key in DROPOUTS)
         module = settings.network_module or "networks.lora"
         conv_alpha = number("conv_alpha")
         if conv_alpha is None and module == "networks.lora":
@@ -58,9 +62,9 @@ class NetworkConfig:
             alpha=settings.network_alpha,
             conv_dim=number("conv_dim", int),
             conv_alpha=conv_alpha,
-            dropout=settings.network_dropout or dropout or 0.0,
-            rank_dropout=number("rank_dropout") or 0.0,
-            module_dropout=number("module_dropout") or 0.0,
+            dropout=settings.network_dropout or dropout,
+            rank_dropout=ranks,
+            module_dropout=modules,
             unet=not settings.network_train_text_encoder_only,
             text_encoders=not settings.network_train_unet_only,
             module=module,
@@ -87,6 +91,12 @@ class NetworkConfig:
         if alpha is not None:
             changed = replace(changed, alpha=_number("alpha", alpha, float), conv_alpha=_number("alpha", alpha, float))
         return changed
+
+
+def _share(key: str, value: float | None) -> float:
+    if value is not None and not 0 <= value < 1:
+        raise AtelierError(f"{NETWORK_ARGS}: {key} is {value:g}; {BELOW_ONE}.")
+    return value or 0.0
 
 
 def parse_network_args(pairs: Sequence[str]) -> dict[str, str]:

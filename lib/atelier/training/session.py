@@ -191,6 +191,8 @@ class Session:
             return torch.zeros((), device=self.learner.device)
         loss = self.workplace.losses.share_of_step(batch, self.step, micro)
         self.workplace.batches.refill()
+        if not loss.requires_grad:  # module_dropout left every layer out: the gradients are 0
+            loss = loss + 0.0 * torch.stack([weight.sum() for weight in self.learner.stepper.parameters]).sum()
         with self.watch.part("backward"):
             self.learner.accelerator.backward(loss)
         return loss.detach()

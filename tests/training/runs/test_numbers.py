@@ -223,3 +223,16 @@ def test_out_of_memory_within_the_update(
     done = run(tiny_job(originals, **SETTINGS), tmp_path)
     assert_same(done.tensors, straight.tensors)
     assert done.record.told("Training goes on from step 2, the last saved state.")
+
+
+@pytest.mark.parametrize("module", ["networks.lora", "lycoris.kohya"])
+def test_a_step_in_which_every_layer_is_left_out(module: str, originals: Path, tmp_path: Path) -> None:
+    """module_dropout can hit all of a small adapter: a step without gradients, not an error."""
+    arguments = ["module_dropout=0.99999"]
+    if module != "networks.lora":
+        pytest.importorskip("lycoris")
+        arguments.append("algo=loha")
+    done = run(tiny_job(originals, max_train_steps=2, network_module=module, network_args=arguments), tmp_path)
+    assert (done.outcome.state, done.outcome.steps) == ("done", 2)
+    starts = [tensor for name, tensor in done.tensors.items() if name.endswith(("lora_up.weight", "hada_w2_a"))]
+    assert starts and all(not tensor.any() for tensor in starts)

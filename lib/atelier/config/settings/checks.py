@@ -55,6 +55,27 @@ def check(settings: Settings) -> None:
         raise SettingsError(problems)
 
 
+DROPOUTS = ("dropout", "rank_dropout", "module_dropout")
+"""Shares among the network_args."""
+BELOW_ONE = "it must be at least 0 and below 1, since at 1 nothing of the adapter is trained"
+
+
+def _dropouts(settings: Settings) -> list[Problem]:
+    """Dropouts that leave nothing to train. What is no number at all is told where the network_args are read."""
+    found = []
+    if settings.network_dropout is not None and settings.network_dropout >= 1:
+        found.append(Problem("network_dropout", settings.network_dropout, BELOW_ONE))
+    for pair in settings.network_args:
+        key, _, text = pair.partition("=")
+        try:
+            share = float(text)
+        except ValueError:
+            continue
+        if key.strip() in DROPOUTS and not 0 <= share < 1:
+            found.append(Problem("network_args", pair, BELOW_ONE))
+    return found
+
+
 def _contradictions(settings: Settings) -> list[Problem]:
     found = []
     try:
@@ -78,6 +99,7 @@ def _contradictions(settings: Settings) -> list[Problem]:
     low, high = settings.min_timestep or 0, 1000 if settings.max_timestep is None else settings.max_timestep
     if low >= high:
         found.append(Problem("min_timestep", settings.min_timestep, f"it must be below {labelled('max_timestep')}"))
+    found += _dropouts(settings)
     if settings.network_train_unet_only and settings.network_train_text_encoder_only:
         allowed = f"{labelled('network_train_text_encoder_only')} is on too; choose one of the two"
         found.append(Problem("network_train_unet_only", True, allowed))

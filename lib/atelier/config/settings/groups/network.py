@@ -40,7 +40,7 @@ class NetworkSettings:
     )  # fmt: skip
     network_dropout: float | None = setting(
         None, "float", "Network", "Dropout",
-        "Probability, 0 to 1, that a part of the adapter is left out of a step.",
+        "Probability, from 0 to below 1, that a part of the adapter is left out of a step.",
         minimum=0, maximum=1,
     )  # fmt: skip
     network_args: list[str] = setting(
