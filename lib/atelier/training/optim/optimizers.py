@@ -14,6 +14,7 @@ import torch
 from atelier.config.errors import AtelierError, Problem, SettingsError
 from atelier.config.packages import release
 from atelier.config.settings.schema import labelled
+from atelier.training.optim.one_rate import check_one_rate
 
 
 @dataclass(frozen=True)
@@ -158,13 +159,19 @@ def by_itself(name: str) -> bool:
 
 
 def create_optimizer(
-    groups: list[dict[str, Any]], name: str, learning_rate: float, pairs: Sequence[str], one_kernel: bool = False
+    groups: list[dict[str, Any]],
+    name: str,
+    learning_rate: float,
+    pairs: Sequence[str],
+    one_kernel: bool = False,
+    rate_settings: Sequence[str] = ("unet_lr", "text_encoder_lr"),
 ) -> torch.optim.Optimizer:
     """An optimizer over parameter groups, each {"params": …, "lr": …}. `pairs` are kohya's optimizer_args.
 
     `one_kernel`: True allows torch's `fused` kernel, which steps all weights at once. For an adapter's hundreds of
     small weights it is several times as fast, and equal except for rounding. Adafactor with relative steps (kohya's
-    default) gets no learning rate. Raises `AtelierError` when the library refuses the arguments.
+    default) gets no learning rate. `rate_settings` are the settings that the groups' learning rates come from. Raises
+    `AtelierError` when the library refuses the arguments, and for several rates where it needs one.
     """
     cls, arguments = optimizer_class(name)
     arguments.update(parse_arguments(pairs))
@@ -177,6 +184,7 @@ def create_optimizer(
             arguments.setdefault("warmup_init", True)
             groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
             rate = None
+    check_one_rate(name, cls, arguments, groups, rate_settings)
     if one_kernel and _has_one_kernel(cls, arguments, groups):
         arguments["fused"] = True
     try:

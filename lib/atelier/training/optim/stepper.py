@@ -25,6 +25,10 @@ from atelier.training.optim.update import Updater, check_each_for_itself, clip_g
 from atelier.training.progress.state import pack, unpack
 from atelier.training.trained.whole_model import WholeModel
 
+ADAPTER_RATES = ("unet_lr", "text_encoder_lr")
+WHOLE_RATES = ("learning_rate", "learning_rate_te", "learning_rate_te1", "learning_rate_te2")
+"""Settings of the learning rates."""
+
 
 class Stepper:
     """Steps the trained weights of one session."""
@@ -52,8 +56,9 @@ class Stepper:
         """The weights that the optimizer has, with small ones joined."""
         self._all = list(dict.fromkeys([*self.parameters, *self.stepped]))
         self.optimizer = create_optimizer(
-            groups, name, settings.learning_rate, settings.optimizer_args, one_kernel=one_kernel
-        )
+            groups, name, settings.learning_rate, settings.optimizer_args, one_kernel,
+            WHOLE_RATES if context.whole_model else ADAPTER_RATES,
+        )  # fmt: skip
         self.scheduler = create_scheduler(self.optimizer, schedule_options(settings), context.step_schedule.total_steps)
         # Before a state is restored, since accelerate reloads the optimizer's state in the precision of the weights.
         self._prepared = accelerator.prepare_optimizer(self.optimizer)
