@@ -181,7 +181,9 @@ def noise_process(settings: Any, parts: Parts) -> NoiseProcess:
     if flow is not None:
         return RectifiedFlow(flow, lowest=lowest / TIMESTEPS, highest=highest / TIMESTEPS)
     zero_snr = settings.zero_terminal_snr or parts.zero_terminal_snr
-    return DiscreteDiffusion.create(parts.device, zero_snr, parts.prediction_type, lowest, highest)
+    return DiscreteDiffusion.create(
+        parts.device, zero_snr, parts.prediction_type, lowest, highest, settings.snr_after_rescaling
+    )
 
 
 def loss_options(settings: Any) -> LossOptions:

@@ -256,6 +256,9 @@ CASES: dict[str, Case] = {
     "min_timestep": Case({"min_timestep": 900}),
     "max_timestep": Case({"max_timestep": 50}),
     "zero_terminal_snr": Case({"zero_terminal_snr": True}),
+    "snr_after_rescaling": Case(
+        {"snr_after_rescaling": True}, base={"zero_terminal_snr": True, "min_snr_gamma": 0.5}
+    ),
     "prior_loss_weight": Case({"prior_loss_weight": 0.1}, base={"reg_data_dir": "<others>", "train_batch_size": 8}),
     # text encoder
     "network_train_unet_only": Case({"network_train_unet_only": True}, names),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -69,6 +70,46 @@ def test_timestep_weights(prediction: str, options: LossOptions, weight) -> None
     found = timestep_weights(TIMES, DiscreteDiffusion.create(CPU, prediction_type=prediction), options)
     expected = [weight(snr(t)) for t in TIMES.tolist()]
     assert found.tolist() == pytest.approx(expected, rel=2e-4)
+
+
+WEIGHTED = [
+    ("epsilon", LossOptions(min_snr_gamma=5.0), lambda s: min(s, 5) / s if s else 1.0),
+    ("v_prediction", LossOptions(min_snr_gamma=5.0), lambda s: min(s, 5) / (s + 1)),
+    ("epsilon", LossOptions(debiased_estimation_loss=True), lambda s: 1 / math.sqrt(max(1e-8, min(s, 1000)))),
+    ("v_prediction", LossOptions(debiased_estimation_loss=True), lambda s: 1 / (min(s, 1000) + 1)),
+    ("v_prediction", LossOptions(scale_v_pred_loss_like_noise_pred=True), lambda s: min(s, 1000) / (min(s, 1000) + 1)),
+]
+
+
+@pytest.mark.parametrize(("prediction", "options", "weight"), WEIGHTED)
+def test_a_schedule_with_zero_terminal_snr_is_weighted_as_in_sd_scripts(
+    prediction: str, options: LossOptions, weight: Callable[[float], float]
+) -> None:
+    """sd-scripts computes all_snr before it rescales the schedule: the weights are those of the usual schedule."""
+    process = DiscreteDiffusion.create(CPU, True, prediction)
+    assert process.alphas[-1] == 0
+    found = timestep_weights(TIMES, process, options)
+    assert found.tolist() == pytest.approx([weight(snr(t)) for t in TIMES.tolist()], rel=2e-4)
+
+
+@pytest.mark.parametrize(("prediction", "options", "weight"), WEIGHTED)
+def test_the_weights_can_be_those_of_the_rescaled_schedule(
+    prediction: str, options: LossOptions, weight: Callable[[float], float]
+) -> None:
+    """Rescaled by hand: sqrt(abar) is shifted to 0 at the end and stretched to its old start. All stay finite."""
+    first, last = math.sqrt(abar(0)), math.sqrt(abar(999))
+    rescaled = [((math.sqrt(abar(t)) - last) * first / (first - last)) ** 2 for t in TIMES.tolist()]
+    process = DiscreteDiffusion.create(CPU, True, prediction, snr_after_rescaling=True)
+    found = timestep_weights(TIMES, process, options)
+    assert found.tolist() == pytest.approx([weight(a / (1 - a)) for a in rescaled], rel=1e-3, abs=1e-7)
+    assert bool(found.isfinite().all())
+
+
+def test_huber_follows_the_schedule_that_is_trained_with() -> None:
+    """Unlike the weights by SNR: sd-scripts takes its threshold from the rescaled schedule."""
+    options = LossOptions(loss_type="huber", huber_schedule="snr", huber_c=0.1)
+    at_the_end = huber_deltas(torch.tensor([999]), DiscreteDiffusion.create(CPU, True, "v_prediction"), options)
+    assert at_the_end.item() == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("schedule_name", ["constant", "exponential", "snr"])

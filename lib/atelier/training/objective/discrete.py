@@ -13,6 +13,9 @@ from torch import Tensor
 
 from atelier.training.objective.noise import TIMESTEPS
 
+SMALLEST_SNR = 1e-8
+"""In place of the 0 of a schedule that ends in pure noise."""
+
 
 def alphas_cumprod(zero_terminal_snr: bool = False) -> Tensor:
     """abar_t [1000], float32, of Stable Diffusion's scaled linear schedule, beta from 0.00085 to 0.012.
@@ -32,13 +35,15 @@ def alphas_cumprod(zero_terminal_snr: bool = False) -> Tensor:
 class DiscreteDiffusion:
     """Implements `process.NoiseProcess`: 1000 timesteps, int64; the target is the noise, or v.
 
-    `alphas` is abar_t [1000] on the training device. Training draws from [min_timestep, max_timestep).
+    `alphas` is abar_t [1000] on the training device. Training draws from [min_timestep, max_timestep). The SNR that
+    weights losses is that of `weighted_alphas`, None for `alphas`.
     """
 
     alphas: Tensor
     prediction_type: str = "epsilon"
     min_timestep: int = 0
     max_timestep: int = TIMESTEPS
+    weighted_alphas: Tensor | None = None
 
     validation_times: ClassVar[tuple[float, ...]] = (100, 300, 500, 700, 900)
 
@@ -54,10 +59,17 @@ class DiscreteDiffusion:
         prediction_type: str = "epsilon",
         min_timestep: int = 0,
         max_timestep: int = TIMESTEPS,
+        snr_after_rescaling: bool = False,
     ) -> DiscreteDiffusion:
-        """The process of a model that predicts `prediction_type`, "epsilon" or "v_prediction"."""
+        """The process of a model that predicts `prediction_type`, "epsilon" or "v_prediction".
+
+        With `zero_terminal_snr`, sd-scripts weights losses by the SNR of the schedule before it is rescaled (it
+        computes all_snr first). The formulas of min-SNR and its kin mean that of the schedule that is trained with,
+        which `snr_after_rescaling` takes.
+        """
         alphas = alphas_cumprod(zero_terminal_snr).to(device)
-        return cls(alphas, prediction_type, min_timestep, max_timestep)
+        weighted = alphas if snr_after_rescaling or not zero_terminal_snr else alphas_cumprod().to(device)
+        return cls(alphas, prediction_type, min_timestep, max_timestep, weighted)
 
     @property
     def predicts_velocity(self) -> bool:
@@ -81,9 +93,9 @@ class DiscreteDiffusion:
         return self._signal[times] * noise - self._sigma[times] * latents
 
     def snr(self, times: Tensor) -> Tensor:
-        """abar / (1 - abar), [B]."""
-        alpha = self.alphas[times]
-        return alpha / (1.0 - alpha)
+        """abar / (1 - abar), [B]; at the least a tiny number, since some weights divide by it."""
+        alpha = (self.alphas if self.weighted_alphas is None else self.weighted_alphas)[times]
+        return (alpha / (1.0 - alpha)).clamp(min=SMALLEST_SNR)
 
     def noise_to_signal(self, times: Tensor) -> Tensor:
         """sqrt(1 - abar) / sqrt(abar), [B]."""

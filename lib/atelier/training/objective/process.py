@@ -34,7 +34,7 @@ class NoiseProcess(Protocol):
         ...
 
     def snr(self, times: Tensor) -> Tensor:
-        """The signal's share of x_t over the noise's, squared, [B]."""
+        """The signal's share of x_t over the noise's, squared, [B], for the weights of losses."""
         ...
 
     def noise_to_signal(self, times: Tensor) -> Tensor:

@@ -89,8 +89,16 @@ class ObjectiveSettings:
         minimum=1, maximum=1000,
     )  # fmt: skip
     zero_terminal_snr: bool = setting(
-        False, "bool", "Noise and loss", "Zero terminal SNR", "Only for v-prediction base models that were made for it."
-    )
+        False, "bool", "Noise and loss", "Zero terminal SNR",
+        "Only for v-prediction base models that were made for it. Losses are weighted as in sd-scripts: by the SNR of "
+        "the schedule before it is rescaled.",
+    )  # fmt: skip
+    snr_after_rescaling: bool = setting(
+        False, "bool", "Noise and loss", "Weights of the rescaled SNR",
+        "With Zero terminal SNR: weights losses (Min-SNR, Debiased loss, Scale v loss, v-like loss) by the SNR of the "
+        "rescaled schedule, as the formulas say. Off is what sd-scripts does, and what NoobAI-v was trained with.",
+        ours=True,
+    )  # fmt: skip
     prior_loss_weight: float = setting(
         1.0, "float", "Noise and loss", "Class picture weight",
         "How much class pictures count, compared with your own.",
