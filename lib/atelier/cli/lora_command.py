@@ -118,7 +118,8 @@ def _resize(options: argparse.Namespace) -> int:
     tensors, metadata = with_alphas_inside(file)
     found = resize(tensors, options.rank, energy=options.energy)
     print(f"{found.kept:.1%} of its strength is kept.")
-    return _write(options, found.tensors, {**metadata, **found.labels})
+    labels = {"ss_network_dim": found.label, "ss_network_alpha": found.alpha_label}
+    return _write(options, found.tensors, {**metadata, **labels})
 
 
 def _merge(options: argparse.Namespace) -> int:

@@ -66,7 +66,7 @@ def test_the_trial_leaves_torchs_random_numbers_alone() -> None:
     [
         ({"unet_lr": 1.0, "text_encoder_lr": [0.5]}, r"0\.5 for text_encoder, 1 for unet\. Give UNet"),
         ({"network_args": ["loraplus_lr_ratio=4"]}, r"has 2: .*4 for text_encoder up, unet up\..*Leave loraplus"),
-        ({"network_train_unet_only": True, "network_args": ["down_lr_weight=0,0,0,0,0,0,0,0,0,0,0.5,1"]},
+        ({"network_train_unet_only": True, "network_args": ["down_lr_weight=" + ",".join(["0.5"] * 12)]},
          "has 2: .*Leave down_lr_weight"),
         ({"train_whole_model": True, "train_text_encoder": True, "learning_rate_te": 0.5}, r"\(learning_rate_te2\)"),
     ],

@@ -62,7 +62,7 @@ class LoRAFile:
     @cached_property
     def broken(self) -> list[str]:
         """Names of the tensors with NaN or infinite values."""
-        return sorted(name for name, tensor in self.tensors.items() if not bool(tensor.float().isfinite().all()))
+        return sorted(name for name, tensor in self.tensors.items() if not _is_finite(tensor))
 
     def check_finite(self, used_as: str = "") -> None:
         """Raises `AtelierError` for a file with NaN or infinite values, which would spoil all that is made with it.
@@ -75,6 +75,11 @@ class LoRAFile:
                 f"{before}{self.path.name} holds NaN or infinite values, in {len(self.broken)} of its "
                 f"{len(self.tensors)} tensors ({few(self.broken)}). It cannot be used; choose another file."
             )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Not every torch can ask this of 8-bit numbers."""
+    return bool((tensor if tensor.is_complex() else tensor.float()).isfinite().all())
 
 
 def read_lora(path: str | Path) -> LoRAFile:

@@ -76,7 +76,8 @@ def _missing(layer: Mapping[str, Shape], kind: str) -> list[str]:
         return ["oft_blocks"]
     if present & {"b_norm", "bias_norm"} and "w_norm" not in layer:
         return ["w_norm"]
-    return list(_NEEDED.get(kind, _LORA)) if present <= _OF_ANY_KIND else []
+    # A file of nothing but such numbers is no adapter at all, which its use tells.
+    return list(_NEEDED.get(kind, _LORA)) if present <= _OF_ANY_KIND and kind != "unknown" else []
 
 
 def _missing_of_factor(factor: str, layer: Mapping[str, Shape]) -> list[str]:

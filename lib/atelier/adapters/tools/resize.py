@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,13 +27,14 @@ class Resized:
     kept: float
 
     @property
-    def labels(self) -> dict[str, str]:
-        """ss_network_dim and ss_network_alpha: a number, or as in kohya's tools "Dynamic" when layers differ."""
-        dims, alphas = set(self.ranks.values()), set(self.alphas.values())
-        return {
-            "ss_network_dim": str(*dims) if len(dims) == 1 else "Dynamic",
-            "ss_network_alpha": str(*alphas) if len(alphas) == 1 else "Dynamic",
-        }
+    def label(self) -> str:
+        """For ss_network_dim: the rank, or as in kohya's tools "Dynamic" when layers differ."""
+        return _label(set(self.ranks.values()))
+
+    @property
+    def alpha_label(self) -> str:
+        """The same for ss_network_alpha."""
+        return _label(set(self.alphas.values()))
 
 
 def resize(
@@ -78,3 +79,7 @@ def resize(
             resized["alpha"] = torch.tensor(scale * new, dtype=kind)
         found.update({written[layer, suffix]: tensor for suffix, tensor in resized.items()})
     return Resized(found, ranks, alphas, after / before if before > 0 else 1.0)
+
+
+def _label(values: Collection[float]) -> str:
+    return str(*values) if len(values) == 1 else "Dynamic"
