@@ -13,7 +13,7 @@ from PIL import Image
 
 from atelier.config.errors import AtelierError
 from atelier.data.images import can_read_avif, list_pictures, open_picture, picture_size
-from atelier.data.wholeness import check_picture
+from atelier.data.wholeness import _ends_well, check_picture
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -240,3 +240,30 @@ def test_listing(tmp_path: Path) -> None:
         list_pictures(tmp_path / "nowhere")
     with pytest.raises(AtelierError, match="this is a file"):
         list_pictures(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"), (b"8BPS\0\x01", "PSD"), (b"\xff\x0a\xfa", "JXL"),
+        (b"<svg xmlns=''/>", "SVG"), (b"\n<!DOCTYPE html><html>404</html>", "HTML"),
+    ],
+)  # fmt: skip
+def test_what_a_picture_really_is_when_its_ending_lies(tmp_path: Path, head: bytes, kind: str) -> None:
+    """Phones and browsers save such files as .jpg."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(head + bytes(100))
+    with pytest.raises(AtelierError, match=f"a.jpg: this is {kind}, which cannot be read here; save it as PNG or JPEG"):
+        picture_size(path)
+
+
+def test_an_avif_that_is_cut_short(tmp_path: Path) -> None:
+    if not can_read_avif():
+        pytest.skip("this Pillow cannot write AVIF")
+    path = tmp_path / "a.avif"
+    halves().save(path)
+    whole = path.read_bytes()
+    assert _ends_well(path), "its boxes end where the file ends, so it need not be decoded"
+    for cut in (1, len(whole) // 2, len(whole) - 10):
+        path.write_bytes(whole[:-cut])
+        assert not _ends_well(path)

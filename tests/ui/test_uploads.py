@@ -28,12 +28,16 @@ def test_pictures_and_captions_are_copied_and_the_rest_is_named(tmp_path: Path) 
         dropped(tmp_path / "a", "1.txt", b"words"),
         dropped(tmp_path / "b", "1.PNG", b"two"),
         dropped(tmp_path / "b", "setup.exe", b"no"),
+        dropped(tmp_path / "b", "layers.PSD", b"8BPS"),
     ]
     kept = keep_files(files, tmp_path / "runs" / "uploads")
     assert kept.folder.parent == tmp_path / "runs" / "uploads"
     assert sorted(path.name for path in kept.folder.iterdir()) == ["1-2.PNG", "1.png", "1.txt"]
     assert (kept.folder / "1-2.PNG").read_bytes() == b"two"
-    assert kept.left_out == ["setup.exe is neither a picture nor a caption file. It is not used."]
+    assert kept.left_out == [
+        "setup.exe is neither a picture nor a caption file. It is not used.",
+        "layers.PSD cannot be read here. Save it as PNG or JPEG, and drop that.",
+    ]
 
 
 def test_the_same_files_again_give_the_same_folder(tmp_path: Path) -> None:

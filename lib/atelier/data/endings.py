@@ -67,9 +67,28 @@ def readable() -> tuple[str, ...]:
     return EXTENSIONS + tuple(ending for plugin in PLUGINS if plugin.format in formats for ending in plugin.endings)
 
 
+_HEADS = (
+    (b"8BPS", "PSD"), (b"\xff\x0a", "JXL"), (b"\0\0\0\x0cJXL ", "JXL"), (b"<svg", "SVG"), (b"<?xml", "SVG"),
+    (b"<!DOCTYPE", "HTML"), (b"<!doctype", "HTML"), (b"<html", "HTML"), (b"gimp xcf", "XCF"), (b"%PDF", "PDF"),
+)  # fmt: skip
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+def recognised(head: bytes) -> str | None:
+    """The format of a file that is not read here, by its first bytes and whatever it is called; None if unknown."""
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        return "HEIC"
+    return next((name for begin, name in _HEADS if head.lstrip(b"\xef\xbb\xbf \r\n").startswith(begin)), None)
+
+
+def unread_endings() -> frozenset[str]:
+    """The endings of pictures that cannot be read here."""
+    return OTHERS.union(*(plugin.endings for plugin in PLUGINS)) - set(readable())
+
+
 def unread(folder: Path) -> Counter[str]:
     """How many pictures of each ending in `folder` cannot be read here. Empty when the folder cannot be listed."""
-    known = OTHERS.union(*(plugin.endings for plugin in PLUGINS)) - set(readable())
+    known = unread_endings()
     try:
         files = [entry for entry in folder.iterdir() if entry.suffix.lower() in known and entry.name[0] != "."]
         return Counter(entry.suffix.lower() for entry in files if entry.is_file())

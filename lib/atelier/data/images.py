@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from atelier.config.errors import AtelierError
-from atelier.data.endings import plugin_formats, readable
+from atelier.data.endings import plugin_formats, readable, recognised
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "AVIF", "TIFF")
 """The only decoders that may run, whatever a file is called. Some of Pillow's others start external programs."""
@@ -104,14 +104,22 @@ def _opening(path: Path, data: bytes | None) -> Iterator[Image.Image]:
 def _unknown(path: Path, data: bytes | None) -> str:
     """Why no decoder can read the file."""
     try:
-        empty = not data if data is not None else path.stat().st_size == 0
+        head = data[:64] if data is not None else _head(path)
     except OSError:
-        empty = False
-    if empty:
+        head = b"?"
+    if not head:
         return "the file is empty; replace it or remove it."
+    kind = recognised(head)
+    if kind is not None:
+        return f"this is {kind}, which cannot be read here; save it as PNG or JPEG, or remove it."
     if path.suffix.lower() == ".avif" and not can_read_avif():
         return "AVIF cannot be read here; install pillow-avif-plugin or convert the picture to PNG."
     return "this is not a picture that can be read (PNG, JPEG, WebP, BMP, GIF, AVIF, TIFF); replace it or remove it."
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -71,6 +71,7 @@ def test_two_damaged_states_do_not_cost_those_that_follow(pictures: Path, tmp_pa
         damage(path)
     second = run(tiny_job(pictures, **PLAIN), tmp_path, stopped_at(3), record=MemoryRecord(first.record.folder))
     assert [row[0] for row in second.record.rows] == [1, 2, 3]
+    assert second.record.told("is damaged, so it starts again from its beginning")
     assert sorted(path.stem for path in states.glob("*.safetensors")) == ["000000002", "000000003"]
     assert len(list(states.glob("*.damaged"))) == 2
     third = again(second, pictures, tmp_path, **PLAIN)

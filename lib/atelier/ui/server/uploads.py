@@ -12,7 +12,7 @@ from pathlib import Path
 
 from atelier.config.errors import AtelierError
 from atelier.config.names import name_problem
-from atelier.data.endings import readable
+from atelier.data.endings import readable, unread_endings
 from atelier.jobs.housekeeping import touch
 from atelier.ui.gradio_compat import DroppedFile
 
@@ -49,7 +49,9 @@ def keep_files(files: Sequence[DroppedFile], pictures_folder: Path) -> Uploaded:
         name = _safe_name(file.name)
         suffix = Path(name).suffix.lower()
         size = file.path.stat().st_size if file.path.is_file() else 0
-        if suffix not in pictures | CAPTIONS:
+        if suffix in unread_endings():
+            left_out.append(f"{file.name} cannot be read here. Save it as PNG or JPEG, and drop that.")
+        elif suffix not in pictures | CAPTIONS:
             left_out.append(f"{file.name} is neither a picture nor a caption file. It is not used.")
         elif size > LARGEST_FILE:
             left_out.append(f"{file.name} is larger than {LARGEST_FILE // 2**20} MB. It is not used.")
