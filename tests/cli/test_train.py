@@ -57,12 +57,12 @@ def test_a_name_that_no_file_can_have(
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("resume", "none"), ("network_weights", "none.safetensors"), ("base_weights", "none.safetensors"),
-        ("sample_prompts", "none.txt"), ("dataset_config", "none.toml"), ("vae", "none.safetensors"),
-        ("in_json", "none.json"), ("conditioning_data_dir", "none"), ("reg_data_dir", "none"), ("ckpt", "no/base"),
-        ("pretrained_model_name_or_path", "none.safetensors"),
-        ("output_dir", "asked.toml"), ("logging_dir", "asked.toml"), ("train_data_dir", "none"),
-        ("network_args", "preset=none.toml"), ("resume", "asked.toml"), ("resume", "pictures"),
+        ("resume", "gone"), ("network_weights", "gone.safetensors"), ("base_weights", "gone.safetensors"),
+        ("sample_prompts", "gone.txt"), ("dataset_config", "gone.toml"), ("vae", "gone.safetensors"),
+        ("in_json", "gone.json"), ("conditioning_data_dir", "gone"), ("reg_data_dir", "gone"), ("ckpt", "gone/base"),
+        ("pretrained_model_name_or_path", "gone.safetensors"),
+        ("output_dir", "asked.toml"), ("logging_dir", "asked.toml"), ("train_data_dir", "gone"),
+        ("network_args", "preset=gone.toml"), ("resume", "asked.toml"), ("resume", "pictures"),
         ("network_weights", "pictures"), ("dataset_config", "pictures"), ("train_data_dir", "asked.toml"),
     ],
 )  # fmt: skip

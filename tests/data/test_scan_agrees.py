@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from atelier.config.errors import AtelierError
+from atelier.config.imports.loading import load_job
 from atelier.config.job import JobConfig
-from atelier.config.kohya.toml_in import load_job
 from atelier.data import endings
 from atelier.data.scan import scan_job
 from atelier.ui.tab.preview_data import look_at
