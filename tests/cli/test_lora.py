@@ -195,6 +195,15 @@ def test_what_cannot_be_resized_is_said_in_one_sentence(
     assert not (tmp_path / "out.safetensors").exists()
 
 
+def test_many_ranks_are_told_in_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = {
+        f"lora_unet_{rank}.lora_{side}.weight": torch.ones((rank, 2) if side == "down" else (2, rank))
+        for rank in range(1, 40) for side in ("down", "up")
+    }  # fmt: skip
+    assert main(["lora", "check", str(save_lora(tmp_path / "x.safetensors", tensors, {}))]) == 0
+    assert "ranks 1 to 39, 39 different ones\n" in capsys.readouterr().out
+
+
 def test_a_resized_lora_can_be_imported(lora: Path, tmp_path: Path) -> None:
     """The ranks of its layers differ, which its metadata tell in a word; the tensors tell the rank."""
     small = tmp_path / "small.safetensors"

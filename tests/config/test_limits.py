@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.config.errors import MOST_PROBLEMS, AtelierError, Problem, SettingsError
+from atelier.config.errors import MOST_PROBLEMS, AtelierError, Problem, SettingsError, few
 from atelier.config.files.limits import DEPTH, KEYS, NAMES, check_size
 from atelier.config.imports.importer import import_report, read_any
 from atelier.config.imports.loading import load_job
@@ -85,3 +85,9 @@ def test_many_problems_and_long_values_are_told_in_short() -> None:
     lines = str(error).splitlines()
     assert len(lines) == MOST_PROBLEMS + 1 and lines[-1] == f"and {500 - MOST_PROBLEMS} more problems."
     assert lines[0].startswith("key0 is 'xxx") and lines[0].endswith("it must be a number.") and len(lines[0]) < 300
+
+
+def test_long_lists_of_names_are_cut_with_a_count() -> None:
+    assert few(["a", "b", "c"]) == "a, b, c" and few([]) == ""
+    assert few((f"n{number}" for number in range(900)), 2) == "n0, n1 and 898 more"
+    assert len(few(["x" * 9000] * 9)) < 600

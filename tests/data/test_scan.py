@@ -133,3 +133,13 @@ def test_masks_and_metadata(tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text("[" * 100_000)
     with pytest.raises(AtelierError, match="metadata_file cannot be read"):
         scan(one(tmp_path / "pictures", **keys), "sks")
+
+
+def test_many_folders_without_pictures_are_counted(tmp_path: Path) -> None:
+    folders = [tmp_path / f"folder-{number}" for number in range(400)]
+    for folder in folders:
+        folder.mkdir()
+    datasets = DatasetConfig([Dataset(subsets=[Subset(image_dir=str(folder)) for folder in folders])])
+    with pytest.raises(AtelierError, match="folder-2 and 397 more") as caught:
+        scan(datasets, "sks")
+    assert len(str(caught.value)) < 2000

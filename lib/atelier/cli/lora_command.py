@@ -79,7 +79,7 @@ def _check(options: argparse.Namespace) -> int:
     from atelier.adapters.tools.check import check_lora
 
     found = check_lora(read_lora(options.lora), _base(options.base) if options.base else None)
-    print(f"kind {found.kind}, layout {found.layout}, family {found.family}, ranks {found.ranks}")
+    print(f"kind {found.kind}, layout {found.layout}, family {found.family}, ranks {_ranks(found.ranks)}")
     for label, norm in found.norms.items():
         print(f"  {label:<16} norm {norm:.4f}")
     for name, keys in (("NaN", found.broken), ("not of this base", found.unmatched), ("no effect", found.silent)):
@@ -94,6 +94,13 @@ def _check(options: argparse.Namespace) -> int:
     if options.base:
         print(f"{found.matched} of {found.layers} layers match.")
     return 1 if found.broken or (options.base and not found.usable) else 0
+
+
+def _ranks(counts: dict[int, int]) -> str:
+    """{rank: number of layers}, in short where there are many."""
+    if len(counts) <= MOST_SHOWN:
+        return str(counts)
+    return f"{min(counts)} to {max(counts)}, {len(counts)} different ones"
 
 
 def _convert(options: argparse.Namespace) -> int:

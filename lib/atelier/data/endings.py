@@ -12,6 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from atelier.config.errors import few
+
 EXTENSIONS = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".avif", ".tif", ".tiff",
 )  # fmt: skip
@@ -100,7 +102,7 @@ def unread_sentence(counts: Counter[str], folders: Iterable[Path]) -> str:
     """One sentence about all pictures that cannot be read: how many, with which endings, where, and what to do."""
     count = sum(counts.values())
     listed = ", ".join(f"{number} {ending}" for ending, number in sorted(counts.items()))
-    where = ", ".join(str(folder) for folder in folders)
+    where = few(folders)
     packages = [plugin.package for plugin in PLUGINS if any(ending in counts for ending in plugin.endings)]
     instead = f", or install {_either(packages)} for the WebUI's Python" if packages else ""
     what = "picture cannot be read here and is" if count == 1 else "pictures cannot be read here and are"

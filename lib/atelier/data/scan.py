@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atelier.config.datasets import Dataset, DatasetConfig, Subset, datasets_from_folders
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, few
 from atelier.config.files.legacy_text import Guess, agreed
 from atelier.config.files.paths import expanded
 from atelier.config.job import JobConfig
@@ -271,7 +271,7 @@ def _masks(subset: Subset) -> dict[str, Path]:
 
 def _no_pictures(found: Scan) -> str:
     folders = [subset.image_dir for subset in found.datasets.subsets if not subset.is_reg]
-    where = ", ".join(folders) or "the dataset"
+    where = few(folders) or "the dataset"
     unreadable = [problem for problem in found.problems if problem.left_out]
     if unreadable:
         listed = "\n".join(problem.reason for problem in unreadable[:5])

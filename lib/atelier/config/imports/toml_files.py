@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atelier.config.errors import AtelierError
+from atelier.config.errors import AtelierError, few
 from atelier.config.imports.easy_scripts import is_easy, without_easy_layout
 from atelier.config.imports.imported import (
     BOTH,
@@ -83,7 +83,7 @@ def one_level(document: Document) -> tuple[Document, list[str]]:
         flat[key] = section
     if not deep:
         return Document(document.name, document.text, flat), []
-    note = f"Tables inside sections were read too ({', '.join(deep)}); sd-scripts would read only one level."
+    note = f"Tables inside sections were read too ({few(deep)}); sd-scripts would read only one level."
     return Document(document.name, document.text, flat), [note]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from atelier.config.errors import AtelierError, Problem, SettingsError
+from atelier.config.errors import AtelierError, Problem, SettingsError, shortened
 from atelier.config.settings.schema import labelled
 
 _PLACE = re.compile(r"(up|down)_blocks\.(\d+)\.(resnets|attentions|upsamplers|downsamplers)\.(\d+)")
@@ -48,8 +48,8 @@ def frozen(names: Sequence[str], wanted: Sequence[str]) -> set[str]:
         matching = [block for block in blocks if (block.startswith(part) if part else block == given.upper())]
         if not matching:
             raise AtelierError(
-                f"{labelled('freeze_blocks')}: this model has no {given!r}. It can be {', '.join(PARTS)}, or single "
-                f"blocks: {', '.join(sorted(blocks))}."
+                f"{labelled('freeze_blocks')}: this model has no {shortened(repr(given))}. It can be "
+                f"{', '.join(PARTS)}, or single blocks: {', '.join(sorted(blocks))}."
             )
         for block in matching:
             found |= blocks[block]
