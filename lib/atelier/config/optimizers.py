@@ -27,6 +27,8 @@ def missing_package(optimizer: str) -> str | None:
             f"optimizer_type {optimizer} needs the package {BITSANDBYTES}, which is not installed here. Install it, or "
             f"set optimizer_type to {_IN_PLACE[name]}, which trains in the same way and needs more memory."
         )
+    if "." in optimizer:
+        return missing_class("optimizer_type", optimizer, "AdamW")
     packages = _OTHERS.get(name, ())
     if packages and not any(map(_installed, packages)):
         return (
@@ -34,6 +36,17 @@ def missing_package(optimizer: str) -> str | None:
             "set optimizer_type to AdamW with a learning rate of 1e-4."
         )
     return None
+
+
+def missing_class(key: str, path: str, instead: str) -> str | None:
+    """A sentence when the package of a class, named as module.Class, is not installed."""
+    package = path.partition(".")[0]
+    if not package or _installed(package):
+        return None
+    return (
+        f"{key} {path} needs the package {package}, which is not installed here. Install it, or set {key} to "
+        f"{instead or 'nothing'}."
+    )
 
 
 def _installed(package: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from atelier.cli.train_command import pairs
 from atelier.config.errors import AtelierError, SettingsError
 from atelier.config.imports.importer import import_report, read_any
 from atelier.config.imports.loading import load_job
@@ -119,6 +120,11 @@ def test_a_class_prompt_stays_whole() -> None:
     assert read_text(f'class_prompt = "{prompt}"').class_prompt == [prompt]
     assert read_text("", class_prompt=f'"{prompt}"').class_prompt == [prompt]
     assert read_text("", class_prompt=[prompt, "a dog"]).class_prompt == [prompt, "a dog"]
+    for given in (["--class_prompt", prompt], [f"--class_prompt={prompt}"]):
+        assert read_text("", **pairs(given)).class_prompt == [prompt]
+    two = pairs(["--class_prompt", prompt, "a dog", "--output_name", "my", "cat", "--flip_aug"])
+    settings = read_text("", **two)
+    assert (settings.class_prompt, settings.output_name, settings.flip_aug) == ([prompt, "a dog"], "my cat", True)
 
 
 def test_files_in_one_text() -> None:
@@ -309,6 +315,17 @@ def test_an_optimizer_without_its_package(
     assert any("needs the package bitsandbytes" in note and f"to {instead}, " in note for note in read_any(path).notes)
     monkeypatch.setattr("atelier.config.optimizers.find_spec", lambda package: package)
     assert read_any(path).notes == []
+
+
+def test_classes_of_packages_that_are_not_there(folder: Path) -> None:
+    text = (
+        'optimizer_type = "LoraEasyCustomOptimizer.came.CAME"\nlr_scheduler_type = "torch.optim.lr_scheduler.StepLR"\n'
+    )
+    (note,) = read_any(written(folder, "x.toml", text)).notes
+    assert note == (
+        "optimizer_type LoraEasyCustomOptimizer.came.CAME needs the package LoraEasyCustomOptimizer, which is not "
+        "installed here. Install it, or set optimizer_type to AdamW."
+    )
 
 
 # -- export of what is elsewhere --------------------------------------------------------------------------------------

@@ -323,3 +323,12 @@ def test_a_data_sets_strength_acts_as_alpha_does(pictures: Path, tmp_path: Path)
             assert torch.allclose(tensor, halved.tensors[name], atol=1e-5)
     full = run(tiny_job(pictures), tmp_path / "full")
     assert any(not torch.equal(tensor, weaker.tensors[name]) for name, tensor in full.tensors.items())
+
+
+def test_what_is_set_in_vain_or_beyond_its_bounds_is_told(pictures: Path, tmp_path: Path) -> None:
+    asked = {"adaptive_noise_scale": 0.1, "sample_prompts": "a cat --w 99999", "max_train_steps": 1}
+    done = run(tiny_job(pictures, **asked), tmp_path)
+    assert done.record.told("(adaptive_noise_scale) does nothing without Noise offset (noise_offset).")
+    assert done.record.told(
+        "'a cat' asks for width 99999; it is drawn with 4096, since 64 to 4096 pixels"
+    )

@@ -20,7 +20,7 @@ from atelier.config.kohya.verdicts import (
     table,
     training_verdict,
 )
-from atelier.config.optimizers import missing_package
+from atelier.config.optimizers import missing_class, missing_package
 from atelier.config.settings.checks import validate
 from atelier.config.settings.idle import NEEDS, idle
 from atelier.config.settings.option import Option
@@ -164,8 +164,9 @@ def _remarks(reading: Reading) -> None:
     """What a person should know of values that are right: a missing package, and settings that are set in vain."""
     optimizer = reading.values.get("optimizer_type")
     sentence = missing_package(optimizer) if isinstance(optimizer, str) else None
-    if sentence:
-        reading.notes.append(sentence)
+    schedule = reading.values.get("lr_scheduler_type") or ""
+    other = missing_class("lr_scheduler_type", schedule, "") if "." in schedule else None
+    reading.notes += [each for each in (sentence, other) if each]
     for key in idle(reading.values):
         name = reading.named.get(key, key)
         why = f"It does nothing without {' or '.join(NEEDS[key])}."
