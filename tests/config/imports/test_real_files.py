@@ -170,6 +170,14 @@ def test_a_text_that_is_not_set(option: Option, nothing: str) -> None:
     assert read_text(f"{option.key} = {nothing}\nnetwork_dim = 4") == read_text("network_dim = 4")
 
 
+def test_false_is_zero_where_a_number_must_be_set() -> None:
+    settings = read_text("keep_tokens = false\nlearning_rate = false\nnoise_offset = false\nseed = false")
+    assert (settings.keep_tokens, settings.learning_rate) == (0, 0.0)
+    assert settings.noise_offset is None and settings.seed is None
+    with pytest.raises(SettingsError, match="it must be at least 1"):
+        read_text("network_dim = false")
+
+
 def test_resume_false(folder: Path) -> None:
     path = written(folder, "x.toml", 'output_name = "fresh"\nresume = false\ntrain_data_dir = "pictures"\n')
     assert import_report(path)["usable"] and load_job(path).settings.resume is None

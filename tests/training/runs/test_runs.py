@@ -329,6 +329,4 @@ def test_what_is_set_in_vain_or_beyond_its_bounds_is_told(pictures: Path, tmp_pa
     asked = {"adaptive_noise_scale": 0.1, "sample_prompts": "a cat --w 99999", "max_train_steps": 1}
     done = run(tiny_job(pictures, **asked), tmp_path)
     assert done.record.told("(adaptive_noise_scale) does nothing without Noise offset (noise_offset).")
-    assert done.record.told(
-        "'a cat' asks for width 99999; it is drawn with 4096, since 64 to 4096 pixels"
-    )
+    assert done.record.told("'a cat' asks for width 99999; it is drawn with 4096, since 64 to 4096 pixels")

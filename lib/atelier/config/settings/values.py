@@ -45,6 +45,8 @@ def coerce(option: Option, value: Any) -> Any:
         if value is None and not option.optional and option.kind not in LISTS:
             raise BadValue("it must be set")
         return [] if option.kind in LISTS else None if option.optional else option.default
+    if value is False and option.kind in ("int", "float", "int_or_float"):
+        value = 0  # as it counts in sd-scripts
     try:
         if option.kind == "strs":
             return _texts(option, value)
