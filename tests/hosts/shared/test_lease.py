@@ -88,6 +88,13 @@ def test_what_is_asked_in_which_order() -> None:
         pass
 
 
+def test_views_are_made_outside_the_inference_mode_of_a_hosts_thread() -> None:
+    """The fake host holds to it that tensors made in there could never be trained through."""
+    host = Host()
+    with torch.inference_mode(), WebUILease(host, ALL):
+        assert host.done == ["bring", "clean", "borrow"]
+
+
 @pytest.mark.parametrize("failing", ["bring", "clean", "borrow"])
 def test_a_loan_that_fails_at_its_beginning_gives_all_back(failing: str) -> None:
     """Whatever of it is already done: the WebUI draws from its own arrangement again, and nothing is leased."""
@@ -116,6 +123,7 @@ def test_a_unet_that_rests_is_not_brought(early: bool) -> None:
         lease.offload_denoiser()
     with lease as parts:
         assert host.done[0] == ("bring the rest" if early else "bring")
+        assert parts.computes_on == (torch.device("meta") if early else None)
         lease.offload_denoiser()
         assert parts.computes_on == torch.device("meta")
         host.done.clear()
