@@ -42,3 +42,13 @@ def test_a_whole_model_learns_slowly_and_is_saved_once(resolution: int | None) -
     lora, whole = (preset("object", 10, "sd1", resolution, whole_model=each) for each in (False, True))
     assert whole["learning_rate"] < lora["learning_rate"] / 5 and "save_every_n_steps" not in whole
     assert validate(Settings(output_name="x", train_whole_model=True, **whole)) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "often"),
+    [(None, 200), (800, 200), (2000, 500), (300, 100), (200, 50), (100, 25), (50, 10), (3, 1), (1, 1)],
+)
+def test_saves_and_samples_follow_the_number_of_steps(steps: int | None, often: int) -> None:
+    values = preset("person", 5, "sd1", steps=steps)
+    assert (values["save_every_n_steps"], values["sample_every_n_steps"]) == (often, often)
+    assert values["max_train_steps"] == 800

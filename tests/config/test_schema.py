@@ -99,3 +99,28 @@ def test_the_next_free_name(tmp_path: Path) -> None:
     assert free_name(tmp_path, "cat") == "cat-3"
     assert free_name(tmp_path, "cat", ["CAT-3"]) == "cat-4"
     assert free_name(tmp_path / "none", "cat") == "cat"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "https://example.org/hook?key=a%20b", None, ""])
+def test_addresses_of_a_webhook(url: str | None) -> None:
+    assert validate(Settings(webhook_url=url)) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("file:///etc/passwd", "https://"),
+        ("ftp://example.org/x", "https://"),
+        ("example.org/hook", "https://"),
+        ("https:///hook", "https://"),
+        ("https://example.org/a b", "https://"),
+        ("https://example.org/a\r\nHost: b", "https://"),
+        ("http://[::1/hook", "https://"),
+        ("http://example.org:99999/hook", "https://"),
+        ("https://ann:secret@example.org/hook", "name and password"),
+    ],
+)
+def test_other_addresses_of_a_webhook(url: str, allowed: str) -> None:
+    (problem,) = validate(Settings(webhook_url=url))
+    assert (problem.key, allowed in problem.allowed) == ("webhook_url", True)
+    assert "secret" not in str(problem)

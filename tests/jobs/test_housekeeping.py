@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from atelier.data.tensor_cache import TensorCache
-from atelier.jobs.housekeeping import LATENTS, UPLOADS, latent_bytes, prune, tidy, upload_bytes, upload_days
+from atelier.jobs.housekeeping import (
+    LATENTS,
+    TEXT,
+    UPLOADS,
+    ignore_in_git,
+    latent_bytes,
+    prune,
+    tidy,
+    upload_bytes,
+    upload_days,
+)
 from atelier.jobs.queue import Jobs
 from tests.support.jobs_fakes import PATIENCE, FakeHost, Steered, finished, job_named
 
@@ -146,3 +157,38 @@ def test_a_run_that_ends_tidies_up(tmp_path: Path) -> None:
     finished(jobs, second)
     jobs.close(PATIENCE)
     assert names(runs / UPLOADS) == []
+
+
+def test_prompt_embeddings_go_beyond_their_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATELIER_TEXT_GB", str(2500 / 2**30))
+    folder = tmp_path / "cache" / TEXT / "ab"
+    folder.mkdir(parents=True)
+    for name, days in (("old", 3), ("older", 5), ("new", 1)):
+        (folder / name).write_bytes(b"x" * 1000)
+        aged(folder / name, days)
+    tidy(tmp_path / "runs", tmp_path / "cache", [])
+    assert names(folder) == ["new", "old"]
+
+
+def test_the_webuis_git_passes_over_our_folder(tmp_path: Path) -> None:
+    own = tmp_path / "atelier"
+    ignore_in_git(own / "runs", own / "cache")
+    assert not own.exists(), "nothing is made before it is needed"
+    host = FakeHost(tmp_path)
+    host.folders = replace(host.folders, runs=own / "runs", cache=own / "cache")
+    jobs = Jobs(host, steered := Steered())
+    job = jobs.submit(job_named("cat"))
+    steered.finish()
+    finished(jobs, job)
+    jobs.close(PATIENCE)
+    assert (own / ".gitignore").read_text(encoding="utf-8") == "*\n"
+    (own / ".gitignore").write_text("mine", encoding="utf-8")
+    ignore_in_git(own / "runs", own / "cache")
+    assert (own / ".gitignore").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_folder_that_is_not_ours_alone_gets_no_gitignore(tmp_path: Path) -> None:
+    for runs, cache in ((tmp_path / "atelier" / "runs", tmp_path / "cache"), (tmp_path / "runs", tmp_path / "cache")):
+        runs.mkdir(parents=True, exist_ok=True)
+        ignore_in_git(runs, cache)
+    assert list(tmp_path.rglob(".gitignore")) == []

@@ -140,6 +140,7 @@ class MemoryRecord:
         self.on_status: dict[str, Callable[[], None]] = {}
         self.statuses: list[tuple[str, str]] = []
         self.messages: list[tuple[str, str]] = []
+        self.activities: list[tuple[str, int | None, int | None]] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.rows: list[tuple[int, float, dict[str, float]]] = []
         self.speeds: list[dict[str, Any]] = []
@@ -152,6 +153,9 @@ class MemoryRecord:
 
     def event(self, kind: str, **data: Any) -> None:
         self.events.append((kind, data))
+
+    def activity(self, text: str = "", done: int | None = None, total: int | None = None) -> None:
+        self.activities.append((text, done, total))
 
     def message(self, text: str, level: str = "info") -> None:
         self.messages.append((level, text))
@@ -209,7 +213,7 @@ def tiny_settings(pictures: Path, **changes: Any) -> Settings:
         "output_name": "tiny", "trigger": "zwx", "train_data_dir": str(pictures), "resolution": str(SIDE),
         "min_bucket_reso": SIDE, "max_bucket_reso": SIDE, "bucket_reso_steps": 8, "train_batch_size": 2,
         "network_dim": 2, "network_alpha": 2.0, "learning_rate": 1e-2, "max_train_steps": 4, "seed": 7,
-        "save_precision": "float", "mixed_precision": "no", "cache_latents_to_disk": False,
+        "save_precision": "float", "mixed_precision": "no", "cache_latents_to_disk": False, "sample_at_end": False,
     }  # fmt: skip
     return Settings(**{**asked, **changes})
 

@@ -17,6 +17,7 @@ OTHER = {
     "bucket_reso_steps": 32,
     "network_module": "lycoris.kohya",
     "optimizer_args": ["weight_decay=0.01", "betas=0.9,0.99"],
+    "webhook_url": "https://example.org/hook",
 }
 
 

@@ -228,7 +228,7 @@ def test_routes_are_documented(site: Site) -> None:
     assert start["tags"] == ["Atelier"]
     assert "application/toml" in start["requestBody"]["content"]
     ours = [route for path, methods in schema["paths"].items() if path.startswith(V1) for route in methods.values()]
-    assert len(ours) == 10
+    assert len(ours) == 15
     assert all(route["description"] and route["summary"] for route in ours)
 
 
@@ -298,11 +298,11 @@ def test_the_guard_is_asked_on_every_route(tmp_path: Path) -> None:
     checked = 0
     for route in site.app.state.atelier_routes:
         for method in route.methods - {"HEAD"}:
-            path = route.path.format(job_id="x", action="stop", file="00000000-0.png")
+            path = route.path.format(job_id="x", action="stop", file="00000000-0.png", cache="text")
             assert site.client.request(method, path).status_code == 401, path
             assert site.client.request(method, path, headers={"authorization": "yes"}).status_code != 401
             checked += 1
-    assert checked == 10
+    assert checked == 15
 
 
 LOCAL_NAMES = ["localhost:7860", "LOCALHOST", "127.0.0.1:7860", "127.1.2.3", "[::1]:7860", "192.168.0.5", "a.localhost"]

@@ -89,3 +89,12 @@ def test_open_to_the_network_every_path_of_a_data_set_counts(tmp_path: Path, key
     answer = site.post("/jobs", json={"settings": {"output_name": "x"}, "datasets": [{"subsets": [own]}]})
     assert answer.status_code == 200, answer.text
     site.finish()
+
+
+def test_open_to_the_network_nobody_has_this_machine_call_an_address(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", Access(paths=False))
+    settings = {"output_name": "x", "train_data_dir": str(site.host.folders.runs), "webhook_url": "http://10.0.0.1/"}
+    answer = site.post("/jobs", json={"settings": settings})
+    assert answer.status_code == 403
+    assert "Webhook" in answer.json()["error"]
+    assert site.jobs.jobs() == []

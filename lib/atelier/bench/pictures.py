@@ -26,6 +26,6 @@ def bench_job(shape: Shape, folder: Path, steps: int, **changes: Any) -> JobConf
         "output_name": "bench", "trigger": "a zwx thing", "train_data_dir": str(folder), "resolution": str(side),
         "min_bucket_reso": side, "max_bucket_reso": side, "network_dim": 8, "network_alpha": 8,
         "network_train_unet_only": True, "mixed_precision": "no", "max_train_steps": steps,
-        "cache_latents_to_disk": False, "seed": 0,
+        "cache_latents_to_disk": False, "seed": 0, "sample_at_end": False,
     }  # fmt: skip
     return job_from_settings(Settings(**{**asked, **changes}))

@@ -130,5 +130,6 @@ def settings(steps: int, known: Path) -> Any:
         lr_scheduler="cosine",
         max_train_steps=steps,
         train_batch_size=8,
+        sample_at_end=False,
         seed=1,
     )

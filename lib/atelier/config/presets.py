@@ -23,17 +23,22 @@ _WHOLE_RATE, _WHOLE_RATE_TINY = 2e-6, 3e-4
 
 
 def preset(
-    subject: str, picture_count: int, family: str, resolution: int | None = None, whole_model: bool = False
+    subject: str,
+    picture_count: int,
+    family: str,
+    resolution: int | None = None,
+    whole_model: bool = False,
+    steps: int | None = None,
 ) -> dict[str, Any]:
     """The recommended settings that differ from the defaults, under kohya's names.
 
     `subject` is "person", "object" or "style"; any other counts as an object. `picture_count` 0 means not known yet.
     `family` is a `models.family.Family.name`. `resolution` is the side in pixels at which the model was trained, when
     it is not the family's usual one. `whole_model`: for Dreambooth, which has far lower learning rates and large files.
+    `steps`: of a run that has another number of steps than the recommended one; saves and samples follow it.
     """
     kind = subject if subject in _LOOKS else "object"
     side = resolution or RESOLUTIONS.get(family, 512)
-    steps = steps_for(kind, picture_count)
     values: dict[str, Any] = {
         "resolution": str(side),
         "enable_bucket": True,
@@ -48,7 +53,7 @@ def preset(
         "lr_scheduler": "cosine",
         "lr_warmup_steps": 0.05,
         "min_snr_gamma": 5.0,
-        "max_train_steps": steps,
+        "max_train_steps": steps_for(kind, picture_count),
         # Faces are not symmetric and lettering on an object must not be mirrored. A style loses nothing by mirroring.
         "flip_aug": kind == "style",
         "sample_at_first": True,
@@ -57,7 +62,7 @@ def preset(
         values |= {"network_train_unet_only": True, "cache_text_encoder_outputs": True, "text_encoder_lr": []}
     if side <= TINY:
         values |= _tiny(side, picture_count)
-    often = max(_rounded(values["max_train_steps"] / 4), 1)
+    often = rhythm(steps or values["max_train_steps"])
     if whole_model:
         # All weights change at once, so each may change by little. A checkpoint of gigabytes is saved once, at the end.
         values |= {"learning_rate": _WHOLE_RATE if side > TINY else _WHOLE_RATE_TINY}
@@ -69,6 +74,13 @@ def steps_for(subject: str, picture_count: int) -> int:
     """Optimizer steps at batch size 1: a fixed number for each picture, within bounds."""
     least, most = _STEPS[subject]
     return _rounded(min(max(picture_count * _LOOKS[subject], least), most))
+
+
+def rhythm(steps: int) -> int:
+    """After how many steps of a run to save and sample each time: about four times in all, at round numbers."""
+    quarter = max(steps // 4, 1)
+    favoured = _FAVOURED_STEP if quarter > _FAVOURED_STEP else 5 if quarter > 10 else 1
+    return max(round(quarter / favoured), 1) * favoured
 
 
 def _tiny(side: int, picture_count: int) -> dict[str, Any]:

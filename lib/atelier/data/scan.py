@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from atelier.data.found.folders import nothing_in, passed_over
 from atelier.data.found.masks import is_black
 from atelier.data.images import list_pictures
 from atelier.data.wholeness import check_picture
+
+OnPicture = Callable[[int, int], None]
+"""Called with the number of the picture that is looked at, from 1, and how many its folder has."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +116,20 @@ def datasets_for_folder(folder: str | Path, settings: Settings) -> DatasetConfig
     return datasets_from_folders(settings.replace(train_data_dir=str(folder)))
 
 
-def scan_job(job: JobConfig, trigger: str | None = None) -> Scan:
+def scan_job(job: JobConfig, trigger: str | None = None, on_picture: OnPicture | None = None) -> Scan:
     """`scan` of a job's datasets. `trigger`: another trigger word than the job's."""
     settings = job.settings
     parents = [expanded(text) for text in (settings.train_data_dir, settings.reg_data_dir) if text]
-    return scan(job.datasets, job.trigger if trigger is None else trigger, parents, settings.masked_loss)
+    return scan(job.datasets, job.trigger if trigger is None else trigger, parents, settings.masked_loss, on_picture)
 
 
-def scan(datasets: DatasetConfig, trigger: str = "", parents: Sequence[Path] = (), masked_loss: bool = True) -> Scan:
+def scan(
+    datasets: DatasetConfig,
+    trigger: str = "",
+    parents: Sequence[Path] = (),
+    masked_loss: bool = True,
+    on_picture: OnPicture | None = None,
+) -> Scan:
     """Finds the pictures of every subset. Unreadable pictures become problems, and the rest is used.
 
     `parents`: folders that were given as train_data_dir or reg_data_dir, whose folders count by their names. Only
@@ -129,7 +138,7 @@ def scan(datasets: DatasetConfig, trigger: str = "", parents: Sequence[Path] = (
     there is neither a caption nor a trigger word.
     """
     found = Scan(datasets, trigger.strip())
-    looking = _Looking(found, frozenset(parents), masked_loss)
+    looking = _Looking(found, frozenset(parents), masked_loss, on_picture)
     for index, dataset in enumerate(datasets.datasets):
         looking.at_dataset(index, dataset)
     looking.finish()
@@ -150,8 +159,9 @@ def scan(datasets: DatasetConfig, trigger: str = "", parents: Sequence[Path] = (
 class _Looking:
     """One scan in progress. `black`: the pictures whose mask is black."""
 
-    def __init__(self, found: Scan, parents: frozenset[Path], masked_loss: bool) -> None:
+    def __init__(self, found: Scan, parents: frozenset[Path], masked_loss: bool, on_picture: OnPicture | None) -> None:
         self.found = found
+        self._on_picture = on_picture
         self.black: set[Path] = set()
         self._parents = parents
         self._masked_loss = masked_loss
@@ -203,7 +213,9 @@ class _Looking:
         masks = _masks(subset)
         kept: list[Picture] = []
         captions: list[Caption] = []
-        for path in paths:
+        for done, path in enumerate(paths, 1):
+            if self._on_picture is not None:
+                self._on_picture(done, len(paths))
             try:
                 size = check_picture(path)
                 fit = buckets.fit(size)

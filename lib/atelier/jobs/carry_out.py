@@ -11,6 +11,7 @@ from atelier.hosts.contract import Host
 from atelier.jobs.control import Control
 from atelier.jobs.job import Job, interruption
 from atelier.jobs.record import Record
+from atelier.jobs.webhook import watch
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def carry_out(
                 record.status("stopped", "Removed from the queue.")
             return
         leave_queue()
+        watch(record, job.id, config)
         train(config, host, record, job.control)
         if job.is_open or (interrupted() and job.state == "stopped"):
             _tell_the_end(job, interrupted())

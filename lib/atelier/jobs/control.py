@@ -12,16 +12,18 @@ class Control:
         self._changed = threading.Condition()
         self._requests = 0
         self._stopping = False
+        self._hurried = False
         self._paused = False
         self._save = False
         self._sample = False
 
     # -- the page --------------------------------------------------------------------------------------------------
 
-    def stop(self) -> None:
-        """Asks the run to end after its current step and to keep what was learned."""
+    def stop(self, at_once: bool = False) -> None:
+        """Asks the run to end after its current step and to keep what was learned; `at_once` without last samples."""
         with self._changed:
             self._stopping = True
+            self._hurried |= at_once
             self._paused = False
             self._notify()
 
@@ -55,6 +57,16 @@ class Control:
     def stopping(self) -> bool:
         """True once a stop was asked for."""
         return self._stopping
+
+    @property
+    def hurried(self) -> bool:
+        """True when the run shall end without drawing its last samples."""
+        return self._hurried
+
+    @property
+    def asked(self) -> str:
+        """ "save" or "sample" while the trainer has yet to do what was asked for, else ""."""
+        return "save" if self._save else "sample" if self._sample else ""
 
     @property
     def paused(self) -> bool:

@@ -1,4 +1,4 @@
-"""Cleans up dropped pictures and cached latents beyond a limit; those unused for longest are removed first."""
+"""Cleans up dropped pictures and caches beyond a limit; what was unused for longest is removed first."""
 
 from __future__ import annotations
 
@@ -15,23 +15,41 @@ UPLOADS = "uploads"
 """Folder below the runs folder for pictures that were dropped on the page, with a folder for each set."""
 LATENTS = "latents"
 """Folder below the cache folder for cached latents."""
+OWN = "atelier"
+"""The folder for all that is ours in a WebUI's own folder."""
+TEXT = "text"
+"""Folder below the cache folder for cached prompt embeddings."""
 GB = 1 << 30
 DAY = 24 * 3600.0
 
 
+def limit_of(name: str, default: float) -> float:
+    """The number in an environment variable; `default` when there is none, or one that makes no sense."""
+    try:
+        value = float(os.environ.get(name, ""))
+    except ValueError:
+        return default
+    return value if value >= 0 else default
+
+
 def upload_days() -> float:
     """Days after which unused dropped pictures are removed: ATELIER_UPLOAD_DAYS, else 30."""
-    return _number("ATELIER_UPLOAD_DAYS", 30.0)
+    return limit_of("ATELIER_UPLOAD_DAYS", 30.0)
 
 
 def upload_bytes() -> float:
     """Limit for all dropped pictures together, in bytes: ATELIER_UPLOAD_GB, else 20 GB."""
-    return _number("ATELIER_UPLOAD_GB", 20.0) * GB
+    return limit_of("ATELIER_UPLOAD_GB", 20.0) * GB
 
 
 def latent_bytes() -> float:
     """Limit for all cached latents together, in bytes: ATELIER_LATENTS_GB, else 10 GB."""
-    return _number("ATELIER_LATENTS_GB", 10.0) * GB
+    return limit_of("ATELIER_LATENTS_GB", 10.0) * GB
+
+
+def text_bytes() -> float:
+    """Limit for all cached prompt embeddings together, in bytes: ATELIER_TEXT_GB, else 2 GB."""
+    return limit_of("ATELIER_TEXT_GB", 2.0) * GB
 
 
 def tidy(runs: Path, cache: Path, in_use: Collection[str]) -> None:
@@ -43,8 +61,9 @@ def tidy(runs: Path, cache: Path, in_use: Collection[str]) -> None:
     uploads = [path for path in _entries(runs / UPLOADS) if path.is_dir() and _resolved(path) not in needed]
     held = sum(_size(folder) for folder in needed if folder.parent == _resolved(runs / UPLOADS))
     prune(uploads, upload_bytes() - held, upload_days(), _remove_folder)
-    latents = [path for folder in _entries(cache / LATENTS) for path in _entries(folder)]
-    prune(latents, latent_bytes(), float("inf"), lambda path: path.unlink(missing_ok=True))
+    for name, most in ((LATENTS, latent_bytes()), (TEXT, text_bytes())):
+        cached = [path for folder in _entries(cache / name) for path in _entries(folder)]
+        prune(cached, most, float("inf"), lambda path: path.unlink(missing_ok=True))
 
 
 def touch(path: Path) -> None:
@@ -113,9 +132,12 @@ def _resolved(path: str | Path) -> Path:
         return Path(path)
 
 
-def _number(name: str, default: float) -> float:
+def ignore_in_git(runs: Path, cache: Path) -> None:
+    """Lets the WebUI's own git pass over Atelier's folder, if runs and cache share one that is ours alone."""
+    folder = runs.parent
+    if folder != cache.parent or folder.name != OWN or not folder.is_dir() or (folder / ".gitignore").exists():
+        return
     try:
-        value = float(os.environ.get(name, ""))
-    except ValueError:
-        return default
-    return value if value >= 0 else default
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        log.debug("%s could not be left out of git: %s", folder, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ from atelier.hosts.contract import ModelInfo
 from atelier.jobs.control import Control
 from atelier.jobs.files import plain, read_json
 from atelier.jobs.record import ENDED, Record
+from atelier.jobs.storage import size_of
 
 ACTIONS = ("stop", "pause", "resume", "save", "sample")
+SIZE_SECONDS = 5.0
+"""Least seconds between two looks at how large an open run is on the disk."""
+ASKED = {"save": "The file is saved after this step.", "sample": "The samples are drawn after this step."}
+"""What goes on once a button was pressed, until the trainer comes to it."""
 
 
 class Job:
@@ -27,6 +33,8 @@ class Job:
         self.elsewhere = False
         """True when another process with the same folder trains this run."""
         self._config = config
+        self._size: tuple[str, float, int] | None = None
+        """State, time on the monotonic clock and bytes, when the size was last looked at."""
 
     @property
     def record(self) -> Record:
@@ -95,10 +103,40 @@ class Job:
         if not self.is_open:
             return ["resume"] if self.resumable else []
         if self.state == "queued" or self.control.stopping:
-            return [] if self.control.stopping else ["stop"]
+            if not self.control.stopping:
+                return ["stop"]
+            drawing = self.record.doing is not None and not self.control.hurried
+            return ["stop"] if drawing and self.state == "running" else []
         if self.state == "paused" or self.control.paused:
             return ["stop", "resume"]
         return ["stop", "pause", "save", "sample"] if self.state in ("running", "preparing") else ["stop", "pause"]
+
+    @property
+    def deletable(self) -> bool:
+        """True when the run has ended and its record may be deleted."""
+        return not self.is_open and not self.elsewhere and not self.record.newer
+
+    @property
+    def size(self) -> int:
+        """Bytes of the record on the disk: states, samples, losses, log. An ended run is looked at once."""
+        now, state = time.monotonic(), self.state
+        if self._size is None or self._size[0] != state or (self.is_open and now - self._size[1] > SIZE_SECONDS):
+            self._size = (state, now, size_of(self._record.folder))
+        return self._size[2]
+
+    def forget_size(self) -> None:
+        """Lets `size` look anew: something in the folder was removed."""
+        self._size = None
+
+    def activity(self) -> dict[str, Any] | None:
+        """What goes on now: "text", and "done" of "total" where it can be counted; None when there is nothing to say.
+
+        The steps of the training itself are told by the progress.
+        """
+        if not self.is_open:
+            return None
+        asked = ASKED.get(self.control.asked, "") if self.state == "running" else ""
+        return self.record.doing or ({"text": asked, "done": None, "total": None} if asked else None)
 
     def summary(self) -> dict[str, Any]:
         """The facts for a list of runs, as plain data for JSON."""
@@ -117,6 +155,10 @@ class Job:
                 "total": record.total,
                 **times,
                 "asked": self._asked(),
+                "activity": self.activity(),
+                "size": self.size,
+                "saved": record.newest_save(),
+                "deletable": self.deletable,
                 "actions": self.actions,
                 "resumable": self.resumable,
                 "newer": record.newer,
@@ -124,12 +166,14 @@ class Job:
         )
 
     def _asked(self) -> str:
-        """ "stop" or "pause" when it was asked for and the run has not reacted yet, else ""."""
+        """What was asked for and the run has not reacted to yet: "stop", "pause", "save" or "sample", else ""."""
         if not self.is_open or self.state == "queued":
             return ""
         if self.control.stopping:
             return "stop"
-        return "pause" if self.control.paused and self.state != "paused" else ""
+        if self.control.paused and self.state != "paused":
+            return "pause"
+        return self.control.asked if self.state == "running" else ""
 
 
 def new_job(job_id: str, config: JobConfig, base: ModelInfo | None, runs: Path) -> Job:

@@ -21,11 +21,13 @@ from atelier.hosts.powers import before_end
 from atelier.jobs.carry_out import Train, carry_out, tell_killed
 from atelier.jobs.control import Control
 from atelier.jobs.found import found_jobs, new_id
-from atelier.jobs.housekeeping import tidy
+from atelier.jobs.housekeeping import ignore_in_git, tidy
 from atelier.jobs.job import Job, new_job
 from atelier.jobs.lock import FolderLock
 from atelier.jobs.order import Order
 from atelier.jobs.record import Record
+from atelier.jobs.storage import clear_cache, remove_folder
+from atelier.jobs.trim import trim
 
 
 class Jobs:
@@ -49,6 +51,7 @@ class Jobs:
         with self._changed:
             self._jobs = found_jobs(host.folders.runs)
             self._order.load([job.id for job in self._jobs.values() if job.state == "queued" and not job.record.newer])
+            ignore_in_git(host.folders.runs, host.folders.cache)
             if self._order.ids:
                 self._wake()
 
@@ -71,6 +74,7 @@ class Jobs:
                 )
             job = new_job(new_id(name, self.host.folders.runs, self._jobs), config, base, self.host.folders.runs)
             self._jobs[job.id] = job
+            ignore_in_git(self.host.folders.runs, self.host.folders.cache)
             self._enqueue(job)
         return job
 
@@ -114,8 +118,8 @@ class Jobs:
             if job.state == "queued" and job is not self._running:
                 self._dequeue(job)
                 job.record.status("stopped", "Removed from the queue.")
-            elif job.is_open:
-                job.control.stop()
+            elif job.is_open:  # again, while the last samples are drawn: without them
+                job.control.stop(at_once=job.control.stopping and job.record.doing is not None)
             self._changed.notify_all()
 
     def pause(self, job_id: str) -> None:
@@ -140,6 +144,30 @@ class Jobs:
             job.record.status("queued", f"Waiting to go on from step {job.kept_step}.")
             self._enqueue(job)
 
+    def delete(self, job_id: str) -> int:
+        """Deletes the record of a run that has ended; the files that it saved stay. Returns the bytes that became free.
+
+        Raises `AtelierError` for a run that has not ended, and when its folder cannot be removed.
+        """
+        with self._changed:
+            job = self._ours(job_id)
+            if job.is_open or self._running is job:
+                raise AtelierError(f"{job.name} has not ended. Stop it first, then delete it.")
+            job.forget_size()
+            freed = job.size
+            remove_folder(job.record.folder)
+            del self._jobs[job_id]
+            return freed
+
+    def clear_cache(self, name: str) -> int:
+        """Empties one of `storage.CACHES`, and returns the bytes that became free. Raises `AtelierError` while a run
+        trains.
+        """
+        with self._changed:
+            if self._running is not None:
+                raise AtelierError(f"{self._running.name} is using it. Clear it when no run trains.")
+            return clear_cache(self.host.folders.cache, name)
+
     def save_now(self, job_id: str) -> None:
         """Asks a run to save its LoRA as it is now. Raises `AtelierError` when it is not running."""
         self._going(job_id, "save").control.save_now()
@@ -158,9 +186,10 @@ class Jobs:
         with self._changed:
             self._closing = True
             worker, running = self._worker, self._running
-            if running is not None and not running.control.stopping:
-                self._interrupt = running
-                running.control.stop()
+            if running is not None:
+                if not running.control.stopping:
+                    self._interrupt = running
+                running.control.stop(at_once=True)
             self._changed.notify_all()
         if worker is not None and worker is not threading.current_thread():
             worker.join(timeout)
@@ -194,6 +223,7 @@ class Jobs:
                     leave_queue, interrupted = partial(self._dequeue, job), lambda: self._interrupt is job
                     carry_out(job, self.host, self._train, leave_queue, interrupted)
                     tidy(self.host.folders.runs, self.host.folders.cache, self._picture_folders())
+                    trim(self.jobs())
             finally:
                 lock.release()
                 with self._changed:

@@ -16,7 +16,7 @@ import io
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from PIL import Image
 from atelier.config.errors import AtelierError
 from atelier.jobs.files import LineFile, plain, read_json, read_lines, write_bytes, write_json
 from atelier.jobs.losses import LossCurve
+from atelier.jobs.story import told
 
 VERSION = 1
 STATES = ("queued", "preparing", "running", "paused", "waiting", "done", "stopped", "failed", "interrupted")
@@ -33,10 +34,14 @@ HEAD_SECONDS = 2.0
 """Least seconds between two times that progress alone rewrites job.json."""
 EVENTS_SENT = 500
 """Most events in one answer to the page."""
+LARGEST_LOG = 4 * 2**20
+"""Bytes of log.txt from which on only its newer half is kept."""
 LARGEST_STEP = 2**53
 """A larger step comes from a damaged record and is ignored."""
 LASTING = ("sample", "saved", "validation", "plan")
 """Kinds of events that are always sent, however old they are."""
+SAVE = ("path", "name", "step", "epoch", "save")
+"""What is known of a saved file."""
 
 
 class Record:
@@ -53,6 +58,10 @@ class Record:
         """True for a record of a newer version of Atelier: it is shown, never written."""
         self.about: dict[str, Any] = dict(about or {})
         """Facts of the run: name, trigger, base, and the times "created", "started", "ended" in seconds."""
+        self.doing: dict[str, Any] | None = None
+        """What goes on now, for the page: "text", and "done" of "total" where it can be counted. Not kept on disk."""
+        self.listener: Callable[[str, str], None] | None = None
+        """Called with each new state and its message."""
         self._lock = threading.RLock()
         self._progress: dict[str, Any] = {}
         self._events: list[dict[str, Any]] = []
@@ -104,14 +113,21 @@ class Record:
         with self._lock:
             if state == self.state and message == self.state_message:
                 return
-            self.state, self.state_message = state, message
+            was, self.state, self.state_message = self.state, state, message
+            self.doing = None
             if state in ENDED:
                 self.about["ended"] = time.time()
             elif state != "queued":
                 self.about.setdefault("started", time.time())
                 self.about.pop("ended", None)
             self._write_head(durable=True)
-            self.event("status", state=state, message=message)
+            self.event("status", state=state, message=message, was=was, step=self.step)
+        if self.listener is not None:
+            self.listener(state, message)
+
+    def activity(self, text: str = "", done: int | None = None, total: int | None = None) -> None:
+        """Notes what goes on now, until the state changes; "" ends it. `done` of `total`, where it can be counted."""
+        self.doing = {"text": text, "done": done, "total": total} if text else None
 
     def event(self, kind: str, **data: Any) -> dict[str, Any]:
         """Appends an event and returns it with its number. Numbers always count up, whatever the clock does."""
@@ -165,7 +181,10 @@ class Record:
 
     def saved(self, path: Path, step: int, epoch: int, kind: str) -> None:
         """Notes a file that the run wrote. `kind`: "epoch", "step", "asked" or "final"."""
-        self.event("saved", path=str(path), name=path.stem, step=step, epoch=epoch, save=kind)
+        event = self.event("saved", path=str(path), name=path.stem, step=step, epoch=epoch, save=kind)
+        with self._lock:
+            self.about["saved"] = {key: event[key] for key in SAVE}
+            self._write_head()
 
     def saved_files(self) -> list[tuple[Path, int, int, str]]:
         """All (path, step, epoch, kind) noted by `saved`, also before a restart. Damaged entries are ignored."""
@@ -181,9 +200,11 @@ class Record:
 
     def log(self, text: str) -> None:
         """Adds to log.txt."""
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        stamp, path = time.strftime("%Y-%m-%d %H:%M:%S"), self.folder / "log.txt"
         try:
-            with (self.folder / "log.txt").open("a", encoding="utf-8", errors="replace") as file:
+            if path.is_file() and path.stat().st_size > LARGEST_LOG:
+                write_bytes(path, path.read_bytes()[-LARGEST_LOG // 2 :])
+            with path.open("a", encoding="utf-8", errors="replace") as file:
                 file.write(f"[{stamp}] {text.rstrip()}\n")
         except OSError as error:
             self._note_loss(error)
@@ -205,17 +226,36 @@ class Record:
             if after_event <= 0:
                 newest = {event["id"] for event in events[-EVENTS_SENT:]}
                 events = [event for event in events if event["kind"] in LASTING or event["id"] in newest]
+                events = self._with_pictures(events)
             else:
                 events = events[:EVENTS_SENT]
             return {
                 "state": self.state,
                 "message": self.state_message,
                 "progress": plain(self._progress),
-                "events": [dict(event) for event in events],
+                "events": [_shown(event) for event in events],
                 "last_event": events[-1]["id"] if events else max(0, after_event),
                 "losses": self._curve.since(cursor),
                 "rates": plain(self._curve.rates),
             }
+
+    def _with_pictures(self, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Without the samples whose pictures were removed to free the disk."""
+        if self.state not in ENDED:
+            return events
+        try:
+            there = {path.name for path in (self.folder / "samples").iterdir()}
+        except OSError:
+            there = set()
+        return [event for event in events if event["kind"] != "sample" or event.get("file") in there]
+
+    def newest_save(self) -> dict[str, Any] | None:
+        """The newest saved file, by `SAVE`; None when there is none. The events are read for records of 0.1.0 only."""
+        known = self.about.get("saved")
+        if not isinstance(known, dict):
+            event = self.newest("saved") or {}
+            known = self.about["saved"] = {key: event[key] for key in SAVE if key in event}
+        return known if isinstance(known.get("name"), str) else None
 
     def newest(self, kind: str) -> dict[str, Any] | None:
         """The newest event of a kind; None when there is none."""
@@ -294,3 +334,9 @@ class Record:
     def _number(self, key: str) -> int:
         value = self._progress.get(key)
         return int(value) if isinstance(value, (int, float)) and 0 <= value < LARGEST_STEP else 0
+
+
+def _shown(event: dict[str, Any]) -> dict[str, Any]:
+    """An event for the page: with its sentence, if it has one."""
+    text = told(event)
+    return {**event, **({"text": text} if text else {})}

@@ -66,4 +66,4 @@ def _asked(route: APIRoute) -> str:
 
 
 def _access(route: APIRoute) -> str:
-    return "the WebUI's login; not from another site" if _method(route) == "POST" else "the WebUI's login"
+    return "the WebUI's login; not from another site" if _method(route) != "GET" else "the WebUI's login"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -64,7 +65,9 @@ class BatchLosses:
             process=noise_process(settings, parts),
             noise_options=noise_options(settings),
             loss_options=loss_options(settings),
-            encode_pictures=LatentEncoder(parts, context.latent_cache, settings.vae_batch_size),
+            encode_pictures=LatentEncoder(
+                parts, context.latent_cache, settings.vae_batch_size, partial(_tell_of_encoding, context)
+            ),
             embed=prompt_cache(context, parts, plan),
             watch=watch,
         )
@@ -117,3 +120,10 @@ class BatchLosses:
     def _sizes(self, batch: Batch) -> SizeConditions:
         sizes = (batch.original_sizes, batch.crop_top_lefts, batch.target_sizes)
         return SizeConditions(*(to_device(size, self.parts.device) for size in sizes))
+
+
+def _tell_of_encoding(context: RunContext, seen: int) -> None:
+    """Notes that pictures are encoded, and how many were; without numbers, where each has several, such as mirrored."""
+    pictures = len(context.data.pictures)
+    known = seen <= pictures
+    context.record.activity("Encoding the pictures", seen if known else None, pictures if known else None)

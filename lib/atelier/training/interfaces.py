@@ -17,6 +17,9 @@ class RunRecord(Protocol):
     def status(self, state: str, message: str = "") -> None:
         """ "preparing", "running", "paused", "waiting", "done", "stopped" or "failed", and a sentence about it."""
 
+    def activity(self, text: str = "", done: int | None = None, total: int | None = None) -> None:
+        """What goes on now beside the steps; "" ends it. `done` of `total`, where it can be counted."""
+
     def event(self, kind: str, **data: Any) -> Any: ...
 
     def message(self, text: str, level: str = "info") -> Any: ...
@@ -45,6 +48,11 @@ class RunControl(Protocol):
 
     @property
     def stopping(self) -> bool: ...
+
+    @property
+    def hurried(self) -> bool:
+        """True when the run shall end without drawing its last samples."""
+        ...
 
     @property
     def paused(self) -> bool: ...

@@ -56,6 +56,8 @@ from atelier.training.session import Ending, Session
 DEVICES = ("cuda", "cpu", "mps", "xpu")
 """Where a run may compute, by torch's names; ROCm has CUDA's. DirectML has no autocast, and no memory to be viewed."""
 PARTS = frozenset(("unet", "text_encoder", "vae"))
+FIRST_STATE = 5.0
+"""Seconds until the first state is kept, so that a run that is killed soon has not worked for nothing."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) ->
 
 def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -> Outcome:
     record.status("preparing", "Looking at the pictures.")
+    record.activity("Looking at the pictures")
     context = prepare(job, host, record, control)
     # Before anything is borrowed, since a device can be too small for the whole base.
     context.savings.can_stream = can_offload_denoiser(host) and not context.whole_model
@@ -94,6 +97,7 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
         record.message(f"Going on from step {state.step}.")
     elif any(states.glob("*.damaged")):
         record.message("The saved state of this run is damaged, so it starts again from its beginning.", "warning")
+    record.activity()
     trained: Session | None = None
     gone = f"This run trains on {context.base.title}. Load that model to go on."
     while True:
@@ -101,6 +105,7 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
         if ending is Ending.PAUSED:
             session = Session(context, lambda new: _keep(states, new, record))
             saved: str | None = None
+            record.activity("Setting up the training on the model")
             try:
                 ending = session.run(host.lease(PARTS), state)
             except BaseGone as error:
@@ -130,7 +135,7 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
         if ending is Ending.PAUSED:
             ending = _wait_while_paused(context)
         if ending is not Ending.PAUSED:
-            return _finish(context, trained, ending)
+            return _finish(context, trained, ending, state)
 
 
 def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -> RunContext:
@@ -142,7 +147,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     check_writable(output_folder(settings, host.folders))
     vae = load_vae(settings.vae, family_named(base.family)) if settings.vae and base.family else None
     job = with_class_pictures(job, host, base, record, control)
-    found = scan_job(job)
+    found = scan_job(job, on_picture=lambda done, total: record.activity("Looking at the pictures", done, total))
     for problem in found.problems:
         left_out = f"{problem.path.name} is left out: " if problem.left_out else ""
         record.message(f"{left_out}{problem.reason}", "warning")
@@ -184,7 +189,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
         vae=vae,
         saves=[Save(*file) for file in record.saved_files()],
         # The state of a whole model has many gigabytes, so it is written less often to spare the disk.
-        throttle=Throttle(600.0 if settings.train_whole_model else 60.0),
+        throttle=Throttle(600.0) if settings.train_whole_model else Throttle(60.0, first=FIRST_STATE),
     )
 
 
@@ -299,7 +304,7 @@ def _wait_while_paused(context: RunContext) -> Ending:
     return Ending.STOPPED if control.stopping else Ending.PAUSED
 
 
-def _finish(context: RunContext, session: Session | None, ending: Ending) -> Outcome:
+def _finish(context: RunContext, session: Session | None, ending: Ending, state: State | None) -> Outcome:
     """Writes the last file and closes the record. `session`: the last session that trained, or None."""
     record = context.record
     if context.latent_cache.disk_problem is not None:
@@ -312,7 +317,11 @@ def _finish(context: RunContext, session: Session | None, ending: Ending) -> Out
             f"The loss became NaN, so training ended. {kept}. A lower learning rate usually helps.",
         )
     elif ending is Ending.STOPPED:
-        record.status("stopped", f"Stopped after step {step}. What was learned is kept.")
+        reached = state.step if state is not None and session is None else step
+        if reached == context.first_step:
+            record.status("stopped", "Stopped before the first step. Nothing was learned yet.")
+        else:
+            record.status("stopped", f"Stopped after step {reached}. What was learned is kept.")
     else:
         record.status("done", "Done.")
     return Outcome(ending.value, step, path)

@@ -29,6 +29,11 @@ from atelier.training.session_parts import Learner, Workplace, set_up
 from atelier.training.trained.networks import at_strength
 from atelier.training.trained.whole_model import WholeModel
 
+STATE_SIZE = 3
+"""Bytes of a state for each byte of the trained weights: these, and the two moments of Adam."""
+DISK_SPEED = 400e6
+"""Bytes that a usual disk writes in a second. Only the first state goes by it; it is measured then."""
+
 
 class Ending(Enum):
     """Why a session ended."""
@@ -51,6 +56,8 @@ class Session:
         self._learner: Learner | None = None
         self._workplace: Workplace | None = None
         self._updating = False
+        self._kept: int | None = None
+        """The step of the newest state that this session has kept."""
 
     def run(self, lease: Lease, state: State | None) -> Ending:
         """Trains and returns why it ended. Everything borrowed is returned, even after an error.
@@ -68,6 +75,8 @@ class Session:
         """Borrows the base model and sets everything up; `stack` undoes it."""
         learner, workplace = set_up(self.context, stack, lease, state, self.watch)
         self._workplace, self._learner = workplace, learner
+        trained = sum(parameter.numel() * parameter.element_size() for parameter in learner.stepper.stepped)
+        self.context.throttle.expect(trained * STATE_SIZE / DISK_SPEED)
 
     @property
     def ready(self) -> bool:
@@ -93,9 +102,10 @@ class Session:
         if learner is None or self._updating or not learner.monitor.read() or not learner.stepper.sound:
             return None
         state = self.capture()
-        if learner.is_main:
+        if learner.is_main and self._kept != self.step:
             with self.context.throttle.timed():
                 self._keep_state(state)
+            self._kept = self.step
         return state
 
     def leave(self) -> None:
@@ -123,6 +133,7 @@ class Session:
         context.record.status("running")
         if self.step == context.first_step and self.settings.sample_at_first and self.learner.is_main:
             self._draw(self.step)
+        context.record.activity("Taking the first step")
         good = True
         while True:
             bad, stopping, paused = self._agreed(not good, control.stopping, control.paused)
@@ -131,10 +142,13 @@ class Session:
                     self._read_losses()
                 return Ending.DIVERGED
             if self.step >= context.step_schedule.total_steps:
+                self._draw_last()
                 return Ending.DONE
             if stopping or paused:
                 if not self._read_losses():
                     return Ending.DIVERGED
+                if stopping:
+                    self._draw_last()
                 return Ending.STOPPED if stopping else Ending.PAUSED
             good = self.advance()
 
@@ -142,6 +156,7 @@ class Session:
         """Takes a step and does what is due after it: losses, states, saves, samples. False when it diverged."""
         started = time.monotonic()
         waited = self.take_step()
+        self.context.record.activity()
         seconds = time.monotonic() - started - waited
         learner = self.learner
         spilt = self.workplace.spill.step_done(seconds)
@@ -219,11 +234,24 @@ class Session:
                 path = path or saved
         return path
 
-    def _draw(self, step: int) -> None:
+    def _draw_last(self) -> None:
+        """The samples after the run's last step, also for the preview of its file, unless they are there already."""
+        place, learner = self.workplace, self.learner
+        wanted = self.settings.sample_at_end and learner.is_main and not self.context.control.hurried
+        if not wanted or self.step in (self.context.first_step, place.previews.drawn) or not self.context.prompts:
+            return
+        self.keep()  # drawing may take long, and the process may be ended meanwhile
+        try:
+            self._draw(self.step, last=True)
+        except BaseGone as error:  # the file does not need the base model
+            self.context.record.message(f"The last samples were not drawn. {error}", "warning")
+        learner.outputs.preview = place.previews.newest
+
+    def _draw(self, step: int, last: bool = False) -> None:
         place = self.workplace
         resting = (place.parts.vae, *place.parts.text_encoders)
         with self.learner.stepper.as_used(), place.plan.on_device(self.learner.device, *resting):
-            place.previews.draw(step)
+            place.previews.draw(step, last)
 
     def _read_losses(self) -> bool:
         """Reads the waiting losses. When one is not finite, restores the last good weights and returns False."""

@@ -60,6 +60,7 @@ class Extension:
             if self.host is None or self.jobs is None:
                 gr.Markdown(self.apology)
             else:
+                _tell_of_reload(self.jobs)
                 build(self.jobs, self.host, paths=Login(None, flags).paths)
         return page
 
@@ -73,7 +74,18 @@ class Extension:
             if not login.lets_in(request.headers, request.cookies):
                 raise Refused(401, "Log in to the WebUI first.", headers=login.challenge)
 
-        register(app, self.jobs, self.host, Access(guard, login.paths, login.local))
+        def user(request: Request) -> str:
+            return login.user(request.headers, request.cookies)
+
+        register(app, self.jobs, self.host, Access(guard, login.paths, user, login.local))
+
+
+def _tell_of_reload(jobs: Jobs) -> None:
+    """Notes in the record of a run that the WebUI builds its page anew, which the run outlives."""
+    running = jobs.running if jobs.for_page.get("built") else None
+    jobs.for_page["built"] = True
+    if running is not None:
+        running.record.message("The WebUI was reloaded. The run went on.")
 
 
 def apology(lacking: list[Missing]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from atelier.cli import train_command
 from atelier.cli.shared import headless
 from atelier.config.settings.schema import Settings
 from atelier.hosts.embedded.host import EmbeddedHost
+from atelier.jobs import webhook
+from atelier.jobs.record import Record
 from atelier.training.context import whole_text_rates
 from atelier.training.device.plan import Plan
 from atelier.training.memory.request import request_for
@@ -97,6 +100,20 @@ def _learning_rate_te2(root: Path, patch: pytest.MonkeyPatch) -> tuple[Any, Any]
     return found[0], found[1]
 
 
+def _webhook_url(root: Path, patch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """Whom the record of a run tells of its end."""
+    found: list[Any] = []
+    told = threading.Event()
+    patch.setattr(webhook, "_tell", lambda url, *_: (found.append(url), told.set()))
+    for name in ("one", "two"):
+        record = Record.create(root / name, {}, {"name": name})
+        webhook.watch(record, name, tiny_job(write_pictures(root / "pictures", 1), webhook_url=f"https://{name}.org"))
+        told.clear()
+        record.status("done", "Done.")
+        assert told.wait(30)
+    return found[0], found[1]
+
+
 ELSEWHERE: dict[str, Shown] = {
     "pretrained_model_name_or_path": _command(
         "pretrained_model_name_or_path", lambda path: path.mkdir(), lambda made: made["base"]
@@ -106,4 +123,5 @@ ELSEWHERE: dict[str, Shown] = {
     "fp8_base": _fp8_base,
     "block_lr": _block_lr,
     "learning_rate_te2": _learning_rate_te2,
+    "webhook_url": _webhook_url,
 }

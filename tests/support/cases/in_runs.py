@@ -69,7 +69,7 @@ def place(seen: Seen) -> Any:
 
 
 def prepared(seen: Seen) -> Any:
-    return sum(1 for state, message in seen.run.record.statuses if message.startswith("Drawing class picture"))
+    return sum(1 for words, _, _ in seen.run.record.activities if words.startswith("Drawing class pictures"))
 
 
 def ending(seen: Seen) -> Any:
@@ -293,6 +293,7 @@ CASES: dict[str, Case] = {
     "sample_every_n_steps": Case({"sample_every_n_steps": 1}, pictures, SAMPLED),
     "sample_every_n_epochs": Case({"sample_every_n_epochs": 1}, pictures, {**SAMPLED, **LONG}),
     "sample_at_first": Case({"sample_at_first": False}, pictures, SAMPLED),
+    "sample_at_end": Case({"sample_at_end": True}, pictures, SAMPLED),
     "sample_with": Case({"sample_with": "host"}, pictures, LARGE),
     "sample_sampler": Case({"sample_sampler": "euler_a"}, pictures, SAMPLED),
     # validation

@@ -68,7 +68,7 @@ class Bench:
             "output_name": "gpu", "trigger": "a zwx thing", "train_data_dir": str(pictures), "resolution": str(side),
             "min_bucket_reso": side, "max_bucket_reso": side, "bucket_reso_steps": 8, "network_dim": 16,
             "network_alpha": 16, "network_train_unet_only": True, "max_train_steps": 1000, "seed": 0,
-            "cache_latents_to_disk": False,
+            "cache_latents_to_disk": False, "sample_at_end": False,
         }  # fmt: skip
         return job_from_settings(Settings(**{**asked, **changes}))
 

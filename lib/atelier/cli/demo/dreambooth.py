@@ -103,6 +103,7 @@ def settings(kind: str, steps: int) -> Any:
         max_train_steps=steps,
         train_batch_size=8,
         save_precision="float",
+        sample_at_end=False,
         seed=1,
     )
 

@@ -19,6 +19,7 @@ from atelier.hosts.contract import Host
 from atelier.jobs.control import Control
 from atelier.jobs.lock import FolderLock
 from atelier.jobs.record import Record
+from atelier.jobs.webhook import watch
 from atelier.training.run import Outcome, train
 
 
@@ -88,10 +89,10 @@ class SilentRecord(HeadlessRecord):
 
 @contextmanager
 def stopped_by_signals(control: Control) -> Iterator[None]:
-    """Inside the block SIGINT and SIGTERM stop the run after its step; a second one ends the process."""
+    """Inside the block SIGINT and SIGTERM stop the run after its step, at once; a second one ends the process."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        control.stop()
+        control.stop(at_once=True)
         signal.signal(number, previous[number])
 
     previous: dict[int, Any] = {}
@@ -132,6 +133,7 @@ def _record_in(folder: Path, job: JobConfig) -> HeadlessRecord:
 def _run(job: JobConfig, host: Host, record: HeadlessRecord) -> tuple[Outcome, HeadlessRecord]:
     control = Control()
     with stopped_by_signals(control):
+        watch(record, record.folder.name, job)
         try:
             outcome = train(job, host, record, control)
         except BaseException as error:

@@ -17,6 +17,7 @@ from atelier.config.kohya.assemble import KOHYA_DEFAULTS
 from atelier.config.kohya.dataset_toml import COMPLETE
 from atelier.config.kohya.dataset_toml import OURS as IN_ATTRIBUTES
 from atelier.config.kohya.toml_in import EXACT, OURS
+from atelier.config.settings.named import PRIVATE_SETTINGS
 from atelier.config.settings.option import Option
 from atelier.config.settings.schema import options
 
@@ -44,6 +45,8 @@ def training_toml(job: JobConfig, for_kohya: bool = False, **instead: Any) -> st
     unset = []
     for option in options():
         value = getattr(job.settings, option.key)
+        if for_kohya and option.key in PRIVATE_SETTINGS:  # such a file is given to others
+            continue
         written = _written(option, value)
         if option.key in instead:
             if written is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from atelier.config.errors import Problem, SettingsError
 from atelier.config.settings.option import Option
 from atelier.config.settings.schema import Settings, labelled, options, parse_resolution
+from atelier.config.settings.values import HIDDEN
 
 
 def check_value(declared: Option, value: Any) -> str | None:
@@ -76,6 +78,20 @@ def _dropouts(settings: Settings) -> list[Problem]:
     return found
 
 
+def _webhook_problem(url: str | None) -> str | None:
+    """What would be allowed, as a clause; None for an address that can be used, and for none."""
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or not url.isascii() or any(character.isspace() or not character.isprintable() for character in url):
+        return "write an address that begins with https:// or http://"
+    return "leave out the name and password before the @" if "@" in parts.netloc else None
+
+
 def _contradictions(settings: Settings) -> list[Problem]:
     found = []
     try:
@@ -96,6 +112,9 @@ def _contradictions(settings: Settings) -> list[Problem]:
         for key in ("network_dim", "conv_dim"):
             if (getattr(settings, key) or 0) > LARGEST_RANK:
                 found.append(Problem(key, getattr(settings, key), f"it must be at most {LARGEST_RANK}"))
+    webhook = _webhook_problem(settings.webhook_url)
+    if webhook:
+        found.append(Problem("webhook_url", HIDDEN, webhook))
     low, high = settings.min_timestep or 0, 1000 if settings.max_timestep is None else settings.max_timestep
     if low >= high:
         found.append(Problem("min_timestep", settings.min_timestep, f"it must be below {labelled('max_timestep')}"))

@@ -1,4 +1,7 @@
-"""Settings that name folders, files or Python classes of the machine that trains, so that a server can guard them."""
+"""Settings that name folders, files, Python classes or addresses that the machine which trains would use.
+
+A server guards them.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ PATH_SETTINGS = (
     "resume",
     "in_json",
 )
+PRIVATE_SETTINGS = ("webhook_url",)
+"""Settings that may hold a secret, so that nobody else is shown them."""
 CODE_SETTINGS = ("optimizer_type", "lr_scheduler_type", "network_module")
 """Settings that may name a Python class to import."""
 _OURS = ("networks.lora", "lycoris.kohya")
@@ -36,6 +41,11 @@ def named_paths(settings: Settings) -> list[tuple[str, str]]:
         if name.strip() == "preset" and value.strip().lower().endswith(".toml"):
             found.append(("network_args", value.strip()))
     return found
+
+
+def named_addresses(settings: Settings) -> list[str]:
+    """The keys of the settings that name an address in the network."""
+    return ["webhook_url"] if settings.webhook_url else []
 
 
 def named_classes(settings: Settings) -> list[str]:

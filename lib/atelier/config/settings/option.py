@@ -21,6 +21,7 @@ GROUPS = (
     "Validation",
     "Dreambooth",
     "Description",
+    "Notifications",
 )
 """Groups of settings, in the order in which the tab shows them."""
 

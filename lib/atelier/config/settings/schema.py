@@ -11,12 +11,13 @@ from atelier.config.settings.groups.basics import BasicSettings
 from atelier.config.settings.groups.network import LearningSettings, NetworkSettings
 from atelier.config.settings.groups.objective import ObjectiveSettings
 from atelier.config.settings.groups.pictures import CaptionSettings, PictureSettings
-from atelier.config.settings.groups.running import DreamboothSettings, RunningSettings
+from atelier.config.settings.groups.running import DreamboothSettings, NotificationSettings, RunningSettings
 from atelier.config.settings.option import GROUPS, Option, option_of
 
 
 @dataclass
 class Settings(
+    NotificationSettings,
     DreamboothSettings,
     RunningSettings,
     ObjectiveSettings,

@@ -40,6 +40,15 @@ class Login:
         """Headers that make a browser ask for name and password: where only the API has a login, the page has none."""
         return {"WWW-Authenticate": 'Basic realm="WebUI"'} if self._api and not self._page else {}
 
+    def user(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> str:
+        """The name of the person who is logged in at the page or with the API's name; "" for nobody."""
+        tokens = getattr(self._app, "tokens", None) or {}
+        for name, value in cookies.items():
+            if name.startswith("access-token") and value in tokens:
+                return str(tokens[value])
+        given = _basic(headers.get("authorization", ""))
+        return given[0] if given is not None and self.lets_in(headers, cookies) else ""
+
     def lets_in(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> bool:
         """True for whoever is logged in at the page or gives the API's name and password."""
         if not self._page and not self._api:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
-from atelier.data.batch import Batch
+from atelier.data.batch import ONCE, Batch
 from atelier.data.tensor_cache import TensorCache
 from atelier.models.family import Family, Parts
 from atelier.models.out_of_memory import is_out_of_memory
@@ -19,7 +20,16 @@ from atelier.training.randomness import derived_seed
 class LatentEncoder:
     """Returns normalised latents [B, C, h, w] on the training device for a batch of pixels or cached latents."""
 
-    def __init__(self, parts: Parts, cache: TensorCache | None, batch_size: int) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        cache: TensorCache | None,
+        batch_size: int,
+        on_encoding: Callable[[int], None] = lambda seen: None,
+    ) -> None:
+        """`on_encoding` is called before pictures are encoded, with the number of different ones seen so far."""
+        self._on_encoding = on_encoding
+        self._seen: set[str] = set()
         self._parts = parts
         self._cache = cache
         self._batch_size = max(1, batch_size)
@@ -28,7 +38,11 @@ class LatentEncoder:
     def __call__(self, batch: Batch) -> Tensor:
         """The latents of a batch. Raises `AtelierError` when the VAE's result is NaN in every precision."""
         latents = batch.latents
+        lasting = [key for key in batch.keys if not key.startswith(ONCE)]
+        self._seen.update(lasting)
         if latents is None:
+            if lasting:
+                self._on_encoding(len(self._seen))
             if batch.pixels is None:
                 raise AtelierError("A batch has neither pixels nor latents.")
             self._encode_together(batch)

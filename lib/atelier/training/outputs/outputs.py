@@ -168,7 +168,7 @@ class Outputs:
     def _earlier_picture(self, path: Path) -> Image.Image | None:
         """The preview that an earlier session wrote for the save at `path`."""
         step = next((save.step for save in self._context.saves if save.path == path), 0)
-        return kept_picture(self._context.record.folder / "samples", step)
+        return kept_picture(self._context.record.folder / "samples", step, self._context.first_step)
 
     def _remove_old(self) -> None:
         """Removes old files of this run, as save_last_n_epochs and save_last_n_steps say."""
@@ -193,11 +193,14 @@ class Outputs:
         remove_with_sidecars(path)
 
 
-def kept_picture(folder: Path, step: int) -> Image.Image | None:
-    """The newest sample picture of the first prompt (STEP-0.png) up to `step`; None when none can be read."""
+def kept_picture(folder: Path, step: int, first_step: int = 0) -> Image.Image | None:
+    """The newest sample picture of the first prompt (STEP-0.png) up to `step`; None when none can be read.
+
+    That of `first_step` is left out, as it shows nothing of what was learned.
+    """
     pictures = [path for path in sorted(folder.glob("*-0.png")) if path.stem[:-2].isdigit()]
     for path in reversed(pictures):
-        if int(path.stem[:-2]) <= step:
+        if first_step < int(path.stem[:-2]) <= step:
             try:
                 with Image.open(path) as picture:
                     return picture.convert("RGB")

@@ -42,7 +42,8 @@ def with_class_pictures(
             check_writable(wanted.folder)
             while wanted.missing and _go_on(host, base, record, control):
                 done += 1
-                record.status("preparing", f"Drawing class picture {done} of {missing}: {wanted.prompt}.")
+                record.status("preparing", "Drawing class pictures.")
+                record.activity(f"Drawing class pictures: {wanted.prompt}", done, missing)
                 draw_one(wanted, host, control)
     return dataclasses.replace(job, datasets=datasets)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from atelier.training.context import RunContext
 from atelier.training.device.plan import Plan
 from atelier.training.outputs.saving import check_writable, remove_with_sidecars
 from atelier.training.pictures.host_drawing import host_draws
-from atelier.training.pictures.previews import OwnSampler, Previews
+from atelier.training.pictures.previews import OnStep, OwnSampler, Previews
 from atelier.training.trained.whole_model import WholeModel
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,8 @@ def previews_for(
         drawing = HostSampler(context.host, network, context.job.settings.output_name)
     else:
         clip_skip = context.job.settings.clip_skip
-        drawing = OwnSampler(parts, network, lease, plan, context.control, clip_skip)
-    return Previews(context.prompts, drawing, context.record, context.control)
+        drawing = OwnSampler(parts, network, lease, plan, clip_skip)
+    return Previews(context.prompts, drawing, context.record, context.control, context.first_step)
 
 
 class HostSampler:
@@ -50,7 +51,7 @@ class HostSampler:
         self._name = f"{output_name}-sample"
         self._number = 0
 
-    def draw(self, prompt: SamplePrompt) -> Image.Image:
+    def draw(self, prompt: SamplePrompt, should_end: Callable[[], bool], on_step: OnStep) -> Image.Image:
         """One picture of `prompt`; values that it lacks are those of the person's own pictures. Raises `AtelierError`.
 
         Each picture gets a file with a new name, since a WebUI may cache a file under its name.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
 from atelier.config.sample_prompts import SamplePrompt
@@ -19,64 +19,101 @@ from atelier.training.device.plan import Plan
 from atelier.training.device.turns import LongTurn
 from atelier.training.interfaces import RunControl, RunRecord
 
+OnStep = Callable[[int, int], None]
+"""Called after each sampling step with the number of those done, and of all."""
+
 
 class Drawing(Protocol):
     """Something that draws one picture."""
 
-    def draw(self, prompt: SamplePrompt) -> Image.Image | None:
-        """The picture; None when the person has stopped or paused the run. Raises `AtelierError`."""
+    def draw(self, prompt: SamplePrompt, should_end: Callable[[], bool], on_step: OnStep) -> Image.Image | None:
+        """The picture; None when `should_end` said so meanwhile. Raises `AtelierError`."""
         ...
 
 
 class Previews:
-    """Draws the run's prompts and adds the pictures to the record."""
+    """Draws the run's prompts and adds the pictures to the record. `first_step`: the one before anything is learned."""
 
     def __init__(
-        self, prompts: Sequence[SamplePrompt], drawing: Drawing, record: RunRecord, control: RunControl
+        self,
+        prompts: Sequence[SamplePrompt],
+        drawing: Drawing,
+        record: RunRecord,
+        control: RunControl,
+        first_step: int = 0,
     ) -> None:
         self._prompts = prompts
         self._drawing = drawing
         self._record = record
         self._control = control
+        self._first_step = first_step
         self.newest: Image.Image | None = None
+        """The newest picture of the first prompt that shows something learned."""
+        self.drawn: int | None = None
+        """The step whose pictures were drawn last, all of them."""
 
-    def draw(self, step: int) -> None:
-        """Draws every prompt. A failure becomes a message, and training goes on. Stop and pause end it."""
-        for index, prompt in enumerate(self._prompts):
-            if index and (self._control.stopping or self._control.paused):
-                return
-            try:
-                picture = self._drawing.draw(prompt)
-            except BaseGone:
-                raise
-            except (AtelierError, RuntimeError, ValueError) as error:
-                self._record.message(f"The sample picture {prompt.prompt!r} could not be drawn: {error}", "warning")
-                return
-            if picture is None:
-                return
-            if index == 0:
-                self.newest = picture
-            self._record.sample(step, index, prompt.prompt, picture)
+    def draw(self, step: int, last: bool = False) -> None:
+        """Draws every prompt. A failure becomes a message, and training goes on. Stop and pause end it.
+
+        The `last` pictures of a run that was stopped end only when it shall end at once.
+        """
+        control = self._control
+
+        def should_end() -> bool:
+            return control.hurried if last else control.stopping or control.paused
+
+        try:
+            for index, prompt in enumerate(self._prompts):
+                if index and should_end():
+                    return
+                if not self._draw_one(step, index, prompt, should_end):
+                    return
+            self.drawn = step
+        finally:
+            self._record.activity()
+
+    def _draw_one(self, step: int, index: int, prompt: SamplePrompt, should_end: Callable[[], bool]) -> bool:
+        """False when the others are not to be drawn."""
+        which = f"sample {index + 1} of {len(self._prompts)}" if len(self._prompts) > 1 else "the sample"
+        words = f"Drawing {which} " + ("before training" if step == self._first_step else f"of step {step}")
+        self._record.activity(words)
+        try:
+            picture = self._drawing.draw(
+                prompt, should_end, lambda done, total: self._record.activity(words, done, total)
+            )
+        except BaseGone:
+            raise
+        except (AtelierError, RuntimeError, ValueError) as error:
+            self._record.message(f"The sample picture {prompt.prompt!r} could not be drawn: {error}", "warning")
+            return False
+        if picture is None:
+            return False
+        if index == 0 and step > self._first_step:
+            self.newest = picture
+        self._record.sample(step, index, prompt.prompt, picture)
+        return True
 
 
 class OwnSampler:
     """Our own sampler. It lets the WebUI use its model after every sampling step."""
 
-    def __init__(
-        self, parts: Parts, network: nn.Module, lease: Lease, plan: Plan, control: RunControl, clip_skip: int | None
-    ) -> None:
+    def __init__(self, parts: Parts, network: nn.Module, lease: Lease, plan: Plan, clip_skip: int | None) -> None:
         self._parts = parts
         self._network = network
         self._lease = lease
         self._plan = plan
-        self._control = control
         self._clip_skip = clip_skip
 
-    def draw(self, prompt: SamplePrompt) -> Image.Image | None:
-        """The picture; None when the person has stopped or paused the run, which ends it within one sampling step."""
+    def draw(self, prompt: SamplePrompt, should_end: Callable[[], bool], on_step: OnStep) -> Image.Image | None:
+        """The picture; None when `should_end` said so, which ends it within one sampling step."""
         trained = self._network.training
         self._network.eval()
         device, dtype = self._parts.device, self._plan.dtype
+
+        def after_step(done: int, total: int, latents: Tensor) -> None:
+            on_step(done, total)
+            turn.breathe()
+
         try:
             with (
                 LongTurn(self._lease) as turn,
@@ -93,12 +130,9 @@ class OwnSampler:
                     seeds=[prompt.seed or 0],
                     sampler=prompt.sample_sampler or "Euler a",
                     clip_skip=self._clip_skip,
-                    on_step=lambda *_: turn.breathe(),
-                    should_stop=self._asked_to_end,
+                    on_step=after_step,
+                    should_stop=should_end,
                 )
         finally:
             self._network.train(trained)
         return pictures[0] if pictures else None
-
-    def _asked_to_end(self) -> bool:
-        return self._control.stopping or self._control.paused

@@ -41,20 +41,31 @@ class StepSchedule:
 
 @dataclass
 class Throttle:
-    """Due every `seconds`, or less often when the work takes long. It uses a monotonic clock."""
+    """Due every `seconds`, or less often when the work takes long. It uses a monotonic clock.
+
+    With `first` it is due early: after so many seconds, then after twice as many each time, until it is `seconds`.
+    """
 
     seconds: float = 60.0
     _last: float = field(default_factory=time.monotonic)
     _took: float = 0.0
     share: float = SHARE
     """Largest share of the time that the work may take."""
+    first: float | None = None
 
     def due(self) -> bool:
         now = time.monotonic()
-        if now - self._last < max(self.seconds, self._took / self.share):
+        seconds = self.seconds if self.first is None else min(self.first, self.seconds)
+        if now - self._last < max(seconds, self._took / self.share):
             return False
         self._last = now
+        if self.first is not None:
+            self.first *= 2
         return True
+
+    def expect(self, seconds: float) -> None:
+        """How long the work will probably take, until it was measured."""
+        self._took = self._took or seconds
 
     @contextmanager
     def timed(self) -> Iterator[None]:

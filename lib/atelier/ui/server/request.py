@@ -11,7 +11,7 @@ from atelier.config.errors import AtelierError
 from atelier.config.files.paths import expanded, is_folder
 from atelier.config.job import JobConfig, job_from_dict, job_from_settings
 from atelier.config.names import check_output_name
-from atelier.config.settings.named import named_classes, named_paths
+from atelier.config.settings.named import named_addresses, named_classes, named_paths
 from atelier.config.settings.schema import Settings, labelled
 from atelier.hosts.contract import Host, ModelInfo
 from atelier.hosts.powers import chosen_model
@@ -42,6 +42,8 @@ class Request:
     caption_from_name: bool = False
     paths: bool = True
     """False: the page is open to the network without a login, and may not name folders or files."""
+    user: str = ""
+    """The name of the person who is logged in; "" where there is no login."""
     imported: Mapping[str, Any] | None = None
     """What a file that was read has beyond the controls: its datasets, and keys kept for export."""
     notes: list[str] = field(default_factory=list)
@@ -86,6 +88,8 @@ def _check_closed(settings: Settings, request: Request) -> None:
         raise AtelierError(
             f"This page is open to the network without a login, so {labelled(key)} cannot be a Python class."
         )
+    for key in named_addresses(settings):
+        raise AtelierError(f"This page is open to the network without a login, so {labelled(key)} cannot be used.")
     if named_paths(settings) or imported_datasets(request):
         raise AtelierError(
             "This page is open to the network without a login, so folders and files of this machine cannot be named. "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,21 +13,35 @@ from starlette.concurrency import run_in_threadpool
 
 from atelier.adapters.usable import kind_remark
 from atelier.config.errors import AtelierError, SettingsError
-from atelier.config.settings.named import PATH_SETTINGS
 from atelier.config.settings.schema import options
 from atelier.hosts.contract import Host
 from atelier.jobs.files import plain
+from atelier.jobs.housekeeping import UPLOADS
 from atelier.jobs.job import ACTIONS, Job
 from atelier.jobs.queue import Jobs
+from atelier.jobs.storage import CACHES, cache_sizes, size_of
+from atelier.ui.server.answers import (
+    DISK,
+    FORM,
+    MODEL,
+    NEWS,
+    NO_STORE,
+    RUN,
+    about,
+    refusal,
+    run_in_full,
+    run_json,
+    shown_save,
+)
+from atelier.ui.server.form import LastForm, form_of
 from atelier.ui.server.memory_line import MemoryLine
 from atelier.ui.server.report_of import report_of
-from atelier.ui.server.routes_start import check_model, job_from_body
+from atelier.ui.server.routes_start import START_BODY, check_model, job_from_body
 from atelier.ui.server.security import Access, Refused, check_host, check_origin, check_sample_name, read_body
 
 log = logging.getLogger(__name__)
 
 PREFIX = "/atelier/v1"
-NO_STORE = {"Cache-Control": "no-store"}
 
 
 def register(app: FastAPI, jobs: Jobs, host: Host, access: Access | None = None) -> None:
@@ -62,22 +75,28 @@ class _Routes:
         """Each route: method, path, function, and more for the API page."""
         job = "/jobs/{job_id}"
         return [
-            ("GET", "/jobs", self.list_runs, _about("Runs", "JSON: `jobs`, `running`, `queued`")),
-            ("POST", "/jobs", self.start, _about("Start a run", RUN + ", `settings`, `remarks`", body=START_BODY)),
-            ("GET", job, self.show, _about("One run with its settings", RUN + ", `settings`")),
-            ("GET", job + "/events", self.events, _about("What is new of a run", RUN + NEWS)),
-            ("GET", job + "/samples/{file}", self.sample, _about("A sample picture", "A picture", "image/png")),
-            ("POST", job + "/{action}", self.act, _about("Stop, pause, resume, save, sample", RUN)),
-            ("GET", "/settings", self.settings, _about("Every setting", "JSON: `settings`")),
-            ("GET", "/memory", self.memory, _about("The memory that the run on the page needs", "JSON: `sentences`")),
-            ("GET", "/model", self.model, _about("The model that a run would train on", MODEL)),
-            ("GET", "/report", self.report, _about("Text for a bug report", "Plain text", "text/plain")),
+            ("GET", "/jobs", self.list_runs, about("Runs", "JSON: `jobs`, `running`, `queued`, `size`")),
+            ("POST", "/jobs", self.start, about("Start a run", RUN + ", `settings`, `remarks`", body=START_BODY)),
+            ("GET", job, self.show, about("One run with its settings", RUN + ", `settings`")),
+            ("GET", job + "/events", self.events, about("What is new of a run", RUN + NEWS)),
+            ("GET", job + "/samples/{file}", self.sample, about("A sample picture", "A picture", "image/png")),
+            ("POST", job + "/{action}", self.act, about("Stop, pause, resume, save, sample", RUN)),
+            ("DELETE", job, self.delete, about("Delete a run", "JSON: `deleted`, `freed`")),
+            ("GET", job + "/form", self.form, about("The settings of a run, for the tab", FORM)),
+            ("GET", "/form", self.last_form, about("What the tab held last", FORM)),
+            ("GET", "/storage", self.storage, about("What is on the disk", DISK)),
+            ("POST", "/storage/{cache}/clear", self.clear, about("Empty a cache", DISK + ", `freed`")),
+            ("GET", "/settings", self.settings, about("Every setting", "JSON: `settings`")),
+            ("GET", "/memory", self.memory, about("The memory that the run on the page needs", "JSON: `sentences`")),
+            ("GET", "/model", self.model, about("The model that a run would train on", MODEL)),
+            ("GET", "/report", self.report, about("Text for a bug report", "Plain text", "text/plain")),
         ]
 
     async def list_runs(self, request: Request, limit: int = 50) -> Response:
         """All runs that have not ended, and the newest `limit` that have, oldest first.
 
         `running` is the id of the run that trains. `queued` has the ids of the runs that wait, the next one first.
+        `size` is what the records of all runs take on the disk, in bytes, also of those that are not listed.
         """
 
         def work() -> dict[str, Any]:
@@ -86,9 +105,10 @@ class _Routes:
             left_out = {job.id for job in ended[: max(0, len(ended) - max(0, limit))]}
             running = self._jobs.running
             return {
-                "jobs": [job.summary() for job in runs if job.id not in left_out],
+                "jobs": [run_json(job, self._host) for job in runs if job.id not in left_out],
                 "running": running.id if running else None,
                 "queued": self._jobs.queued,
+                "size": sum(job.size for job in runs),
             }
 
         return await self._answer(request, work)
@@ -105,7 +125,7 @@ class _Routes:
             self._check(request, changes=True)
             body = await read_body(request)
         except Refused as refused:
-            return _refusal(refused)
+            return refusal(refused)
 
         def work() -> dict[str, Any]:
             config = job_from_body(body, request.headers.get("content-type", ""), self._host, self._access)
@@ -116,19 +136,20 @@ class _Routes:
                 raise Refused(409, sentence, free=free)
             remark = kind_remark(config.settings, self._host.name)
             remarks = [*config.notes, *([remark] if remark else [])]
-            return {**self._in_full(self._jobs.submit(config)), "remarks": remarks}
+            return {**run_in_full(self._jobs.submit(config), self._host, self._access), "remarks": remarks}
 
         return await self._answer(request, work)
 
     async def show(self, request: Request, job_id: str) -> Response:
         """The state of a run, and the settings that it was started with."""
-        return await self._answer(request, lambda: self._in_full(self._job(job_id)))
+        return await self._answer(request, lambda: run_in_full(self._job(job_id), self._host, self._access))
 
     async def events(self, request: Request, job_id: str, since: int = 0, losses: str = "") -> Response:
         """The state of a run, and what is new since the last answer.
 
         `events` are those after number `since`: send `last_event` of the last answer. With `since` 0 they are all
         samples and saved files, and the newest messages. `checkpoint` is true for a saved checkpoint, false for a LoRA.
+        `text` is the sentence of an event that has one.
         `losses.rows` are [step, loss, smoothed loss] after the cursor `losses`: send `losses.cursor` of the last
         answer. With `losses.reset` they replace all earlier rows.
         """
@@ -136,11 +157,10 @@ class _Routes:
         def work() -> dict[str, Any]:
             job = self._job(job_id)
             news = job.record.view(since, losses)
-            for event in news["events"]:
-                path = event.pop("path", None)
-                if event["kind"] == "saved" and path:
-                    event["checkpoint"] = Path(path).parent == self._host.folders.checkpoints
-            return {**job.summary(), **news}
+            news["events"] = [
+                shown_save(event, self._host) if event["kind"] == "saved" else event for event in news["events"]
+            ]
+            return {**run_json(job, self._host), **news}
 
         return await self._answer(request, work)
 
@@ -156,9 +176,64 @@ class _Routes:
                 raise Refused(404, f"There is no action {action!r}. There are {', '.join(ACTIONS)}.")
             method = {"save": "save_now", "sample": "sample_now"}.get(action, action)
             getattr(self._jobs, method)(job_id)
-            return self._job(job_id).summary()
+            return run_json(self._job(job_id), self._host)
 
         return await self._answer(request, work, changes=True)
+
+    async def delete(self, request: Request, job_id: str) -> Response:
+        """Deletes the record of a run that has ended: its states, samples, losses and log. LoRAs and checkpoints that
+        it saved stay. `freed` is in bytes.
+        """
+
+        def work() -> dict[str, Any]:
+            job = self._job(job_id)
+            if not job.deletable:
+                raise Refused(409, f"{job.name} cannot be deleted now: it is {job.state}. Stop it first.")
+            return {"deleted": job.id, "freed": self._jobs.delete(job.id)}
+
+        return await self._answer(request, work, changes=True)
+
+    async def storage(self, request: Request) -> Response:
+        """What Atelier takes on the disk, in bytes: the records of all runs, each cache, and dropped pictures."""
+        return await self._answer(request, self._storage)
+
+    async def clear(self, request: Request, cache: str) -> Response:
+        """Empties a cache: `latents`, `text` or `class_pictures`. All of it is made again when a run needs it. Refused
+        with 409 while a run trains. `freed` is in bytes.
+        """
+
+        def work() -> dict[str, Any]:
+            if cache not in CACHES:
+                raise Refused(404, f"There is no cache {cache!r}. There are {', '.join(CACHES)}.")
+            running = self._jobs.running
+            if running is not None:
+                raise Refused(409, f"{running.name} is using it. Clear it when no run trains.")
+            freed = self._jobs.clear_cache(cache)
+            return {"freed": freed, **self._storage()}
+
+        return await self._answer(request, work, changes=True)
+
+    async def last_form(self, request: Request) -> Response:
+        """What the tab held last, by the keys of its settings, as its fields hold it: texts, and true or false.
+
+        Passwords are never kept, and neither are folders where the page is open to the network without a login.
+        `imported` has the datasets of a file that was read. `values` is null when nothing is known.
+        """
+
+        def work() -> dict[str, Any]:
+            user = self._access.user(request) if self._access.user else ""
+            known = LastForm.of(self._jobs, self._host).read(self._access.paths, user)
+            return known.as_json() if known else {"values": None, "caption_from_name": False, "imported": {}}
+
+        return await self._answer(request, work)
+
+    async def form(self, request: Request, job_id: str) -> Response:
+        """The settings of a run as the fields of the tab hold them, to start such a run again."""
+
+        def work() -> dict[str, Any]:
+            return form_of(self._job(job_id).config, self._access.paths).as_json()
+
+        return await self._answer(request, work)
 
     async def sample(self, request: Request, job_id: str, file: str) -> Response:
         """A sample picture, by the `file` of its event."""
@@ -204,6 +279,14 @@ class _Routes:
 
     # -- shared ----------------------------------------------------------------------------------------------------
 
+    def _storage(self) -> dict[str, Any]:
+        folders = self._host.folders
+        return {
+            "runs": sum(job.size for job in self._jobs.jobs()),
+            "caches": cache_sizes(folders.cache),
+            "dropped": size_of(folders.runs / UPLOADS),
+        }
+
     def _check(self, request: Request, changes: bool) -> None:
         if self._access.local:
             check_host(request)
@@ -218,15 +301,15 @@ class _Routes:
             self._check(request, changes)
             result = await run_in_threadpool(work)
         except Refused as refused:
-            return _refusal(refused)
+            return refusal(refused)
         except SettingsError as error:
             problems = [{"key": problem.key, "problem": str(problem)} for problem in error.problems]
-            return _refusal(Refused(400, str(error), problems=problems))
+            return refusal(Refused(400, str(error), problems=problems))
         except AtelierError as error:
-            return _refusal(Refused(400, str(error)))
+            return refusal(Refused(400, str(error)))
         except Exception as error:
             log.exception("a request to %s failed", request.url.path)
-            return _refusal(Refused(500, f"This failed unexpectedly ({type(error).__name__}). See the console."))
+            return refusal(Refused(500, f"This failed unexpectedly ({type(error).__name__}). See the console."))
         return result if isinstance(result, Response) else JSONResponse(plain(result), headers=NO_STORE)
 
     def _job(self, job_id: str) -> Job:
@@ -234,58 +317,3 @@ class _Routes:
             return self._jobs.get(job_id)
         except AtelierError as error:
             raise Refused(404, str(error)) from error
-
-    def _in_full(self, job: Job) -> dict[str, Any]:
-        try:
-            settings: dict[str, Any] | None = dataclasses.asdict(job.config.settings)
-        except AtelierError:  # a record that is damaged or of a newer version is shown without settings
-            settings = None
-        if settings is not None and not self._access.paths:
-            settings = {key: value for key, value in settings.items() if key not in PATH_SETTINGS}
-        return {**job.summary(), "settings": settings}
-
-
-def _refusal(refused: Refused) -> Response:
-    headers = {**NO_STORE, **refused.headers}
-    return JSONResponse(plain({"error": str(refused), **refused.more}), refused.status, headers=headers)
-
-
-def _about(summary: str, answer: str, kind: str = "", body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """For the API page: what a route does, what comes back, of which kind that is if it is no JSON, and the body."""
-    responses: dict[int, Any] | None = {200: {"content": {kind: {}}}} if kind else None
-    return {"summary": summary, "response_description": answer, "responses": responses, "openapi_extra": body}
-
-
-RUN = "JSON: the run"
-NEWS = ", `progress`, `events`, `last_event`, `losses`, `rates`"
-MODEL = "JSON: `loaded`, `title`, `family`, `refusal`"
-START_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["settings"],
-                    "properties": {
-                        "settings": {"type": "object"},
-                        "general": {"type": "object"},
-                        "datasets": {"type": "array", "items": {"type": "object"}},
-                    },
-                },
-                "example": {
-                    "settings": {
-                        "output_name": "my_cat",
-                        "trigger": "zwx cat",
-                        "train_data_dir": "pictures/my_cat",
-                        "max_train_steps": 800,
-                    }
-                },
-            },
-            "application/toml": {
-                "schema": {"type": "string"},
-                "example": 'output_name = "my_cat"\ntrigger = "zwx cat"\ntrain_data_dir = "pictures/my_cat"\n',
-            },
-        },
-    }
-}

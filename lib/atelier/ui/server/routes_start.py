@@ -66,3 +66,35 @@ def _from_toml(body: bytes) -> Document:
     except UnicodeDecodeError as error:
         raise AtelierError("The TOML is not UTF-8 text.") from error
     return parse_document(text, "the TOML")
+
+
+START_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["settings"],
+                    "properties": {
+                        "settings": {"type": "object"},
+                        "general": {"type": "object"},
+                        "datasets": {"type": "array", "items": {"type": "object"}},
+                    },
+                },
+                "example": {
+                    "settings": {
+                        "output_name": "my_cat",
+                        "trigger": "zwx cat",
+                        "train_data_dir": "pictures/my_cat",
+                        "max_train_steps": 800,
+                    }
+                },
+            },
+            "application/toml": {
+                "schema": {"type": "string"},
+                "example": 'output_name = "my_cat"\ntrigger = "zwx cat"\ntrain_data_dir = "pictures/my_cat"\n',
+            },
+        },
+    }
+}

@@ -16,7 +16,7 @@ from fastapi import Request
 
 from atelier.config.datasets import DatasetConfig
 from atelier.config.files.limits import check_size
-from atelier.config.settings.named import named_classes, named_paths
+from atelier.config.settings.named import named_addresses, named_classes, named_paths
 from atelier.config.settings.schema import Settings, labelled
 
 LARGEST_BODY = 2**20
@@ -46,6 +46,8 @@ class Access:
     """Called before every route. Raises `Refused` for a request without login."""
     paths: bool = True
     """False: a run may only name folders of the host, and no Python class to import."""
+    user: Callable[[Request], str] | None = None
+    """Gives the name of the person who is logged in, "" for nobody. None where there is no login."""
     local: bool = False
     """True when the page is meant for this machine only and no login protects it: see `check_host`."""
 
@@ -129,6 +131,8 @@ def check_settings_paths(settings: Settings, folders: Iterable[Path]) -> None:
         _check_path(key, path, allowed)
     for key in named_classes(settings):
         raise Refused(403, f"{labelled(key)} names a Python class. {CLOSED}")
+    for key in named_addresses(settings):
+        raise Refused(403, f"{labelled(key)} names an address that this machine would call. {CLOSED}")
 
 
 def check_dataset_paths(datasets: DatasetConfig, folders: Iterable[Path]) -> None:

@@ -19,11 +19,12 @@ from atelier.hosts.powers import LoadsChosen
 from atelier.jobs.queue import Jobs
 from atelier.training.pictures.class_pictures import class_folders
 from atelier.ui.fields import SIMPLE, to_control
+from atelier.ui.server.form import LastForm
 from atelier.ui.server.memory_line import MemoryLine
 from atelier.ui.server.request import NameTaken, Request, check_name, has_pictures, job_of, model_to_train
 from atelier.ui.tab.captioning import describe
 from atelier.ui.tab.found_html import found_html, nothing_yet
-from atelier.ui.tab.presets_in_tab import FROZEN, suggested, to_fill
+from atelier.ui.tab.presets_in_tab import FROZEN, steps_by_hand, suggested, to_fill
 from atelier.ui.tab.preview_data import Found, look_at
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Actions:
         self._jobs = jobs
         self._host = host
         self._memory = MemoryLine.of(jobs, host)
+        self._form = LastForm.of(jobs, host)
 
     def refresh(self, request: Request, filled: Mapping[str, Any]) -> Reply:
         """Looks at the pictures and fills the recommended values into the controls that the person did not touch."""
@@ -55,6 +57,7 @@ class Actions:
     def refreshing(self, request: Request, filled: Mapping[str, Any]) -> Iterator[Reply]:
         """Like `refresh`, but in two replies. The values come first, before the person can type into a control."""
         if not has_pictures(request):
+            self._form.keep(request)
             yield self._filled(request, filled, Reply(found=nothing_yet(self._model_line())), 0)
             return
         try:
@@ -62,10 +65,12 @@ class Actions:
             found.notes.extend(self._class_notes(job_of(request, self._host)))
             name_note = self._name_note(request)
             reply = self._filled(
-                request, filled, Reply(found=found_html(found, self._model_line(), name_note)), found.count
+                request, filled, Reply(found=found_html(found, self._model_line(), name_note)), found.count, found.steps
             )
             yield reply
-            job = job_of(replace(request, values={**request.values, **reply.changes}, notes=[]), self._host)
+            request = replace(request, values={**request.values, **reply.changes}, notes=[])
+            job = job_of(request, self._host)
+            self._form.keep(request, job.settings.train_data_dir)
             memory = self._memory.about(job, [picture.bucket for picture in found.pictures])
             if memory != "":
                 yield Reply(found_html(found, self._model_line(), name_note, memory), filled=reply.filled)
@@ -82,13 +87,14 @@ class Actions:
             model_to_train(self._host)
             found = self._look(request, filled)
             reply.found = found_html(found, self._model_line(), "")
-            self._filled(request, filled, reply, found.count)
+            self._filled(request, filled, reply, found.count, found.steps)
             request = replace(request, values={**request.values, **reply.changes})
             name = str(request.values.get("output_name") or "").strip()
             check_name(name, self._jobs)
             waiting = sum(job.is_open for job in self._jobs.jobs())
             job = job_of(request, self._host)
             check_paths(job)
+            self._form.keep(request, job.settings.train_data_dir)
             remark = kind_remark(job.settings, self._host.name)
             self._jobs.submit(job)
         except NameTaken as error:
@@ -137,18 +143,23 @@ class Actions:
     def _look(self, request: Request, filled: Mapping[str, Any]) -> Found:
         """Looks at the pictures with the settings of the run, which follow from the number of pictures."""
         first = look_at(job_of(request, self._host), request.notes)
-        changes = self._filled(request, filled, Reply(), first.count).changes
+        changes = self._filled(request, filled, Reply(), first.count, first.steps).changes
         if not changes:
             return first
         request = replace(request, values={**request.values, **changes}, notes=[])
         return look_at(job_of(request, self._host), request.notes)
 
-    def _filled(self, request: Request, filled: Mapping[str, Any], reply: Reply, count: int) -> Reply:
+    def _filled(
+        self, request: Request, filled: Mapping[str, Any], reply: Reply, count: int, steps: int | None = None
+    ) -> Reply:
+        """`reply` with what the presets fill in. `steps`: of the run as the controls have it."""
         if FROZEN in filled:
             reply.filled = dict(filled)
             return reply
         whole = bool(request.values.get("train_whole_model"))
-        wanted = suggested(str(request.values.get("subject")), count, self._host.loaded_model(), whole)
+        by_epochs = str(request.values.get("max_train_epochs") or "").strip()
+        steps = steps if by_epochs else steps_by_hand(request.values, filled)
+        wanted = suggested(str(request.values.get("subject")), count, self._host.loaded_model(), whole, steps)
         reply.changes = to_fill(request.values, filled, wanted)
         reply.filled = wanted
         return reply

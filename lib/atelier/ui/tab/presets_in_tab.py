@@ -8,17 +8,39 @@ from typing import Any
 from atelier.config.presets import preset
 from atelier.config.settings.schema import option, options
 from atelier.hosts.contract import ModelInfo
-from atelier.ui.fields import to_control
+from atelier.ui.fields import from_control, to_control
 
 FROZEN = "*"
 """Marks, in `Reply.filled`, that the controls hold a file's settings and follow no preset until they are reset."""
 
 
-def suggested(subject: str, picture_count: int, model: ModelInfo | None, whole_model: bool = False) -> dict[str, Any]:
-    """The recommended content of the controls, by key. A host's model may have a `side` in pixels."""
+def suggested(
+    subject: str,
+    picture_count: int,
+    model: ModelInfo | None,
+    whole_model: bool = False,
+    steps: int | None = None,
+) -> dict[str, Any]:
+    """The recommended content of the controls, by key. A host's model may have a `side` in pixels.
+
+    `steps`: as in `preset`.
+    """
     family = model.family if model is not None and model.family is not None else "sd1"
-    values = preset(subject, picture_count, family, getattr(model, "side", None), whole_model)
+    values = preset(subject, picture_count, family, getattr(model, "side", None), whole_model, steps)
     return {key: to_control(option(key), value) for key, value in values.items() if option(key).shown}
+
+
+def steps_by_hand(held: Mapping[str, Any], last: Mapping[str, Any]) -> int | None:
+    """The number of steps, if the person has changed it by hand to one that can be used; else None."""
+    declared = option("max_train_steps")
+    content = held.get(declared.key)
+    if content in (None, last.get(declared.key, to_control(declared, declared.default))):
+        return None
+    try:
+        steps = from_control(declared, content)
+    except ValueError:
+        return None
+    return steps if steps > 0 else None
 
 
 def to_fill(held: Mapping[str, Any], last: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

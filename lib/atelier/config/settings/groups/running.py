@@ -1,4 +1,4 @@
-"""Settings of memory, precision, saving, samples and resuming, and of Dreambooth."""
+"""Settings of memory, precision, saving, samples and resuming, of notifications, and of Dreambooth."""
 
 from __future__ import annotations
 
@@ -131,6 +131,11 @@ class RunningSettings:
     sample_at_first: bool = setting(
         False, "bool", "Samples", "Sample before training", "Also draws samples before the first step, to compare with."
     )
+    sample_at_end: bool = setting(
+        True, "bool", "Samples", "Sample at the end",
+        "Also draws samples after the last step, and when the run is stopped. Stop again skips them.",
+        ours=True,
+    )  # fmt: skip
     sample_sampler: str = setting(
         "ddim", "str", "Samples", "Sampler", "Sampling method of the sample pictures.", choices=SAMPLERS
     )
@@ -139,6 +144,18 @@ class RunningSettings:
         "own: Atelier draws, and the WebUI can draw in between. host: the WebUI draws, as it is set, with "
         "the LoRA so far.",
         choices=("own", "host"), ours=True,
+    )  # fmt: skip
+
+
+@dataclass
+class NotificationSettings:
+    """Who is told of a run, beside the page."""
+
+    webhook_url: str | None = setting(
+        None, "str", "Notifications", "Webhook",
+        "An address, such as https://example.org/hook, that is sent JSON with the run, its state and its file when the "
+        "run ends or waits for you.",
+        ours=True,
     )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Tests of atelier.ui.server and of the forms that it keeps."""
