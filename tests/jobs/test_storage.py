@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from atelier.config.errors import AtelierError
+from atelier.jobs.lock import FolderLock
 from atelier.jobs.queue import Jobs
 from atelier.jobs.storage import cache_sizes, clear_cache, remove_folder, size_of
 from tests.support.jobs_fakes import PATIENCE, FakeHost, Steered, finished, job_named
@@ -45,6 +46,20 @@ def test_what_an_earlier_attempt_left_does_not_hinder(tmp_path: Path) -> None:
     filled(tmp_path / ".run.gone", 5)
     remove_folder(filled(tmp_path / "run", 10))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_another_webui_goes_on_with_is_not_deleted(tmp_path: Path) -> None:
+    jobs = Jobs(FakeHost(tmp_path), steered := Steered())
+    job = jobs.submit(job_named("cat"))
+    steered.finish()
+    finished(jobs, job)
+    lock = FolderLock(job.record.folder)
+    assert lock.acquire()
+    with pytest.raises(AtelierError, match="another WebUI"):
+        jobs.delete(job.id)
+    lock.release()
+    jobs.delete(job.id)
+    jobs.close(PATIENCE)
 
 
 def test_a_run_that_has_ended_is_deleted_and_its_file_stays(tmp_path: Path) -> None:

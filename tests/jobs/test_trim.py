@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from atelier.config.job import JobConfig
 from atelier.jobs.control import Control
 from atelier.jobs.job import Job, found_job
+from atelier.jobs.lock import FolderLock
 from atelier.jobs.queue import Jobs
 from atelier.jobs.record import LARGEST_LOG, Record
 from atelier.jobs.storage import size_of
@@ -83,6 +84,18 @@ def test_a_newest_state_that_is_damaged_does_not_cost_the_other(tmp_path: Path) 
     job = ended(tmp_path, "stopped")
     newest = job.record.folder / "state" / "000000010.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])
+    trim([job])
+    assert states(job) == ["000000005", "000000010"]
+
+
+def test_a_run_that_another_webui_goes_on_with_is_left_alone(tmp_path: Path) -> None:
+    job = ended(tmp_path, "done")
+    lock = FolderLock(job.record.folder)
+    assert lock.acquire()
+    trim([job])
+    lock.release()
+    assert states(job) == ["000000005", "000000010"]
+    Record.open(job.record.folder).status("stopped", "By another process.")
     trim([job])
     assert states(job) == ["000000005", "000000010"]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from atelier.config.kohya.toml_out import dataset_toml, training_toml
 from atelier.hosts.contract import ModelInfo
 from atelier.jobs.control import Control
 from atelier.jobs.files import plain, read_json
+from atelier.jobs.lock import FolderLock
 from atelier.jobs.record import ENDED, Record
 from atelier.jobs.storage import size_of
 
@@ -123,6 +126,15 @@ class Job:
         if self._size is None or self._size[0] != state or (self.is_open and now - self._size[1] > SIZE_SECONDS):
             self._size = (state, now, size_of(self._record.folder))
         return self._size[2]
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """True inside the block when no other process trains this run, or has trained it since it was read."""
+        lock = FolderLock(self._record.folder)
+        try:
+            yield lock.acquire() and Record.open(self._record.folder).state == self.state
+        finally:
+            lock.release()
 
     def forget_size(self) -> None:
         """Lets `size` look anew: something in the folder was removed."""

@@ -29,6 +29,8 @@ from atelier.jobs.record import Record
 from atelier.jobs.storage import clear_cache, remove_folder
 from atelier.jobs.trim import trim
 
+ELSEWHERE = "{} is being trained by another WebUI with the same folder. Use its page."
+
 
 class Jobs:
     """The runs of one host. `train` does the training; by default it is `training.run.train`."""
@@ -153,6 +155,9 @@ class Jobs:
             job = self._ours(job_id)
             if job.is_open or self._running is job:
                 raise AtelierError(f"{job.name} has not ended. Stop it first, then delete it.")
+            with job.alone() as alone:
+                if not alone:
+                    raise AtelierError(ELSEWHERE.format(job.name))
             job.forget_size()
             freed = job.size
             remove_folder(job.record.folder)
@@ -222,6 +227,7 @@ class Jobs:
                 if self._claim(job, lock.acquire()):
                     leave_queue, interrupted = partial(self._dequeue, job), lambda: self._interrupt is job
                     carry_out(job, self.host, self._train, leave_queue, interrupted)
+                    lock.release()
                     tidy(self.host.folders.runs, self.host.folders.cache, self._picture_folders())
                     trim(self.jobs())
             finally:
@@ -279,7 +285,7 @@ class Jobs:
     def _ours(self, job_id: str) -> Job:
         job = self.get(job_id)
         if job.elsewhere:
-            raise AtelierError(f"{job.name} is being trained by another WebUI with the same folder. Use its page.")
+            raise AtelierError(ELSEWHERE.format(job.name))
         if job.record.newer:
             raise AtelierError(f"{job.name} was recorded by a newer version of Atelier. Update Atelier to resume it.")
         return job

@@ -23,10 +23,14 @@ def trim(jobs: Iterable[Job]) -> None:
     """Trims the records of the `jobs` that have ended. Nothing is raised: what cannot be removed stays."""
     ended = [job for job in jobs if job.deletable]
     for job in ended:
-        try:
-            _drop_states(job)
-        except OSError as error:
-            log.warning("states of %s could not be removed: %s", job.id, error)
+        if not any((job.record.folder / "state").glob("*.safetensors")):
+            continue
+        with job.alone() as alone:
+            try:
+                if alone:
+                    _drop_states(job)
+            except OSError as error:
+                log.warning("states of %s could not be removed: %s", job.id, error)
     old = [path for job in ended for path in _earlier_samples(job.record.folder / "samples")]
     for path in prune(old, sample_bytes(), float("inf"), lambda path: path.unlink(missing_ok=True)):
         next(job for job in ended if job.record.folder == path.parent.parent).forget_size()
