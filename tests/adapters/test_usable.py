@@ -20,17 +20,17 @@ def network(text: str) -> NetworkConfig:
         ("algo=locon", ""),
         ("algo=loha", ""),
         ("algo=lokr", ""),
-        ("algo=lokr use_tucker=True", "forge reforge"),
+        ("algo=lokr use_tucker=True", "forge neo reforge"),
         ("algo=lokr use_tucker=True preset=attn-mlp", ""),
         ("algo=dora", ""),
-        ("algo=lora dora_wd=True", "a1111 forge reforge"),
-        ("algo=loha dora_wd=True", "a1111 forge reforge"),
+        ("algo=lora dora_wd=True", "a1111 forge neo reforge"),
+        ("algo=loha dora_wd=True", "a1111 forge neo reforge"),
         ("algo=lokr dora_wd=True wd_on_output=False", ""),
-        ("algo=ia3 preset=ia3", "forge reforge"),
-        ("algo=ia3", "a1111 forge reforge sdnext"),
+        ("algo=ia3 preset=ia3", "forge neo reforge"),
+        ("algo=ia3", "a1111 forge neo reforge sdnext"),
         ("algo=diag-oft", "forge sdnext"),
-        ("algo=diag-oft constraint=0.01", "forge reforge"),
-        ("algo=diag-oft constraint=0.01 rescaled=True", "forge reforge sdnext"),
+        ("algo=diag-oft constraint=0.01", "forge neo reforge"),
+        ("algo=diag-oft constraint=0.01 rescaled=True", "forge neo reforge sdnext"),
         ("algo=boft", "forge sdnext"),
     ],
 )
@@ -46,15 +46,16 @@ def test_each_webui_is_told_of_what_it_does_not_use(arguments: str, troubled: st
 
 def test_the_present_webui_comes_first_with_what_helps() -> None:
     assert usable_text(network("algo=ia3 preset=ia3"), "forge") == (
-        "This WebUI (Forge) does not load (IA)³ files; it would be without effect here. reForge does not load (IA)³ "
-        "files. AUTOMATIC1111 and SD.Next load it."
+        "This WebUI (Forge) does not load (IA)³ files; it would be without effect here. Forge Neo and reForge do not "
+        "load (IA)³ files. AUTOMATIC1111 and SD.Next load it."
     )
     assert usable_text(network("algo=lora dora_wd=True"), "sdnext") == (
-        "AUTOMATIC1111, Forge and reForge do not reproduce DoRA on outputs (wd_on_output=False in More "
+        "AUTOMATIC1111, Forge, Forge Neo and reForge do not reproduce DoRA on outputs (wd_on_output=False in More "
         "arguments (network_args), which every WebUI applies exactly). SD.Next loads it."
     )
     assert "pictures would differ here" in str(here(network("algo=lora dora_wd=True"), "a1111"))
-    assert usable_text(network("algo=loha"), "forge") == "LoHa: AUTOMATIC1111, Forge, reForge and SD.Next load it."
+    everyone = "AUTOMATIC1111, Forge, Forge Neo, reForge and SD.Next"
+    assert usable_text(network("algo=loha"), "forge") == f"LoHa: {everyone} load it."
 
 
 def test_nothing_is_said_of_a_plain_lora_or_a_whole_model() -> None:

@@ -14,7 +14,7 @@ import pytest
 from atelier import hosts
 from atelier.config.errors import AtelierError
 from atelier.hosts import detect
-from atelier.hosts.webui import WebUI
+from atelier.hosts.webui import WebUI, by_name
 
 TOY = """
 from atelier.hosts.webui import WebUI
@@ -25,7 +25,10 @@ HOST = """
 class ToyHost:
     name = "toy"
 """
-CALLED = {"forge": "Forge", "reforge": "reForge", "a1111": "AUTOMATIC1111", "sdnext": "SD.Next"}
+CALLED = {
+    "neo": "Forge Neo", "forge": "Forge", "reforge": "reForge", "classic": "Forge Classic", "a1111": "AUTOMATIC1111",
+    "sdnext": "SD.Next",
+}  # fmt: skip
 """Those made from others before what they were made from: the first whose modules are all there is meant."""
 
 
@@ -57,9 +60,21 @@ def test_an_unknown_webui_is_told_which_ones_are_known(
     toy: None, modules: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     having(monkeypatch, *modules)
-    with pytest.raises(AtelierError, match="Atelier runs in AUTOMATIC1111, Forge, reForge, SD.Next and Toy.$"):
+    with pytest.raises(
+        AtelierError, match="Atelier runs in AUTOMATIC1111, Forge, Forge Neo, reForge, SD.Next and Toy.$"
+    ):
         detect.detect()
     assert "atelier.hosts.toy.host" not in sys.modules, "an adapter is imported only for its own WebUI"
+
+
+def test_forge_classic_is_called_what_it_is_and_not_taken_for_reforge(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {"modules_forge", "ldm_patched", "modules.sd_models", "modules.call_queue"}
+    having(monkeypatch, *here)
+    with pytest.raises(AtelierError, match="^Atelier does not run in Forge Classic yet"):
+        detect.detect()
+    assert [name for name, webui in by_name().items() if webui.is_here(here.__contains__)] == ["classic"]
+    having(monkeypatch, *here, "modules.hypernetworks")
+    assert [name for name, webui in by_name().items() if webui.is_here(detect.has)] == ["reforge"]
 
 
 def test_to_ask_which_it_is_loads_nothing_heavy(root: Path) -> None:
@@ -74,7 +89,7 @@ def test_to_ask_which_it_is_loads_nothing_heavy(root: Path) -> None:
 
 
 def test_whatever_a_process_has_it_is_one_webui_at_the_most() -> None:
-    known: dict[str, WebUI] = {webui.adapter.split(".")[2]: webui for webui in detect.known()}
+    known: dict[str, WebUI] = by_name()
     assert {name: webui.title for name, webui in known.items()} == CALLED
     named = sorted({module for webui in known.values() for module in (*webui.needs, *webui.without)})
     found = set()

@@ -11,11 +11,13 @@ from PIL import Image
 from atelier.config.errors import AtelierError
 from atelier.hosts import powers
 from atelier.hosts.a1111.host import A1111Host
-from atelier.hosts.contract import SampleRequest
+from atelier.hosts.contract import DrawnWith, SampleRequest
 from atelier.hosts.embedded.host import EmbeddedHost
 from atelier.hosts.forge.host import ForgeHost
+from atelier.hosts.neo.host import NeoHost
 from atelier.hosts.reforge.host import ReForgeHost
 from atelier.hosts.sdnext.host import SDNextHost
+from atelier.hosts.shared.forge_objects.host import ForgeObjectsHost
 
 PICTURE = Image.new("RGB", (9, 9))
 REQUEST = SampleRequest("", width=640)
@@ -57,6 +59,12 @@ class Able(Bare):
     def remarks(self) -> list[str]:
         return ["a LoRA was in the base"]
 
+    def card_version(self, family: str) -> str | None:
+        return f"{family} here"
+
+    def drawn_with(self, family: str) -> DrawnWith:
+        return DrawnWith(clip_skip=len(family))
+
     def lora_remark(self, text_encoder: bool) -> str | None:
         return f"turn on {text_encoder}"
 
@@ -97,6 +105,7 @@ def test_with_every_power() -> None:
     assert powers.remarks(able) == ["a LoRA was in the base"]
     assert powers.lora_remark(able, text_encoder=True) == "turn on True"
     assert powers.usual_request(able) is REQUEST
+    assert powers.card_version(able, "sd1") == "sd1 here" and powers.drawn_with(able, "sdxl").clip_skip == 4
     assert powers.captioners(able) == ("BLIP",) and powers.caption(able, PICTURE, "BLIP") == "9 pixels by BLIP"
     with pytest.raises(AtelierError, match="has no DeepBooru"):
         powers.caption(able, PICTURE, "DeepBooru")
@@ -118,8 +127,10 @@ def test_a_denoiser_that_cannot_rest_now_is_not_put_to_rest() -> None:
         (powers.bytes_on_device, None),
         (lambda host: powers.lora_remark(host, text_encoder=True), None),
         (lambda host: powers.make_room(host, 1), None),
+        (lambda host: powers.card_version(host, "sd1"), None),
+        (lambda host: powers.drawn_with(host, "sd1"), DrawnWith()),
     ],
-    ids=["remarks", "usual_request", "bytes_on_device", "lora_remark", "make_room"],
+    ids=["remarks", "usual_request", "bytes_on_device", "lora_remark", "make_room", "card_version", "drawn_with"],
 )
 def test_advice_that_fails_costs_nothing(
     ask: Any, otherwise: object, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
@@ -151,30 +162,33 @@ def test_each_adapter_has_the_powers_of_its_webui() -> None:
         kind: set()
         for kind in (
             powers.LoadsChosen, powers.MakesRoom, powers.CountsBytesOnDevice, powers.TellsBeforeEnd, powers.HasRemarks,
-            powers.RemarksOnLoras, powers.KnowsUsualRequest, powers.Captions,
+            powers.RemarksOnLoras, powers.KnowsUsualRequest, powers.Captions, powers.NamesCards, powers.DrawsBySettings,
         )
     }  # fmt: skip
     offloads = set()
-    for host in (A1111Host, ForgeHost, ReForgeHost, SDNextHost, EmbeddedHost):
+    for host in (A1111Host, ForgeHost, NeoHost, ReForgeHost, SDNextHost, EmbeddedHost):
         for kind, hosts in kinds.items():
             if issubclass(host, kind):
                 hosts.add(host.name)
         if hasattr(host, "can_offload_denoiser"):
             offloads.add(host.name)
-    everyone = {"a1111", "forge", "reforge", "sdnext", "embedded"}
+    everyone = {"a1111", "forge", "neo", "reforge", "sdnext", "embedded"}
     assert {kind.__name__: hosts for kind, hosts in kinds.items()} == {
-        "LoadsChosen": {"forge", "sdnext"},
-        "MakesRoom": {"forge", "reforge"},
+        "LoadsChosen": {"forge", "neo", "sdnext"},
+        "MakesRoom": {"forge", "neo", "reforge"},
         "CountsBytesOnDevice": everyone,
         "TellsBeforeEnd": {"sdnext"},
         "HasRemarks": {"sdnext"},
         "RemarksOnLoras": {"sdnext"},
         "KnowsUsualRequest": everyone,
-        "Captions": {"a1111", "forge", "reforge"},
+        "Captions": {"a1111", "forge", "neo", "reforge"},
+        "NamesCards": {"neo"},
+        "DrawsBySettings": everyone - {"embedded"},
     }
     assert offloads == everyone - {"sdnext"}
 
 
 def test_no_adapter_is_made_from_another() -> None:
-    for host in (A1111Host, ForgeHost, ReForgeHost, SDNextHost, EmbeddedHost):
-        assert host.__bases__ == (object,)
+    """What several have in common is in hosts.shared, and none is another's special case."""
+    for host in (A1111Host, ForgeHost, NeoHost, ReForgeHost, SDNextHost, EmbeddedHost):
+        assert host.__bases__ in ((object,), (ForgeObjectsHost,))

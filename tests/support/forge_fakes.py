@@ -1,4 +1,4 @@
-"""Forge's and reForge's way to keep a model, over tiny random ones: what their adapters are tested against."""
+"""The way of Forge and its kin to keep a model, over tiny random ones: what their adapters are tested against."""
 
 from __future__ import annotations
 
@@ -124,6 +124,25 @@ class StableDiffusion:
         self.forge_objects.unet = patcher
 
 
+class NeoModel(StableDiffusion):
+    """Forge Neo's engine since July 2026: Forge's, with patchers like reForge's."""
+
+    def __init__(self, parts: Parts, path: Path, text_dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(parts, path, text_dtype)
+        objects = self.forge_objects_original
+        for root in (objects.unet.model, objects.clip.patcher.model):
+            del root.lora_loader
+        objects.unet, objects.clip.patcher = Backups(objects.unet.model), Backups(objects.clip.patcher.model)
+        self.forge_objects = objects.shallow_copy()
+        self.forge_objects_after_applying_lora = objects.shallow_copy()
+
+    def wear(self, changes: dict[str, float], name: str = "a.safetensors") -> None:
+        patcher = self.forge_objects_original.unet.clone()
+        patcher.wear(changes)
+        self.current_lora_hash = str([[name, 1.0, 1.0, False]])
+        self.forge_objects.unet = patcher
+
+
 class ReForgeModel(StableDiffusion):
     """reForge's model: the same objects under another memory management, and A1111's flags, wrong for SD2."""
 
@@ -138,6 +157,7 @@ class ReForgeModel(StableDiffusion):
                 holder.text_projection = nn.Parameter(weight.T.contiguous(), requires_grad=False)
         objects = self.forge_objects_original
         del objects.unet.model.storage_dtype, objects.unet.model.predictor
+        del objects.unet.model.lora_loader, objects.clip.patcher.model.lora_loader
         objects.unet.model.model_type = SimpleNamespace(name="EPS")
         objects.unet, objects.clip.patcher = Backups(objects.unet.model), Backups(objects.clip.patcher.model)
         self.forge_objects = objects.shallow_copy()

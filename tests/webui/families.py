@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,9 @@ from atelier.models.family import Parts
 from atelier.models.registry import family_named
 from atelier.models.unet.ldm_names import TEXT_PARTS
 from atelier.models.views.from_ldm import TEXT_CLASSES
-from tests.webui.hosts import WebUI
+from tests.webui.hosts import Kind, WebUI
 
-BASES = ("sd1", "sd2", "sd2-v", "sdxl", "sdxl-v")
-"""Families, with -v for those that predict v."""
+BASES = Kind.bases
 NARROW, ARCH = 512, "ViT-B-32"
 """The width of OpenCLIP's small text encoder, and what OpenCLIP calls it."""
 WIDER = 832
@@ -39,12 +38,14 @@ CONFIGS = {
 V_SCALING = "sgm.modules.diffusionmodules.denoiser_scaling.VScaling"
 
 
-def configs(family: str, known: bool, width: int) -> dict[str, dict[str, Any]]:
+def configs(
+    family: str, known: bool, width: int, xl_depths: Sequence[int] = Kind.xl_depths
+) -> dict[str, dict[str, Any]]:
     """The released configurations made small. `known`: only as far as a WebUI goes by the tensors' shapes.
 
     Such a one knows a family by the UNet's first width, its width of text and the depths of its transformers, and
     expects the released text encoders and VAE; that the UNet does not grow wider makes it small.
-    `width`: that of the text encoder that SD1 lacks, where it is made small.
+    `width`: that of the text encoder that SD1 lacks, where it is made small. `xl_depths`: see `Kind`.
     """
     found = {part: released_config(family, part) for part in ("unet", "vae", "text_encoder")}
     if family == "sdxl":
@@ -54,8 +55,8 @@ def configs(family: str, known: bool, width: int) -> dict[str, dict[str, Any]]:
     widths = [320] * levels if known else [64, 128, 256, 256][:levels]
     unet["block_out_channels"] = widths
     unet["attention_head_dim"] = 8 if family == "sd1" else [width // 64 for width in widths]
-    if family == "sdxl":  # these depths are a descendant's that Forge knows: an SDXL in all but size
-        unet["transformer_layers_per_block"] = [1, 1, 2]
+    if family == "sdxl":
+        unet["transformer_layers_per_block"] = list(xl_depths)
     if not known:
         found["vae"]["block_out_channels"] = [32, 64, 128, 128]
         if family != "sd1":
@@ -70,10 +71,10 @@ def configs(family: str, known: bool, width: int) -> dict[str, dict[str, Any]]:
     return found
 
 
-def random_parts(base: str, known: bool, width: int = NARROW) -> Parts:
+def random_parts(base: str, known: bool, width: int = NARROW, xl_depths: Sequence[int] = Kind.xl_depths) -> Parts:
     """A model of random weights in half precision."""
     family, _, v = base.partition("-")
-    made = configs(family, known, width)
+    made = configs(family, known, width, xl_depths)
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(made["unet"])
         vae = AutoencoderKL.from_config(made["vae"])
@@ -168,10 +169,10 @@ def written(webui: WebUI, base: str) -> Path:
         path = webui.folder / "models" / "Diffusers" / f"atelier-random-{base}"
         save_checkpoint(path, random_parts(base, known=False, width=WIDER))
         return path
-    known = webui.kind.name != "a1111"
+    kind = webui.kind
     path = webui.folder / "models" / "Stable-diffusion" / f"atelier-random-{base}.safetensors"
-    one_line = webui.kind.name == "forge"
-    beside = prediction_yaml(base) if one_line else whole_yaml(base, webui.folder, small=not known)
+    one_line = kind.states_prediction
+    beside = prediction_yaml(base) if one_line else whole_yaml(base, webui.folder, small=not kind.takes_sizes)
     path.with_suffix(".yaml").write_text(beside, encoding="utf-8")
-    save_checkpoint(path, random_parts(base, known))
+    save_checkpoint(path, random_parts(base, kind.takes_sizes, xl_depths=kind.xl_depths))
     return path

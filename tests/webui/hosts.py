@@ -43,6 +43,7 @@ class Kind:
     interrupts: str = "/sdapi/v1/interrupt"
     unload: str = "/sdapi/v1/unload-checkpoint"
     reload: str = "/sdapi/v1/reload-checkpoint"
+    """The route that loads an unloaded checkpoint again; "" where only a picture does."""
     loras_refreshed: str = "/sdapi/v1/refresh-loras"
     loads_when_drawing: bool = False
     """A chosen checkpoint is loaded by the next picture, or by Train."""
@@ -64,11 +65,22 @@ class Kind:
     """What a new data folder needs of the usual one to load a checkpoint."""
     takes_folders: bool = False
     """It takes a model of any size, as a folder of diffusers."""
+    takes_sizes: bool = True
+    """It knows the families by the shapes of their tensors, so that those of random weights keep some released ones."""
+    bases: tuple[str, ...] = ("sd1", "sd2", "sd2-v", "sdxl", "sdxl-v")
+    """The families that it loads, with -v for those that predict v."""
+    xl_depths: tuple[int, ...] = (1, 1, 2)
+    """The depths of the transformers of an SDXL that it knows; these are a small descendant's."""
+    states_prediction: bool = False
+    """A .yaml beside a checkpoint need only say what it predicts; else it is a whole configuration."""
     model_code: str = "from modules import sd_models\nmodel = sd_models.model_data.sd_model"
     """Python that finds the loaded model, for the probe."""
     roots_code: str = "roots = [model]"
     """Python that lists the torch modules of `model`."""
 
+
+FORGE_ROOTS = """objects = model.forge_objects
+roots = [objects.unet.model, objects.clip.cond_stage_model, objects.vae.first_stage_model]"""
 
 KINDS = (
     Kind(
@@ -90,16 +102,24 @@ KINDS = (
         takes_folders=True,
     ),
     Kind(
+        "neo",
+        ("modules_forge/presets.py", "backend/loader.py"),
+        reload="",
+        loads_when_drawing=True,
+        bases=("sd1", "sdxl", "sdxl-v"),
+        xl_depths=(1, 2, 10),
+        states_prediction=True,
+        roots_code=FORGE_ROOTS,
+    ),
+    Kind(
         "forge",
         ("modules_forge/main_entry.py", "backend/loader.py"),
         loads_when_drawing=True,
-        roots_code=(
-            "objects = model.forge_objects\n"
-            "roots = [objects.unet.model, objects.clip.cond_stage_model, objects.vae.first_stage_model]"
-        ),
+        states_prediction=True,
+        roots_code=FORGE_ROOTS,
     ),
     Kind("reforge", ("modules_forge", "ldm_patched")),
-    Kind("a1111", ("modules/lowvram.py", "modules/sd_hijack.py")),
+    Kind("a1111", ("modules/lowvram.py", "modules/sd_hijack.py"), takes_sizes=False),
 )
 
 
@@ -213,6 +233,13 @@ class WebUI:
         loaded = self.ask("/atelier/v1/model")["title"]
         models = self.ask("/sdapi/v1/sd-models")["answer"]
         return next(model for model in models if loaded in (model["title"], model["model_name"]))
+
+    def load_again(self) -> None:
+        """Loads the checkpoint that was unloaded."""
+        if self.kind.reload:
+            assert self.ask(self.kind.reload, {}).status in (200, 204)
+        else:
+            self.draw(steps=1)
 
     def choose(self, title: str) -> None:
         """Loads a checkpoint as the dropdown does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SCRIPT = """
+import inspect
 import logging
 import sys
 import torch
@@ -65,6 +66,13 @@ def lent_prediction(parts, hidden, vector):
     return parts.family.predict(parts, latents, timesteps, text, SizeConditions(side, zero, side))
 
 
+def embedded(host, parts):
+    # By the settings that the training tab recommends here.
+    from atelier.training.inputs.as_drawn import followed
+
+    return parts.family.encode(parts, [PROMPT], followed(host, parts.family.name).get("clip_skip"), 75)
+
+
 def model_and_roots():
     {model_code}
     {roots_code}
@@ -88,7 +96,7 @@ def same():
     with lease as parts, lease.turn(), torch.no_grad():
         _, picture, _ = inputs()
         hidden, vector = own_conditions(model)
-        ours = parts.family.encode(parts, [PROMPT], None, 75)
+        ours = embedded(host, parts)
         theirs = own_prediction(unet, hidden, vector)
         found = {{"unet": largest(theirs, lent_prediction(parts, hidden, vector))}}
         mean = vae.quant_conv(vae.encoder(picture)).chunk(2, 1)[0]
@@ -130,7 +138,8 @@ def with_lora(model, name):
     if hasattr(model, "encode_prompt"):
         return in_pipeline(name)
     networks = sys.modules["networks"]
-    networks.load_networks([name], [1.0], [1.0], [None])
+    count = len(inspect.signature(networks.load_networks).parameters)
+    networks.load_networks(*([name], [1.0], [1.0], [None])[:count])
     left = None
     if hasattr(model, "forge_objects") and hasattr(networks, "load_lora"):
         entry = networks.available_networks[name]
@@ -138,16 +147,26 @@ def with_lora(model, name):
         unet, clip = model.forge_objects.unet, model.forge_objects.clip
         _, left = networks.load_lora(kept, networks.model_lora_keys_unet(unet.model))
         _, left = networks.load_lora(left, networks.model_lora_keys_clip(clip.cond_stage_model))
-        unet.refresh_loras()
-        clip.patcher.refresh_loras()
+        put_on(unet, clip.patcher)
     elif hasattr(networks, "load_lora_for_models"):
         left = put_on_and_left(model)
     loaded = networks.loaded_networks
     return {{
         "loaded": len(loaded),
-        "layers": sum(len(one.modules) for one in loaded),
+        "layers": sum(len(getattr(one, "modules", ())) for one in loaded),
         "left": None if left is None else sorted(left)[:5],
     }}
+
+
+def put_on(*patchers):
+    # Forge's patchers take the LoRA at once, Forge Neo's when they are next loaded.
+    if all(hasattr(patcher, "refresh_loras") for patcher in patchers):
+        for patcher in patchers:
+            patcher.refresh_loras()
+        return
+    from backend import memory_management
+
+    memory_management.load_models_gpu(list(patchers), force_full_load=True)
 
 
 def put_on_and_left(model):
@@ -182,10 +201,10 @@ def worn(name: str):
         with lease.turn(), torch.no_grad():
             hidden, vector = own_conditions(model)
             plain = lent_prediction(parts, hidden, vector)
-            plain_hidden = parts.family.encode(parts, [PROMPT], None, 75).hidden
+            plain_hidden = embedded(host, parts).hidden
             with applied(parts, [LoraUse(file)]) as ready:
                 ours = lent_prediction(parts, hidden, vector)
-                our_hidden = parts.family.encode(parts, [PROMPT], None, 75).hidden
+                our_hidden = embedded(host, parts).hidden
                 report = ready[0].report()
                 layers = len(ready[0].network.layers)
         with call_queue.queue_lock, torch.no_grad():

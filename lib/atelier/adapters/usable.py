@@ -16,7 +16,9 @@ from atelier.adapters.layers.presets import preset_of
 from atelier.config.kohya.network_args import NETWORK_ARGS
 from atelier.config.settings.schema import Settings
 
-WEBUIS = {"a1111": "AUTOMATIC1111", "forge": "Forge", "reforge": "reForge", "sdnext": "SD.Next"}
+WEBUIS = {
+    "a1111": "AUTOMATIC1111", "forge": "Forge", "neo": "Forge Neo", "reforge": "reForge", "sdnext": "SD.Next",
+}  # fmt: skip
 """Titles of the WebUIs by the names of their hosts."""
 TITLES = {
     "lora": "LoRA", "locon": "LoCon", "dora": "DoRA", "loha": "LoHa", "lokr": "LoKr", "ia3": "(IA)³", "oft": "OFT",
@@ -59,7 +61,7 @@ def _troubles(config: NetworkConfig) -> list[Trouble]:
     title = TITLES.get(kind, kind)
     found: list[Trouble] = []
     if kind == "ia3":
-        found.append(Trouble(("forge", "reforge"), NOTHING, f"{title} files"))
+        found.append(Trouble(("forge", "neo", "reforge"), NOTHING, f"{title} files"))
         if (arguments.get("preset") or "full") not in ("ia3", "attn-only") and not flag(arguments, "train_on_input"):
             cure = f"preset=ia3 in {NETWORK_ARGS}, which leaves them out"
             found.append(Trouble(("a1111", "sdnext"), NOTHING, f"{title} on convolutions", cure))
@@ -74,17 +76,17 @@ def _troubles(config: NetworkConfig) -> list[Trouble]:
             )
         if constrained:
             what, cure = f"{title} with a constraint", "to leave out constraint"
-            found.append(Trouble(("reforge",), OTHERWISE, what, cure))
+            found.append(Trouble(("neo", "reforge"), OTHERWISE, what, cure))
         if kind == "oft" and flag(arguments, "rescaled"):
             what, cure = f"{title} with rescaled=True", "to leave it out"
-            found.append(Trouble(("reforge", "sdnext"), OTHERWISE, what, cure))
+            found.append(Trouble(("neo", "reforge", "sdnext"), OTHERWISE, what, cure))
     if decomposed(arguments) and kind in ("dora", "loha", "lokr") and on_outputs(arguments):
         what, cure = "DoRA on outputs", f"wd_on_output=False in {NETWORK_ARGS}, which every WebUI applies exactly"
-        found.append(Trouble(("a1111", "forge", "reforge"), OTHERWISE, what, cure))
+        found.append(Trouble(("a1111", "forge", "neo", "reforge"), OTHERWISE, what, cure))
     tucker = any(flag(arguments, key) for key in ("use_tucker", "use_cp", "use_conv_cp"))
     if kind == "lokr" and tucker and preset_of(config).convolutions and config.conv_dim != 0:
         what, cure = "LoKr convolutions with use_tucker", "to leave out use_tucker"
-        found.append(Trouble(("forge", "reforge"), NOTHING, what, cure))
+        found.append(Trouble(("forge", "neo", "reforge"), NOTHING, what, cure))
     return found
 
 

@@ -61,6 +61,20 @@ class SampleRequest:
     """The noise schedule, where the host chooses it apart from the sampler; "" leaves it to the host."""
 
 
+@dataclass(frozen=True)
+class DrawnWith:
+    """What the host's settings make of the text and the sizes that its model gets for a picture of one family."""
+
+    clip_skip: int = 1
+    """The layer of the text encoder whose output is used, counted from the last."""
+    emphasis: str = "Original"
+    """The mode of (word:1.2) in prompts, in A1111's words."""
+    crop: tuple[int, int] = (0, 0)
+    """SDXL's crop condition: top, left."""
+    unlike: tuple[str, ...] = ()
+    """Sentences about settings that training cannot follow."""
+
+
 class BaseGone(AtelierError):
     """Raised on entering a turn when the host no longer has the leased base loaded. The job waits for it."""
 

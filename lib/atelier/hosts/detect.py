@@ -25,10 +25,12 @@ def known() -> list[WebUI]:
 
 
 def detect() -> Host:
-    """The adapter for the WebUI that runs this process. Raises `AtelierError` when it is none that is known."""
+    """The adapter for the WebUI that runs this process. Raises `AtelierError` when there is none."""
     webuis = known()
     for webui in webuis:
         if webui.is_here(has):
+            if webui.refusal:
+                raise AtelierError(webui.refusal)
             return webui.host()
-    *titles, last = [webui.title for webui in webuis]
+    *titles, last = [webui.title for webui in webuis if not webui.refusal]
     raise AtelierError(f"This WebUI is not supported. Atelier runs in {', '.join(titles)} and {last}.")

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 from PIL import Image
 
 from atelier.config.errors import AtelierError
-from atelier.hosts.contract import Host, Lease, ModelInfo, SampleRequest
+from atelier.hosts.contract import DrawnWith, Host, Lease, ModelInfo, SampleRequest
 
 log = logging.getLogger(__name__)
 
@@ -135,11 +135,29 @@ class RemarksOnLoras(Protocol):
 
 
 @runtime_checkable
+class NamesCards(Protocol):
+    """A host with words of its own for the family that the card of a LoRA belongs to."""
+
+    def card_version(self, family: str) -> str | None:
+        """What NAME.json has under "sd version", by a family's name; None for the usual word."""
+        ...
+
+
+@runtime_checkable
 class KnowsUsualRequest(Protocol):
     """A host that knows the settings of the person's pictures."""
 
     def usual_request(self) -> SampleRequest:
         """Sizes, steps, scale, sampler and negative prompt, without a prompt."""
+        ...
+
+
+@runtime_checkable
+class DrawsBySettings(Protocol):
+    """A host with settings that change what its model gets of a prompt."""
+
+    def drawn_with(self, family: str) -> DrawnWith:
+        """What they are for a model of this family, by the family's name."""
         ...
 
 
@@ -166,6 +184,22 @@ def lora_remark(host: Host, text_encoder: bool) -> str | None:
         if isinstance(host, RemarksOnLoras):
             return host.lora_remark(text_encoder)
     return None
+
+
+def card_version(host: Host, family: str) -> str | None:
+    """The host's own word for the family of a LoRA's card, None where it has the usual one."""
+    with _advice("card_version"):
+        if isinstance(host, NamesCards):
+            return host.card_version(family)
+    return None
+
+
+def drawn_with(host: Host, family: str) -> DrawnWith:
+    """What the host's settings make of a prompt for a model of this family; the usual where it does not tell."""
+    with _advice("drawn_with"):
+        if isinstance(host, DrawsBySettings):
+            return host.drawn_with(family)
+    return DrawnWith()
 
 
 def usual_request(host: Host) -> SampleRequest:

@@ -24,6 +24,8 @@ class WebUI:
     """Modules that it must have."""
     without: tuple[str, ...] = ()
     """Modules that it must not have, to distinguish it from WebUIs derived from it."""
+    refusal: str = ""
+    """Why training does not run in it: a sentence. Its `adapter` is then ""."""
 
     def is_here(self, has: Callable[[str], bool]) -> bool:
         """True when `has(module)` fits this WebUI."""

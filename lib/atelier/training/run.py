@@ -42,6 +42,7 @@ from atelier.training.context import (
 )
 from atelier.training.device.processes import process_count
 from atelier.training.device.release import forget_frames, give_back_memory
+from atelier.training.inputs.as_drawn import unlike_drawn
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.memory.for_run import keep_savings
 from atelier.training.optim.optimizers import optimizer_class
@@ -157,7 +158,7 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     if not whole:
         args_remarks = ignored_arguments(settings.network_module, settings.network_args)
         file_remarks = (lora_remark(host, trains_text(settings)), kind_remark(settings, host.name), *args_remarks)
-    for warning in (why_not_host(settings), *file_remarks, *idle_settings(settings)):
+    for warning in (why_not_host(settings), *file_remarks, *idle_settings(settings), *unlike_drawn(settings, host)):
         if warning:
             record.message(warning, "warning")
     for remark in dict.fromkeys(remark for prompt in prompts for remark in prompt.remarks):

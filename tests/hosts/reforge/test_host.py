@@ -90,6 +90,6 @@ def test_a_checkpoint_is_chosen_by_its_title(forge: Any, monkeypatch: pytest.Mon
 
 
 def test_reforge_is_told_from_forge_and_a1111(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = {"modules_forge", "ldm_patched", "modules.sd_models", "modules.lowvram", "modules.call_queue"}
+    here = {"modules_forge", "ldm_patched", "modules.hypernetworks", "modules.sd_models", "modules.lowvram"}
     monkeypatch.setattr(detect, "has", here.__contains__)
     assert type(detect.detect()) is ReForgeHost

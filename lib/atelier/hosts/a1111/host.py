@@ -12,8 +12,8 @@ from PIL import Image
 from atelier.hosts.a1111 import loras, weights
 from atelier.hosts.a1111.model import model_info
 from atelier.hosts.a1111.placement import Placement
-from atelier.hosts.contract import Folders, ModelInfo, SampleRequest, implements_host
-from atelier.hosts.shared import a1111_kind, interrogators
+from atelier.hosts.contract import DrawnWith, Folders, ModelInfo, SampleRequest, implements_host
+from atelier.hosts.shared import a1111_kind, interrogators, prompt_settings
 from atelier.hosts.shared.folders import folders_of
 from atelier.hosts.shared.lease import WebUILease
 from atelier.hosts.shared.memory import DeviceMemory
@@ -110,6 +110,10 @@ class A1111Host:
         return a1111_kind.draw(request)
 
     # -- what the page offers -------------------------------------------------------------------------------------
+
+    def drawn_with(self, family: str) -> DrawnWith:
+        """What the WebUI's settings make of a prompt. Its "Clip skip" counts for SD1 only."""
+        return prompt_settings.drawn_with(family, ("sd1",))
 
     def usual_request(self) -> SampleRequest:
         """What the person draws with on the txt2img page."""

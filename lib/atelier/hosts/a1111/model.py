@@ -32,7 +32,8 @@ def model_info() -> ModelInfo | None:
         title=checkpoint.name_for_extra,
         family=family_of(model),
         path=path,
-        identity=f"{file_identity(path)}:{model.sd_model_hash}",
+        # Another VAE is put into the same model, and latents that the first one made are not the second's.
+        identity=f"{file_identity(path)}:{model.sd_model_hash}:{getattr(model, 'loaded_vae_file', None)}",
         prediction_type=prediction_type(model),
         dtype=str(parameter.dtype).removeprefix("torch."),
         device=str(devices.device if fetches_parts(model) else parameter.device),

@@ -6,4 +6,5 @@ WEBUI = WebUI(
     title="Forge",
     adapter="atelier.hosts.forge.host:ForgeHost",
     needs=("modules_forge", "backend"),
+    without=("modules_forge.presets",),
 )

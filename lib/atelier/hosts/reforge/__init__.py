@@ -5,6 +5,6 @@ from atelier.hosts.webui import WebUI
 WEBUI = WebUI(
     title="reForge",
     adapter="atelier.hosts.reforge.host:ReForgeHost",
-    needs=("modules_forge", "ldm_patched"),
+    needs=("modules_forge", "ldm_patched", "modules.hypernetworks"),
     without=("backend",),
 )

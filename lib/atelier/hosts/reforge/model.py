@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from atelier.hosts.shared.forge_objects.model import Facts
+from atelier.hosts.shared.forge_objects.facts import Facts
 
 MODEL_TYPES = {"EPS": "epsilon", "V_PREDICTION": "v_prediction"}
 """reForge's words for what a UNet predicts, in ours."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from atelier.hosts.contract import SampleRequest
-from atelier.hosts.shared.drawing import txt2img_arguments, usual_request
+from atelier.hosts.contract import DrawnWith, SampleRequest
+from atelier.hosts.shared.drawing import LAST_PICTURE, txt2img_arguments, usual_request
+
+SKIP = re.compile(r"CLiP-skip: (\d+)")
+"""What the text of a picture has where the slider of that name was not at 1."""
 
 
 def last_picture_folder() -> Path:
@@ -39,3 +43,14 @@ def request_of_page() -> SampleRequest:
 
     page = getattr(shared.cmd_opts, "ui_config", None) or Path(paths.data_path) / "ui-config.json"
     return usual_request(last_picture_folder(), Path(page))
+
+
+def drawn_with(family: str) -> DrawnWith:
+    """What the last picture was drawn with: SD.Next's clip skip is a slider of the page, which only pictures tell."""
+    try:
+        text = (last_picture_folder() / LAST_PICTURE).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = SKIP.search(text)
+    number = int(found[1]) if found else 1
+    return DrawnWith(clip_skip=number + 1 if family == "sdxl" else number)

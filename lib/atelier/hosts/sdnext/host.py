@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
-from atelier.hosts.contract import Folders, ModelInfo, SampleRequest, implements_host
+from atelier.hosts.contract import DrawnWith, Folders, ModelInfo, SampleRequest, implements_host
 from atelier.hosts.sdnext import drawing, model, publish
 from atelier.hosts.sdnext.lease import SDNextLease
 from atelier.hosts.sdnext.log import keep_out_of_log
@@ -176,6 +176,10 @@ class SDNextHost:
         with self.queue(), last_picture_kept(drawing.last_picture_folder()):
             self.restore_placement()
             return drawing.draw(request)
+
+    def drawn_with(self, family: str) -> DrawnWith:
+        """What the last picture's settings make of a prompt."""
+        return drawing.drawn_with(family)
 
     def usual_request(self) -> SampleRequest:
         """What the person draws with on the txt2img page."""

@@ -18,6 +18,7 @@ from atelier.adapters.files.sidecar import Sidecar, write_preview, write_sidecar
 from atelier.adapters.network import Network
 from atelier.config.errors import AtelierError
 from atelier.data.summary import bucket_info, tag_frequency
+from atelier.hosts.powers import card_version
 from atelier.models.checkpoints.size import bytes_of
 from atelier.models.registry import family_named
 from atelier.training.context import RunContext, Save
@@ -137,12 +138,13 @@ class Outputs:
     def _accompany(self, path: Path) -> None:
         """Writes description and preview beside the file and updates the host's list. The file survives failures."""
         context = self._context
+        family = family_named(str(context.base.family))
         try:
             write_sidecar(
                 path,
                 Sidecar(
                     activation_text=context.job.trigger,
-                    card_version=family_named(str(context.base.family)).card_version,
+                    card_version=card_version(context.host, family.name) or family.card_version,
                 ),
             )
             picture = self.preview or self._earlier_picture(path)

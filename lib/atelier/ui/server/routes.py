@@ -20,6 +20,7 @@ from atelier.jobs.housekeeping import UPLOADS
 from atelier.jobs.job import ACTIONS, Job
 from atelier.jobs.queue import Jobs
 from atelier.jobs.storage import CACHES, cache_sizes, size_of
+from atelier.training.inputs.as_drawn import unlike_drawn
 from atelier.ui.server.answers import (
     DISK,
     FORM,
@@ -115,7 +116,7 @@ class _Routes:
 
     async def start(self, request: Request) -> Response:
         """Puts a run into the queue. The answer is that of `GET /jobs/{job_id}` and `remarks`: what this WebUI cannot
-        do with the file of such a run.
+        do with the file of such a run, and settings that differ from those it draws with.
 
         The body is JSON, `{"settings": {KEY: VALUE}}`, optionally with `"general"` and `"datasets"` as in a dataset
         TOML. Or it is a training TOML, which may have the tables of a dataset TOML in it. Keys are kohya's;
@@ -135,7 +136,8 @@ class _Routes:
                 sentence = f"There is a {config.name} already, and saved files are not overwritten. {free} is free."
                 raise Refused(409, sentence, free=free)
             remark = kind_remark(config.settings, self._host.name)
-            remarks = [*config.notes, *([remark] if remark else [])]
+            own = [remark] if remark else []
+            remarks = [*config.notes, *own, *unlike_drawn(config.settings, self._host)]
             return {**run_in_full(self._jobs.submit(config), self._host, self._access), "remarks": remarks}
 
         return await self._answer(request, work)

@@ -13,10 +13,11 @@ from atelier.config.errors import AtelierError
 from atelier.config.given_paths import check_paths
 from atelier.config.job import JobConfig
 from atelier.config.settings.option import Option
-from atelier.config.settings.schema import options
+from atelier.config.settings.schema import option, options
 from atelier.hosts.contract import Host
 from atelier.hosts.powers import LoadsChosen
 from atelier.jobs.queue import Jobs
+from atelier.training.inputs.as_drawn import compared, followed
 from atelier.training.pictures.class_pictures import class_folders
 from atelier.ui.fields import SIMPLE, to_control
 from atelier.ui.server.form import LastForm
@@ -64,12 +65,12 @@ class Actions:
             found = self._look(request, filled)
             found.notes.extend(self._class_notes(job_of(request, self._host)))
             name_note = self._name_note(request)
-            reply = self._filled(
-                request, filled, Reply(found=found_html(found, self._model_line(), name_note)), found.count, found.steps
-            )
-            yield reply
+            reply = self._filled(request, filled, Reply(), found.count, found.steps)
             request = replace(request, values={**request.values, **reply.changes}, notes=[])
             job = job_of(request, self._host)
+            found.notes.extend(compared(job.settings, self._host, self._family()))
+            reply.found = found_html(found, self._model_line(), name_note)
+            yield reply
             self._form.keep(request, job.settings.train_data_dir)
             memory = self._memory.about(job, [picture.bucket for picture in found.pictures])
             if memory != "":
@@ -131,9 +132,9 @@ class Actions:
     def back_to_preset(self, request: Request) -> Reply:
         """Resets every control but the four fields to its recommended value."""
         values = dict(request.values)
-        for option in options():
-            if option.key in values and not is_simple(option):
-                values[option.key] = to_control(option, option.default)
+        for known in options():
+            if known.key in values and not is_simple(known):
+                values[known.key] = to_control(known, known.default)
         reply = self.refresh(replace(request, values=values), {})
         reply.changes = {
             key: reply.changes.get(key, value) for key, value in values.items() if key in reply.changes or key in values
@@ -160,9 +161,15 @@ class Actions:
         by_epochs = str(request.values.get("max_train_epochs") or "").strip()
         steps = steps if by_epochs else steps_by_hand(request.values, filled)
         wanted = suggested(str(request.values.get("subject")), count, self._host.loaded_model(), whole, steps)
+        wanted |= {key: to_control(option(key), value) for key, value in followed(self._host, self._family()).items()}
         reply.changes = to_fill(request.values, filled, wanted)
         reply.filled = wanted
         return reply
+
+    def _family(self) -> str:
+        """The family of the loaded model; SD1 until one is loaded that can be trained."""
+        model = self._host.loaded_model()
+        return model.family if model is not None and model.family is not None else "sd1"
 
     def _name_note(self, request: Request) -> str:
         """A sentence about a wrong output name, before Train is pressed; "" for a good or an empty name."""

@@ -18,6 +18,8 @@ from atelier.ui.tab.presets_in_tab import FROZEN
 
 LOOKED_AT = ("Basics", "Pictures", "Captions", "Learning")
 """Groups whose settings change the summary of the pictures or the number of steps."""
+ALSO_LOOKED_AT = ("train_whole_model", "clip_skip")
+"""Settings of other groups that change it."""
 
 Data = dict[Any, Any]
 """Old or new contents of controls, by component. Inputs are a set, so that their order does not matter."""
@@ -93,7 +95,7 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
 
     events: list[Callable[..., Any]] = [layout.files.change, *edited(layout.from_name)]
     for key, control in controls.items():
-        if option(key).group in LOOKED_AT or key == "train_whole_model":
+        if option(key).group in LOOKED_AT or key in ALSO_LOOKED_AT:
             events.extend(edited(control, at_once=key in SIMPLE))
     layout.gathered.listen(events, on_change, inputs, outputs)
     for control in of_kind:

@@ -1,37 +1,24 @@
-"""The model that Forge or reForge has loaded. Both keep the same objects, and say otherwise what these are."""
+"""The model that Forge, Forge Neo or reForge has loaded: the same objects, of which each speaks in words of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from atelier.hosts.contract import ModelInfo
+from atelier.hosts.shared.forge_objects.facts import Facts
 from atelier.hosts.shared.forge_objects.refusals import family_of, refusal_of
 from atelier.hosts.shared.identity import file_identity
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a WebUI says of a model in words of its own."""
-
-    prediction_type: str
-    """What the UNet predicts: "epsilon", "v_prediction", or another that cannot be trained."""
-    zero_terminal_snr: bool
-    storage: object
-    """What the UNet's weights are kept in: a torch.dtype, or "nf4", "fp4", "gguf"."""
-    loaded_as: str
-    """Tells the weights apart: the file's hash, the VAE and text encoder put in, the type they are kept in."""
 
 
 def current() -> Any:
     """The WebUI's model, or None; never makes it load one. Until Forge's first picture there is a placeholder."""
     from modules import sd_models
 
-    model = sd_models.model_data.sd_model
+    model = getattr(sd_models.model_data, "sd_model", None)  # Forge Neo's Unload takes it away for a moment
     return model if getattr(model, "forge_objects", None) is not None else None
 
 
@@ -52,5 +39,5 @@ def model_info(facts_of: Callable[[Any], Facts], device: Callable[[], torch.devi
         prediction_type=facts.prediction_type,
         dtype=str(parameter.dtype).removeprefix("torch."),
         device=str(device()),
-        refusal=refusal_of(model, facts.storage, facts.prediction_type),
+        refusal=refusal_of(model, facts),
     )

@@ -119,5 +119,5 @@ class ManagedPlacement:
 
 
 def loaded_of(manager: Any, patcher: Any) -> list[Any]:
-    """What the memory management has on the GPU of a patcher's model."""
-    return [one for one in manager.current_loaded_models if one.model.is_clone(patcher)]
+    """What the memory management has on the GPU of a patcher's model. Some hold their patchers weakly: None is gone."""
+    return [one for one in manager.current_loaded_models if one.model is not None and one.model.is_clone(patcher)]

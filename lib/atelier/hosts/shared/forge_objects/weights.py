@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from atelier.hosts.shared.borrowed import Borrowed
-from atelier.hosts.shared.forge_objects.model import Facts, current
+from atelier.hosts.shared.forge_objects.facts import Facts
+from atelier.hosts.shared.forge_objects.model import current
 from atelier.hosts.shared.forge_objects.refusals import family_of
 from atelier.hosts.shared.ldm_unet import unet_overrides
 from atelier.models.assets import load_tokenizers, released_config
