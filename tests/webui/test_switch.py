@@ -62,7 +62,7 @@ def test_another_checkpoint_in_the_middle(webui: WebUI, pictures: Path, other: s
     webui.choose(other)
     job = webui.until(run, "waiting")
     assert "atelier-test-" in webui.checkpoint()["model_name"]
-    assert "goes on" in job["message"]
+    assert "to go on" in job["message"]
     step = job["step"]
     assert not np.array_equal(webui.draw(), before), "the other checkpoint draws the same"
     assert webui.job(run)["step"] == step
@@ -84,6 +84,6 @@ def test_a_run_waits_in_the_queue_for_its_own_checkpoint(webui: WebUI, pictures:
     webui.until(running, "waiting")
     webui.press(running, "stop")
     said = wait(lambda: webui.job(queued)["message"], "why the second run waits")
-    assert "load it" in said and webui.job(queued)["step"] == 0
+    assert "Load it" in said and webui.job(queued)["step"] == 0
     webui.choose(first)
     webui.until(queued)
