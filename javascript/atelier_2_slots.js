@@ -23,8 +23,9 @@
     };
 
     // Makes the slot `name` of `parent` anew when `key` is not what it was, so that nothing is replaced under the
-    // pointer. A key of null empties it.
-    atelier.place = (parent, name, key, make) => {
+    // pointer. A key of null empties it. `change` brings what was made up to date, also when it is new: figures that
+    // change with every look need no new elements.
+    atelier.place = (parent, name, key, make, change) => {
         let slot = parent.querySelector(`:scope > [data-slot="${name}"]`);
         if (!slot) {
             slot = element("div", {});
@@ -32,14 +33,21 @@
             parent.append(slot);
         }
         const text = JSON.stringify(key);
-        if (slot.dataset.key === text) return;
+        if (slot.dataset.key === text) {
+            if (change && slot.firstChild) change(slot.firstChild);
+            return;
+        }
         slot.dataset.key = text;
         const made = key === null ? null : make();
         const active = focused();
         const lost = active && active !== slot && slot.contains(active) ? active.dataset.focus || "" : null;
         slot.replaceChildren(...(made ? [made] : []));
+        if (made && change) change(made);
         if (lost !== null) focusAgain(slot, lost);
     };
+
+    // Sets the text of an element, if it is another one.
+    atelier.setText = (made, text) => { if (made.textContent !== text) made.textContent = text; };
 
     // Has screen readers say a sentence. Its element stays on the page: one that comes with its text is not read.
     atelier.announce = (panel, text) => {

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 
 
 def handler_of(blocks: gr.Blocks, component: Any, event: str, onto: Any = None) -> Any:
-    """What runs on a component's event: has `fn`, `inputs`, `outputs` and `inputs_as_dict`.
+    """What runs on a component's event: has `fn`, `inputs`, `outputs` and `inputs_as_dict`. Nobody is logged in.
 
     Where a text box tells only when it is left, which is so without `trigger_mode`, that stands for its change.
     An event that only tells another component is followed to that one's handler. Of several handlers, the one that
@@ -18,7 +21,9 @@ def handler_of(blocks: gr.Blocks, component: Any, event: str, onto: Any = None) 
     if not found and event == "change" and isinstance(component, gr.Textbox):
         found = _handlers(blocks, component._id, "blur")
     (handler,) = [known for one in found if onto in (known := _followed(blocks, one)).outputs or onto is None]
-    return handler
+    takes = list(inspect.signature(handler.fn).parameters)
+    fn = functools.partial(handler.fn, asker=None) if "asker" in takes else handler.fn
+    return SimpleNamespace(fn=fn, inputs=handler.inputs, outputs=handler.outputs, inputs_as_dict=handler.inputs_as_dict)
 
 
 def _followed(blocks: gr.Blocks, handler: Any) -> Any:

@@ -26,8 +26,10 @@ WAIT = 60_000
 PAGE = """<!doctype html><title>a WebUI</title><link rel="stylesheet" href="style.css">
 <div id="txt2img_prompt"><textarea>a garden &lt;lora:cat-step00000002:1&gt;</textarea></div>
 <button id="txt2img_lora_extra_refresh" onclick="window.refreshed = (window.refreshed || 0) + 1">Refresh</button>
-<button role="tab" onclick="window.tab = 'txt2img'">txt2img</button><button id="atelier_train">Train</button>
-<div id="atelier_panel"></div><script>window.gradio_config = {root: "ROOT"}</script><script src="panel.js"></script>
+<div id="tabs"><button role="tab" onclick="window.tab = 'txt2img'">txt2img</button></div>
+<div id="atelier_tab"><button id="atelier_train">Train</button><div id="atelier_model_line"><p></p></div>
+<div id="atelier_message"></div><div id="atelier_found"></div><div id="atelier_panel"></div></div>
+<script>window.gradio_config = {root: "ROOT"}</script><script src="panel.js"></script>
 """
 
 

@@ -78,6 +78,7 @@ def test_one_that_fails_is_told_and_the_first_ends_it(folder: Path, host: Descri
     host.fails = (100, 300)
     states = list(describe(job(folder), host, "BLIP"))
     assert states[-1].finished and states[-1].problems == ("1.png: no weights",) and len(states) == 2
+    assert str(states[-1]).startswith("0 of 2 pictures now have a caption file.")
     assert "has no Florence" in str(list(describe(job(folder), host, "Florence"))[-1])
 
 

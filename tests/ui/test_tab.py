@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -18,6 +19,8 @@ from atelier.config.settings.schema import Settings, option
 from atelier.jobs.queue import Jobs
 from atelier.ui.fields import shown_options, to_control
 from atelier.ui.gradio_compat import DroppedFile
+from atelier.ui.server.form import LastForm
+from atelier.ui.server.model_line import model_line
 from atelier.ui.server.request import Request, job_of, settings_of
 from atelier.ui.tab.tab import build
 from tests.support.gradio_pages import handler_of
@@ -76,10 +79,10 @@ class Page:
     def fill(self) -> None:
         self.set(train_data_dir=str(self.pictures), trigger="zwx", output_name="thing", subject="object")
 
-    def call(self, element: str, event: str) -> dict[Any, Any]:
-        """Runs a handler with what the controls hold, and applies what it answers."""
+    def call(self, element: str, event: str, onto: Any = None) -> dict[Any, Any]:
+        """Runs a handler with what the controls hold, and applies what it answers. `onto`: as in `handler_of`."""
         found = self.by_id[element]
-        handler = handler_of(self.blocks, found, event)
+        handler = handler_of(self.blocks, found, event, onto)
         assert handler.inputs_as_dict
         answered = handler.fn({block: self.held[block] for block in handler.inputs})
         answer: dict[Any, Any] = {}
@@ -210,6 +213,62 @@ def test_presets_follow_the_pictures_until_a_value_is_changed(page: Page) -> Non
     assert "shown here" in page.change()
 
 
+def test_alpha_follows_the_rank_and_rhythms_follow_the_steps(page: Page) -> None:
+    page.set(train_data_dir=str(page.pictures), subject="object")
+    page.change()
+    page.set(network_dim=4, max_train_steps=40)
+    page.change()
+    keys = ("network_alpha", "save_every_n_steps", "sample_every_n_steps")
+    assert [page.held[page.controls[key]] for key in keys] == ["2", "10", "10"]
+    page.set(network_alpha=3.0, network_dim=8, max_train_steps=1000)
+    page.change()
+    assert [page.held[page.controls[key]] for key in keys] == ["3", "250", "250"]
+
+
+def test_train_says_first_when_the_model_is_another(page: Page) -> None:
+    page.fill()
+    page.change()
+    page.host.model = model("another")
+    assert "The checkpoint is now another; this form was checked for base." in page.train()
+    assert page.asked == []
+    assert "atelier-ok" in page.train() and len(page.asked) == 1
+
+
+def test_small_pictures_are_told(page: Page) -> None:
+    page.fill()
+    assert "enlarged" not in page.change()
+    for path in page.pictures.glob("*.png"):
+        Image.new("RGB", (64, 64)).save(path)
+    found = page.change()
+    assert "3 of 3 pictures are enlarged to fit the resolution: the smallest, 0.png (64×64), 8 times." in found
+    assert "lower Resolution, or turn on Never enlarge (bucket_no_upscale)" in found
+    page.set(bucket_no_upscale=True)
+    assert "enlarged to fit" not in page.change()
+
+
+def test_a_file_and_an_empty_caption_are_told_as_that(page: Page) -> None:
+    page.fill()
+    page.set(train_data_dir=str(page.pictures / "0.png"))
+    found = page.change()
+    assert f"0.png is a file. Name the folder that it is in: {page.pictures}." in found
+    assert 'data-keys="train_data_dir@"' in page.train()
+    page.set(train_data_dir=str(page.pictures), trigger="")
+    (page.pictures / "1.txt").write_text("", encoding="utf-8")
+    assert "(an empty caption)" in page.change()
+    page.set(network_dim=0)
+    assert 'data-keys="network_dim@atelier_group_network"' in page.train()
+
+
+def test_the_form_is_kept_for_the_person_who_is_logged_in(page: Page) -> None:
+    page.fill()
+    handler = handler_of(page.blocks, page.controls["output_name"], "change")
+    held = {block: page.held[block] for block in handler.inputs}
+    list(handler.fn(held, asker=SimpleNamespace(username="ann")))
+    form = LastForm.of(page.jobs, page.host).read(user="ann")
+    assert form is not None and form.values["output_name"] == "thing"
+    assert LastForm.of(page.jobs, page.host).read() is None
+
+
 def test_train_pressed_at_once_uses_the_preset_too(page: Page) -> None:
     page.fill()
     page.train()
@@ -283,10 +342,13 @@ def test_what_is_wrong_is_said_in_a_sentence(page: Page, spoil: Callable[[Page],
 
 def test_before_a_model_is_loaded_the_page_says_who_loads_it(page: Page) -> None:
     page.fill()
+    assert model_line(page.host) == "Trains on base."
+    page.host.model = model(refusal="The model is kept in 4 bits.")
+    assert model_line(page.host) == "The model is kept in 4 bits."
     page.host.model = None
-    assert "No model is loaded." in page.change()
+    assert model_line(page.host) == "No model is loaded."
     page.host.load_chosen = lambda: None
-    assert "Train loads the checkpoint that is chosen" in page.change()
+    assert "Train loads the checkpoint that is chosen" in model_line(page.host)
 
 
 def test_a_taken_name_offers_the_next_one_and_nothing_is_lost(page: Page) -> None:
@@ -385,13 +447,13 @@ def test_which_webuis_can_use_the_kind_is_said_beneath_it(page: Page, monkeypatc
     note = page.by_id["atelier_kind_note"]
     assert note.value == ""
     page.set(network_module="lycoris.kohya", network_args=["algo=ia3", "preset=ia3"])
-    page.call("atelier_network_args", "blur")
+    page.call("atelier_network_args", "blur", note)
     assert "This WebUI (Forge) does not load (IA)³ files" in page.held[note] and "SD.Next load it" in page.held[note]
     page.set(network_args=["algo=<b>"])
-    page.call("atelier_network_module", "input")
+    page.call("atelier_network_module", "input", note)
     assert "&lt;b&gt;" in page.held[note] and "<b>" not in page.held[note]
     page.set(network_args=["algo=loha"])
-    page.call("atelier_network_args", "submit")
+    page.call("atelier_network_args", "submit", note)
     assert "atelier-quiet" in page.held[note] and "LoHa" in page.held[note]
     page.set(network_args=["algo=boft"])
     assert "(Forge) does not load BOFT" in page.train()

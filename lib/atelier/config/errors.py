@@ -11,6 +11,14 @@ class AtelierError(Exception):
     """Something the user can act on. Its text is one or more plain sentences; a traceback belongs in the log."""
 
 
+class FieldError(AtelierError):
+    """Something the user can act on in one setting, `key`, in a sentence of its own."""
+
+    def __init__(self, text: str, key: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
 MOST_PROBLEMS = 30
 """Problems that one message lists."""
 SHOWN = 200

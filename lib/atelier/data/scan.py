@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atelier.config.datasets import Dataset, DatasetConfig, Subset, datasets_from_folders
-from atelier.config.errors import AtelierError, few
+from atelier.config.errors import AtelierError, FieldError, few
 from atelier.config.files.legacy_text import Guess, agreed
 from atelier.config.files.paths import expanded
 from atelier.config.job import JobConfig
@@ -143,15 +143,16 @@ def scan(
         looking.at_dataset(index, dataset)
     looking.finish()
     if not found.training:
-        raise AtelierError(_no_pictures(found))
+        raise FieldError(_no_pictures(found), "train_data_dir")
     if all(picture.path in looking.black for picture in found.training):
         raise AtelierError(
             "Nothing is white in the masks of all pictures, so nothing would be learned. Only white parts are learned."
         )
     if not found.trigger and not any(picture.caption for picture in found.training):
-        raise AtelierError(
+        raise FieldError(
             "None of the pictures has a caption, and there is no trigger word. Enter a trigger word, or write what "
-            "each picture shows into a .txt file of the same name."
+            "each picture shows into a .txt file of the same name.",
+            "trigger",
         )
     return found
 

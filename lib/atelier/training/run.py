@@ -24,6 +24,7 @@ from atelier.config.settings.idle import idle_settings
 from atelier.config.settings.schema import parse_resolution
 from atelier.data.dataset import TrainingData
 from atelier.data.found.captions import said_of
+from atelier.data.found.enlarged import enlarged_sentence
 from atelier.data.scan import scan_job
 from atelier.data.tensor_cache import TensorCache
 from atelier.hosts.contract import BaseGone, Host, ModelInfo
@@ -152,6 +153,8 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     for problem in found.problems:
         left_out = f"{problem.path.name} is left out: " if problem.left_out else ""
         record.message(f"{left_out}{problem.reason}", "warning")
+    if told := enlarged_sentence(found.training):
+        record.message(told, "warning")
     optimizer_class(settings.optimizer_type)  # raises here, before anything is drawn or copied, if it is missing
     whole = settings.train_whole_model
     file_remarks: tuple[str | None, ...] = ()

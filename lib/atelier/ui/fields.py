@@ -37,6 +37,11 @@ def element_id(key: str) -> str:
     return f"atelier_{key}"
 
 
+def section_id(option: Option) -> str:
+    """The id on the page of the section that has the control of a setting."""
+    return "atelier_group_" + option.group.lower().replace(" ", "_")
+
+
 def make_control(option: Option, **arguments: Any) -> Any:
     """The Gradio control of a setting, with its help as one line below its label."""
     words = {"label": option.label, "info": option.help, "elem_id": element_id(option.key), **arguments}

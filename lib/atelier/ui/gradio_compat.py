@@ -45,8 +45,11 @@ def listen(
     """Connects `handler` to a component's event, hidden from Gradio's API page.
 
     `js` runs in the browser first. `latest`: of many events in a row, the last is always handled, and those in between
-    may be skipped. `busy`: the outputs show that they are being computed.
+    may be skipped. `busy`: the outputs show that they are being computed. With a set as `inputs`, the handler gets the
+    values by component, and under `USER` the name of the person who is logged in.
     """
+    if isinstance(inputs, set) and handler is not None:
+        handler = _with_user(handler)
     known = _parameters(event)
     arguments: dict[str, Any] = {"fn": handler, "inputs": inputs, "outputs": outputs, "queue": queue}
     if js is not None:
@@ -60,6 +63,25 @@ def listen(
     if "show_progress" in known:
         arguments["show_progress"] = "minimal" if busy else "hidden"
     return event(**arguments)
+
+
+USER = "user"
+"""Key of the name of the person who is logged in to the WebUI, in the data of a handler; "" for nobody."""
+
+
+def _with_user(handler: Callable[[dict[Any, Any]], Any]) -> Callable[..., Any]:
+    """Gradio hands over who asks by the annotation, which must not be optional in Gradio 3."""
+
+    def named(data: dict[Any, Any], asker: gr.Request | None) -> dict[Any, Any]:
+        return {**data, USER: getattr(asker, "username", None) or ""}
+
+    def once(data: dict[Any, Any], asker: gr.Request) -> Any:
+        return handler(named(data, asker))
+
+    def in_parts(data: dict[Any, Any], asker: gr.Request) -> Iterator[Any]:
+        yield from handler(named(data, asker))
+
+    return in_parts if inspect.isgeneratorfunction(handler) else once
 
 
 NOW = "() => String(performance.now())"

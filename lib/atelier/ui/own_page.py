@@ -16,7 +16,7 @@ import gradio as gr
 
 from atelier.config.errors import AtelierError
 from atelier.ui.gradio_compat import component
-from atelier.ui.tab.actions import error_html, unexpected
+from atelier.ui.tab.messages import error_html, unexpected
 
 log = logging.getLogger(__name__)
 Data = dict[Any, Any]
@@ -44,7 +44,7 @@ class OwnPage:
             try:
                 return refused(data) or handler(data)
             except AtelierError as error:
-                return {message: error_html(str(error))}
+                return {message: error_html(error)}
             except Exception as error:  # a sentence for the page, the traceback for the log
                 log.exception("a button failed")
                 return {message: error_html(unexpected(error))}

@@ -47,6 +47,13 @@ def build_page(host: EmbeddedHost, tabs: Sequence[Tab]) -> gr.Blocks:
         checkpoint.input(
             lambda title: _switch(host, title), checkpoint, top, api_visibility="private", show_progress_on=message
         )
+        with gr.Column(elem_classes="atelier-hidden"):
+            wanted = gr.Textbox(label="Checkpoint to load")
+            change = gr.Button("Load", elem_id="change_checkpoint")
+        change.click(
+            lambda name: _switch(host, _title_of(host, name)), wanted, top, api_visibility="private",
+            show_progress_on=message, js="() => atelierWantedCheckpoint",
+        )  # fmt: skip
         for event in (refresh.click, page.load):
             event(lambda: _refresh(host), None, [checkpoint, message], api_visibility="private", queue=False)
     return page
@@ -57,6 +64,12 @@ def build_page(host: EmbeddedHost, tabs: Sequence[Tab]) -> gr.Blocks:
 
 def _loaded_title(host: EmbeddedHost) -> str | None:
     return host.current.title if host.current else None
+
+
+def _title_of(host: EmbeddedHost, name: str) -> str:
+    """The checkpoint's title in the list for a file's name with or without its ending; what is unknown stays."""
+    found = (entry.title for entry in host.checkpoints() if name in (entry.title, entry.path.stem))
+    return next(found, name)
 
 
 def _model_line(host: EmbeddedHost, error: str = "") -> str:

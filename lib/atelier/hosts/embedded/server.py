@@ -81,10 +81,16 @@ def page_theme() -> gr.themes.Base:
         checkbox_border_color_dark="*neutral_500",
         checkbox_border_width="1px",
         checkbox_border_width_dark="1px",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
+        checkbox_label_background_fill_selected="*primary_700",
+        checkbox_label_background_fill_selected_dark="*primary_700",
         input_shadow="none",
         block_shadow="none",
         body_text_color_subdued="*neutral_600",
-        body_text_color_subdued_dark="*neutral_400",
+        body_text_color_subdued_dark="*neutral_300",
     )
 
 

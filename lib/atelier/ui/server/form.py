@@ -79,7 +79,8 @@ class LastForm:
     def read(self, paths: bool = True, user: str = "") -> Form | None:
         """The form of this person; None when none was kept. `paths`: as in `Request`."""
         if user not in self._known:
-            found = _form_from(read_json(self._file(user), None))
+            kept = read_json(self._file(user), None)
+            found = form_from(kept) if isinstance(kept, Mapping) and kept.get("version") == VERSION else None
             if found is None:
                 return None
             self._known[user] = found
@@ -125,9 +126,9 @@ def _without_places(form: Form) -> Form:
     return Form({key: value for key, value in form.values.items() if key not in NAMES_A_PLACE}, form.caption_from_name)
 
 
-def _form_from(found: Any) -> Form | None:
-    """The form in a file; None when it is damaged or of a newer version."""
-    if not isinstance(found, Mapping) or found.get("version") != VERSION or not isinstance(found.get("values"), dict):
+def form_from(found: Mapping[str, Any]) -> Form | None:
+    """The form that `Form.as_json` made; None when there is none. What is damaged in it is left out."""
+    if not isinstance(found.get("values"), dict):
         return None
     known = {option.key for option in shown_options()}
     values = {key: value for key, value in found["values"].items() if key in known and isinstance(value, (str, bool))}

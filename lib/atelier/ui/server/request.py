@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atelier.config.datasets import DatasetConfig
-from atelier.config.errors import AtelierError
-from atelier.config.files.paths import expanded, is_folder
+from atelier.config.errors import AtelierError, FieldError
+from atelier.config.files.paths import expanded, is_file, is_folder
 from atelier.config.job import JobConfig, job_from_dict, job_from_settings
 from atelier.config.names import check_output_name
 from atelier.config.settings.named import named_addresses, named_classes, named_paths
@@ -22,13 +22,14 @@ from atelier.ui.gradio_compat import DroppedFile
 from atelier.ui.server.uploads import keep_files
 
 
-class NameTaken(AtelierError):
+class NameTaken(FieldError):
     """The output name exists already. `free` is the next name that does not."""
 
     def __init__(self, name: str, free: str) -> None:
         super().__init__(
             f"There is a LoRA named {name} already, and saved files are not overwritten. "
-            f"The name is now {free}: press Train again, or choose another name."
+            f"The name is now {free}: press Train again, or choose another name.",
+            "output_name",
         )
         self.free = free
 
@@ -42,6 +43,8 @@ class Request:
     caption_from_name: bool = False
     paths: bool = True
     """False: the page is open to the network without a login, and may not name folders or files."""
+    checked: Mapping[str, str] | None = None
+    """The model that the form was last checked for: its "identity" and "title"."""
     user: str = ""
     """The name of the person who is logged in; "" where there is no login."""
     imported: Mapping[str, Any] | None = None
@@ -72,14 +75,22 @@ def settings_of(request: Request, host: Host) -> Settings:
             request.notes.append("The dropped pictures are used, not the folder. Remove them to use the folder.")
         folder = str(uploaded.folder)
     if not folder and not imported_datasets(request):
-        raise AtelierError("Name a folder of pictures, or drop pictures on the page.")
+        raise FieldError("Name a folder of pictures, or drop pictures on the page.", "train_data_dir")
     if folder and not is_folder(folder):
-        raise AtelierError(f"There is no folder {folder}. Check the spelling, or drop the pictures on the page.")
+        raise FieldError(_no_folder(folder), "train_data_dir")
     return settings.replace(
         train_data_dir=str(expanded(folder)) if folder else None,
         output_name=settings.output_name.strip(),
         trigger=settings.trigger.strip(),
     )
+
+
+def _no_folder(named: str) -> str:
+    """Why a name is none of a folder of pictures."""
+    path = expanded(named)
+    if is_file(named):
+        return f"{named} is a file. Name the folder that it is in: {path.parent}."
+    return f"There is no folder {named}. Check the spelling, or drop the pictures on the page."
 
 
 def _check_closed(settings: Settings, request: Request) -> None:

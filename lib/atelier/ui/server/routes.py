@@ -36,6 +36,7 @@ from atelier.ui.server.answers import (
 )
 from atelier.ui.server.form import LastForm, form_of
 from atelier.ui.server.memory_line import MemoryLine
+from atelier.ui.server.model_line import model_line
 from atelier.ui.server.report_of import report_of
 from atelier.ui.server.routes_start import START_BODY, check_model, job_from_body
 from atelier.ui.server.security import Access, Refused, check_host, check_origin, check_sample_name, read_body
@@ -76,7 +77,7 @@ class _Routes:
         """Each route: method, path, function, and more for the API page."""
         job = "/jobs/{job_id}"
         return [
-            ("GET", "/jobs", self.list_runs, about("Runs", "JSON: `jobs`, `running`, `queued`, `size`")),
+            ("GET", "/jobs", self.list_runs, about("Runs", "JSON: `jobs`, `running`, `queued`, `size`, `trains_on`")),
             ("POST", "/jobs", self.start, about("Start a run", RUN + ", `settings`, `remarks`", body=START_BODY)),
             ("GET", job, self.show, about("One run with its settings", RUN + ", `settings`")),
             ("GET", job + "/events", self.events, about("What is new of a run", RUN + NEWS)),
@@ -98,6 +99,7 @@ class _Routes:
 
         `running` is the id of the run that trains. `queued` has the ids of the runs that wait, the next one first.
         `size` is what the records of all runs take on the disk, in bytes, also of those that are not listed.
+        `trains_on` is a sentence: what a run started now would be trained on, or why none can be.
         """
 
         def work() -> dict[str, Any]:
@@ -110,6 +112,7 @@ class _Routes:
                 "running": running.id if running else None,
                 "queued": self._jobs.queued,
                 "size": sum(job.size for job in runs),
+                "trains_on": model_line(self._host),
             }
 
         return await self._answer(request, work)

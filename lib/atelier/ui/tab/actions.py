@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,8 +13,7 @@ from atelier.config.given_paths import check_paths
 from atelier.config.job import JobConfig
 from atelier.config.settings.option import Option
 from atelier.config.settings.schema import option, options
-from atelier.hosts.contract import Host
-from atelier.hosts.powers import LoadsChosen
+from atelier.hosts.contract import Host, ModelInfo
 from atelier.jobs.queue import Jobs
 from atelier.training.inputs.as_drawn import compared, followed
 from atelier.training.pictures.class_pictures import class_folders
@@ -25,7 +23,8 @@ from atelier.ui.server.memory_line import MemoryLine
 from atelier.ui.server.request import NameTaken, Request, check_name, has_pictures, job_of, model_to_train
 from atelier.ui.tab.captioning import describe
 from atelier.ui.tab.found_html import found_html, nothing_yet
-from atelier.ui.tab.presets_in_tab import FROZEN, steps_by_hand, suggested, to_fill
+from atelier.ui.tab.messages import error_html, ok_html, run_html, unexpected
+from atelier.ui.tab.presets_in_tab import FROZEN, following, steps_by_hand, suggested, to_fill
 from atelier.ui.tab.preview_data import Found, look_at
 
 log = logging.getLogger(__name__)
@@ -39,6 +38,8 @@ class Reply:
     message: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     filled: dict[str, Any] = field(default_factory=dict)
+    checked: dict[str, str] | None = None
+    """The model that the form was checked for: `Request.checked` of the next request. None: unchanged."""
 
 
 class Actions:
@@ -59,7 +60,7 @@ class Actions:
         """Like `refresh`, but in two replies. The values come first, before the person can type into a control."""
         if not has_pictures(request):
             self._form.keep(request)
-            yield self._filled(request, filled, Reply(found=nothing_yet(self._model_line())), 0)
+            yield self._filled(request, filled, Reply(found=nothing_yet()), 0)
             return
         try:
             found = self._look(request, filled)
@@ -69,14 +70,15 @@ class Actions:
             request = replace(request, values={**request.values, **reply.changes}, notes=[])
             job = job_of(request, self._host)
             found.notes.extend(compared(job.settings, self._host, self._family()))
-            reply.found = found_html(found, self._model_line(), name_note)
+            reply.found = found_html(found, name_note)
             yield reply
             self._form.keep(request, job.settings.train_data_dir)
             memory = self._memory.about(job, [picture.bucket for picture in found.pictures])
             if memory != "":
-                yield Reply(found_html(found, self._model_line(), name_note, memory), filled=reply.filled)
+                yield Reply(found_html(found, name_note, memory), filled=reply.filled)
         except AtelierError as error:
-            yield Reply(found=error_html(str(error)), filled=dict(filled))
+            self._form.keep(request)
+            yield Reply(found=error_html(error), filled=dict(filled))
         except Exception as error:  # the page must keep working, whatever is in the folder
             log.exception("the pictures could not be looked at")
             yield Reply(found=error_html(unexpected(error)), filled=dict(filled))
@@ -85,10 +87,11 @@ class Actions:
         """Puts the job into the queue, or says why not."""
         reply = Reply(filled=dict(filled))
         try:
-            model_to_train(self._host)
+            model = model_to_train(self._host)
             found = self._look(request, filled)
-            reply.found = found_html(found, self._model_line(), "")
+            reply.found = found_html(found, "")
             self._filled(request, filled, reply, found.count, found.steps)
+            _check_model(request, model)
             request = replace(request, values={**request.values, **reply.changes})
             name = str(request.values.get("output_name") or "").strip()
             check_name(name, self._jobs)
@@ -97,12 +100,12 @@ class Actions:
             check_paths(job)
             self._form.keep(request, job.settings.train_data_dir)
             remark = kind_remark(job.settings, self._host.name)
-            self._jobs.submit(job)
+            run = self._jobs.submit(job)
         except NameTaken as error:
             reply.changes["output_name"] = error.free
-            reply.message = error_html(str(error))
+            reply.message = error_html(error)
         except AtelierError as error:
-            reply.message = error_html(str(error))
+            reply.message = error_html(error)
         except Exception as error:  # a sentence for the page, the traceback for the log
             log.exception("Train failed")
             reply.message = error_html(unexpected(error))
@@ -110,7 +113,8 @@ class Actions:
             words = (
                 f"{name} is in the queue. Runs before it: {waiting}." if waiting else f"The training of {name} starts."
             )
-            reply.message = ok_html(f"{words} {remark}" if remark else words)
+            states = ("queued",) if waiting else ("queued", "preparing")
+            reply.message = run_html(f"{words} {remark}" if remark else words, run.id, states)
         return reply
 
     def describe(self, request: Request, captioner: str, filled: Mapping[str, Any]) -> Iterator[Reply]:
@@ -119,15 +123,40 @@ class Actions:
             for state in describe(job_of(request, self._host), self._host, captioner):
                 if state.finished:
                     reply = self.refresh(request, filled)
-                    reply.message = ok_html(str(state)) if not state.problems else error_html(str(state))
+                    reply.message = error_html(str(state)) if state.problems else ok_html(str(state))
                     yield reply
                 else:
                     yield Reply(message=ok_html(str(state)), filled=dict(filled))
         except AtelierError as error:
-            yield Reply(message=error_html(str(error)), filled=dict(filled))
+            yield Reply(message=error_html(error), filled=dict(filled))
         except Exception as error:  # a sentence for the page, the traceback for the log
             log.exception("describing the pictures failed")
             yield Reply(message=error_html(unexpected(error)), filled=dict(filled))
+
+    def fill(self, request: Request, name: str = "") -> Reply:
+        """Puts the values of `request`, which come from elsewhere, into the controls.
+
+        Those that hold what is recommended go on following the pictures; the others count as the person's own. `name`
+        is the output name of the run that they come from; the form then gets one that is free.
+        """
+        values = dict(request.values)
+        if name:
+            values["output_name"] = self._jobs.free_name(name)
+        request = replace(request, values=values)
+        reply = self.refresh(request, self._recommended(request))
+        reply.changes = {**values, **reply.changes}
+        reply.message = ok_html(f"The settings of {name} are in the form.") if name else ""
+        return reply
+
+    def _recommended(self, request: Request) -> dict[str, Any]:
+        """What is recommended for the pictures and the model of a form."""
+        if (request.imported or {}).get("datasets"):
+            return {FROZEN: True}
+        try:
+            count = look_at(job_of(request, self._host)).count if has_pictures(request) else 0
+        except AtelierError:  # said when the form is looked at
+            count = 0
+        return self._filled(request, {}, Reply(), count).filled
 
     def back_to_preset(self, request: Request) -> Reply:
         """Resets every control but the four fields to its recommended value."""
@@ -154,14 +183,17 @@ class Actions:
         self, request: Request, filled: Mapping[str, Any], reply: Reply, count: int, steps: int | None = None
     ) -> Reply:
         """`reply` with what the presets fill in. `steps`: of the run as the controls have it."""
+        model = self._host.loaded_model()
+        reply.checked = {"identity": model.identity, "title": model.title} if model is not None else {}
         if FROZEN in filled:
             reply.filled = dict(filled)
             return reply
         whole = bool(request.values.get("train_whole_model"))
         by_epochs = str(request.values.get("max_train_epochs") or "").strip()
         steps = steps if by_epochs else steps_by_hand(request.values, filled)
-        wanted = suggested(str(request.values.get("subject")), count, self._host.loaded_model(), whole, steps)
+        wanted = suggested(str(request.values.get("subject")), count, model, whole, steps)
         wanted |= {key: to_control(option(key), value) for key, value in followed(self._host, self._family()).items()}
+        wanted = following(request.values, filled, wanted)
         reply.changes = to_fill(request.values, filled, wanted)
         reply.filled = wanted
         return reply
@@ -200,33 +232,18 @@ class Actions:
             for folder in folders
         ]
 
-    def _model_line(self) -> str:
-        model = self._host.loaded_model()
-        if model is None and isinstance(self._host, LoadsChosen):
-            return "Train loads the checkpoint that is chosen at the top of the page."
-        if model is None:
-            return "No model is loaded."
-        return f"Trains on {model.title}." if not model.refusal else model.refusal
+
+def _check_model(request: Request, model: ModelInfo) -> None:
+    """Raises `AtelierError` when the form was checked for another model: first it is said what is trained on now."""
+    before = request.checked or {}
+    if before.get("identity") in (None, model.identity):
+        return
+    raise AtelierError(
+        f"The checkpoint is now {model.title}; this form was checked for {before.get('title')}. Recommended values "
+        f"now suit {model.title}. Press Train again to train on it."
+    )
 
 
 def is_simple(option: Option) -> bool:
     """True for the settings of the four fields."""
     return option.key in SIMPLE
-
-
-def error_html(text: str) -> str:
-    """An error for the page; screen readers read it out at once."""
-    return f'<p class="atelier-error" role="alert">{html.escape(text)}</p>'
-
-
-def ok_html(text: str) -> str:
-    """A message for the page about something that went well."""
-    return f'<p class="atelier-ok" role="status">{html.escape(text)}</p>'
-
-
-def unexpected(error: Exception) -> str:
-    """A sentence for a fault of ours. The caller writes the traceback to the WebUI's console."""
-    return (
-        f"Something unexpected went wrong ({type(error).__name__}: {error}). The WebUI's console has the details. "
-        "Please report it as an issue, with those lines."
-    )

@@ -7,17 +7,19 @@ from typing import Any
 import gradio as gr
 
 from atelier.config.settings.option import GROUPS, Option
-from atelier.ui.fields import SIMPLE, element_id, make_control, shown_options
+from atelier.ui.fields import SIMPLE, element_id, make_control, section_id, shown_options
+from atelier.ui.gradio_compat import component
 
 TITLES = {"Basics": "Model"}
-COLUMNS = 3
+MIN_WIDTH = 220
+"""Pixels of a control at least. The style sheet lays all controls of the section out in one grid."""
 
 
 def advanced_controls() -> tuple[dict[str, Any], Any, Any]:
     """Builds the groups inside the running block.
 
     Returns the controls by key, the check box for captions from file names (it belongs to the dataset), and the note
-    below the kind of adapter, which says which WebUIs can use it.
+    on the kind of adapter, which says which WebUIs can use it.
     """
     controls: dict[str, Any] = {}
     from_name: Any = None
@@ -30,18 +32,19 @@ def advanced_controls() -> tuple[dict[str, Any], Any, Any]:
         if not members:
             continue
         title = TITLES.get(group, group)
-        with gr.Accordion(title, open=False, elem_id="atelier_group_" + group.lower().replace(" ", "_")):
-            for first in range(0, len(members), COLUMNS):
-                with gr.Row():
-                    for option in members[first : first + COLUMNS]:
-                        controls[option.key] = make_control(option, min_width=220)
-                if kind_note is None and "network_module" in controls:
-                    kind_note = gr.HTML("", elem_id="atelier_kind_note")
-            if group == "Captions":
-                from_name = gr.Checkbox(
-                    value=False,
-                    label="Captions from file names",
-                    info="If a picture has no caption file, its file name is used as the caption.",
-                    elem_id=element_id("caption_from_name"),
-                )
+        with gr.Accordion(title, open=False, elem_id=section_id(members[0])):
+            if group == "Network":
+                kind_note = gr.HTML("", elem_id="atelier_kind_note")
+            with gr.Row(elem_classes="atelier-grid"):
+                for option in members:
+                    controls[option.key] = make_control(option, min_width=MIN_WIDTH)
+                if group == "Captions":
+                    from_name = component(
+                        gr.Checkbox,
+                        value=False,
+                        label="Captions from file names",
+                        info="If a picture has no caption file, its file name is used as the caption.",
+                        elem_id=element_id("caption_from_name"),
+                        min_width=MIN_WIDTH,
+                    )
     return controls, from_name, kind_note

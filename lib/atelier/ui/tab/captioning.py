@@ -21,19 +21,21 @@ class Described:
     done: int
     total: int
     problems: tuple[str, ...] = ()
+    given_up: bool = False
+    """True when the others were not tried, after the first one failed."""
 
     def __str__(self) -> str:
         if self.total == 0:
             return "Every picture has a caption already."
         written = self.done - len(self.problems)
-        head = f"{written} of {self.total} pictures now have a caption file." if self.finished else (
-            f"Describing picture {self.done + 1} of {self.total} …"
-        )  # fmt: skip
+        head = f"{written} of {self.total} pictures now have a caption file."
+        if not self.finished:
+            head = f"Describing picture {self.done + 1} of {self.total} …"
         return "\n".join([head, *self.problems])
 
     @property
     def finished(self) -> bool:
-        return self.done == self.total
+        return self.given_up or self.done == self.total
 
 
 def describe(job: JobConfig, host: Host, captioner: str) -> Iterator[Described]:
@@ -52,7 +54,7 @@ def describe(job: JobConfig, host: Host, captioner: str) -> Iterator[Described]:
         except (AtelierError, OSError) as error:
             problems.append(f"{picture.path.name}: {error}")
             if number == 1:
-                yield Described(1, 1, tuple(problems))
+                yield Described(1, len(waiting), tuple(problems), given_up=True)
                 return
         yield Described(number, len(waiting), tuple(problems))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 from collections.abc import Sequence
 
@@ -11,31 +12,30 @@ from atelier.ui.tab.thumbnails import thumbnail
 MOST_THUMBNAILS = 24
 MOST_PROBLEMS = 12
 MOST_BUCKETS = 8
+UNCAPTIONED = '<span class="atelier-uncaptioned">no caption</span>'
 
 
-def nothing_yet(model_line: str) -> str:
+def nothing_yet() -> str:
     """The summary before there are any pictures."""
     return (
         '<section class="atelier-found" aria-label="Pictures found">'
         '<p class="atelier-quiet">Your pictures will be shown here, with their sizes, their captions and any '
-        "problems.</p>"
-        f"{_quiet(model_line)}</section>"
+        "problems.</p></section>"
     )
 
 
-def found_html(found: Found, model_line: str, name_note: str, memory: str | None = "") -> str:
-    """Counts, thumbnails, sizes, three captions and problems.
+def found_html(found: Found, name_note: str, memory: str | None = "") -> str:
+    """Counts, thumbnails, sizes, three captions and problems, below a line that can be folded to.
 
     `memory`: sentences about the memory that the run needs, "" when it is not known, None while it is being computed.
     The page's script then asks for it and fills it in.
     """
-    parts = [f'<p class="atelier-count" role="status">{html.escape(_summary(found))}</p>']
-    parts += [_list("atelier-problems", [name_note])] if name_note else []
-    parts += [_list("atelier-problems", _shortened(found.problems, MOST_PROBLEMS))] if found.problems else []
+    problems = [*filter(None, [name_note]), *_shortened(found.problems, MOST_PROBLEMS)]
+    parts = [_list("atelier-problems", problems)] if problems else []
     parts.append(_thumbnails(found.pictures))
     if found.examples:
         parts.append("<h4>Captions as the model gets them</h4>")
-        parts.append(_list("atelier-captions", found.examples))
+        parts.append(_list("atelier-captions", [text or "(an empty caption)" for text in found.examples]))
     if found.buckets:
         parts.append("<h4>Sizes</h4>")
         sizes = [
@@ -44,12 +44,28 @@ def found_html(found: Found, model_line: str, name_note: str, memory: str | None
         ]
         parts.append(_list("atelier-buckets", _shortened(sizes, MOST_BUCKETS)))
     parts += [_list("atelier-notes", found.notes)] if found.notes else []
-    parts.append(_quiet(model_line))
     parts.append(_WORKED_OUT if memory is None else _quiet(memory))
-    return f'<section class="atelier-found" aria-label="Pictures found">{"".join(parts)}</section>'
+    return (
+        f'<details class="atelier-found" aria-label="Pictures found" data-pictures="{_signature(found)}" open>'
+        f'<summary><span class="atelier-count" role="status">{html.escape(_summary(found))}</span>'
+        f"{_problem_count(len(found.problems) + bool(name_note))}</summary>"
+        f'<div class="atelier-found-more">{"".join(parts)}</div></details>'
+    )
 
 
 _WORKED_OUT = '<p class="atelier-quiet atelier-worked-out">Working out how much memory this needs …</p>'
+
+
+def _signature(found: Found) -> str:
+    """Another text for other pictures."""
+    names = "\n".join(str(picture.path) for picture in found.pictures)
+    return hashlib.sha256(names.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _problem_count(count: int) -> str:
+    if not count:
+        return ""
+    return f'<span class="atelier-problem-count">{count} {"thing" if count == 1 else "things"} to look at</span>'
 
 
 def _summary(found: Found) -> str:
@@ -66,13 +82,16 @@ def _thumbnails(pictures: Sequence[FoundPicture]) -> str:
     cards = []
     for picture in pictures[:MOST_THUMBNAILS]:
         address = thumbnail(picture.path)
-        shown = f'<img src="{address}" alt="" loading="lazy">' if address else '<span class="atelier-broken">?</span>'
+        name = html.escape(picture.path.name)
+        shown = (
+            f'<img src="{address}" alt="{name}" loading="lazy">' if address else '<span class="atelier-broken">?</span>'
+        )
         size = f"{picture.size[0]}×{picture.size[1]}"
         cut = "" if picture.bucket == picture.size else f" → {picture.bucket[0]}×{picture.bucket[1]}"
         label = f"{picture.path.name}, {size}{cut}"
         cards.append(
             f'<li title="{html.escape(label)}">{shown}<span class="atelier-size">{html.escape(size + cut)}</span>'
-            f"{'' if picture.captioned else '<span class=atelier-uncaptioned>no caption</span>'}</li>"
+            f"{'' if picture.captioned else UNCAPTIONED}</li>"
         )
     more = len(pictures) - MOST_THUMBNAILS
     after = f'<p class="atelier-quiet">… and {more} more.</p>' if more > 0 else ""

@@ -32,5 +32,13 @@ class Layout:
     """State: the recommended values that were filled in, by key."""
     kind_note: Any = None
     """The note below the kind of adapter: which WebUIs can use it."""
+    checked: Any = None
+    """State: the model that the form was last checked for."""
+    model_line: Any = None
+    """The line below Train that says what it trains on."""
+    form: Any = None
+    """A hidden field: a form as JSON, which the page's script puts there."""
+    fill: Any = None
+    """A hidden button: puts that form into the controls."""
     imported: Any = None
     """State: values without a control, from a file that was read."""

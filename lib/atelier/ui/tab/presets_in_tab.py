@@ -32,15 +32,29 @@ def suggested(
 
 def steps_by_hand(held: Mapping[str, Any], last: Mapping[str, Any]) -> int | None:
     """The number of steps, if the person has changed it by hand to one that can be used; else None."""
-    declared = option("max_train_steps")
-    content = held.get(declared.key)
-    if content in (None, last.get(declared.key, to_control(declared, declared.default))):
+    steps = _entered(held, last, "max_train_steps")
+    return int(steps) if steps is not None and steps > 0 else None
+
+
+def following(held: Mapping[str, Any], last: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """`wanted`, where alpha keeps its part of a rank that the person entered."""
+    rank = _entered(held, last, "network_dim")
+    if not rank or "network_alpha" not in wanted:
+        return dict(wanted)
+    alpha, usual = option("network_alpha"), float(wanted["network_dim"])
+    return {**wanted, alpha.key: to_control(alpha, float(wanted[alpha.key]) * rank / usual)}
+
+
+def _entered(held: Mapping[str, Any], last: Mapping[str, Any], key: str) -> float | None:
+    """The number that the person entered; None where a control follows the recommendation, or holds no number."""
+    declared = option(key)
+    content = held.get(key)
+    if content in (None, last.get(key, to_control(declared, declared.default))):
         return None
     try:
-        steps = from_control(declared, content)
+        return float(from_control(declared, content))
     except ValueError:
         return None
-    return steps if steps > 0 else None
 
 
 def to_fill(held: Mapping[str, Any], last: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

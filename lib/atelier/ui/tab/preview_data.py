@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.config.job import JobConfig
+from atelier.data.found.enlarged import enlarged_sentence
 from atelier.data.scan import scan_job
 
 Size = tuple[int, int]
@@ -56,7 +57,10 @@ def look_at(job: JobConfig, notes: Sequence[str] = ()) -> Found:
         class_count=len(seen.regularisation),
         buckets=buckets.most_common(),
         examples=[text for _, text in seen.example_captions(EXAMPLES)],
-        problems=[_short(str(problem), job) for problem in seen.problems],
+        problems=[
+            *filter(None, [enlarged_sentence(seen.training)]),
+            *(_short(str(told), job) for told in seen.problems),
+        ],
         notes=list(notes),
         steps=_steps(job, sum(picture.repeats for picture in seen.training)),
     )

@@ -1,7 +1,11 @@
-"""Builds the training tab: four fields and Train, the picture summary, the live panel, Advanced and Tools."""
+"""Builds the training tab: four fields and Train, beside them the pictures and the live panel, and below all the rest.
+
+Everything that a first run needs is in sight without scrolling on a page of 1366 by 660 pixels.
+"""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +18,7 @@ from atelier.jobs.queue import Jobs
 from atelier.ui.fields import element_id, make_control
 from atelier.ui.gradio_compat import Gathered, component
 from atelier.ui.own_page import OwnPage
+from atelier.ui.server.model_line import model_line
 from atelier.ui.tab.actions import Actions
 from atelier.ui.tab.advanced import advanced_controls
 from atelier.ui.tab.found_html import nothing_yet
@@ -31,45 +36,61 @@ def build(jobs: Jobs, host: Host, paths: bool = True) -> dict[str, Any]:
     layout = Layout()
     with gr.Column(elem_id="atelier_tab", elem_classes=[f"atelier-in-{host.name}"]):
         with gr.Row(elem_id="atelier_top"):
-            with gr.Column(scale=5, min_width=320):
+            with gr.Column(scale=5, min_width=320, elem_id="atelier_form_side"):
                 _four_fields(layout, captioners(host))
                 layout.train = gr.Button("Train", variant="primary", elem_id="atelier_train")
+                line = f'<p class="atelier-quiet" role="status">{html.escape(model_line(host))}</p>'
+                layout.model_line = gr.HTML(line, elem_id="atelier_model_line")
                 layout.message = gr.HTML("", elem_id="atelier_message")
-            with gr.Column(scale=6, min_width=320):
-                layout.found = gr.HTML(nothing_yet(""), elem_id="atelier_found")
-        gr.HTML('<div id="atelier_panel"></div>', elem_id="atelier_panel_area")
+            with gr.Column(scale=7, min_width=320, elem_id="atelier_run_side"):
+                layout.found = gr.HTML(nothing_yet(), elem_id="atelier_found")
+                gr.HTML('<div id="atelier_panel"></div>', elem_id="atelier_panel_area")
         with gr.Accordion("Advanced", open=False, elem_id="atelier_advanced"):
             _advanced(layout)
-        layout.own_page = OwnPage(jobs.page_key)
+        with gr.Column(elem_classes="atelier-hidden"):
+            _hidden(layout, jobs.page_key)
         tools_section(host, layout.own_page)
-        layout.gathered = Gathered()
         layout.filled = gr.State({})
+        layout.checked = gr.State({})
         layout.imported = gr.State({})
     connect(layout, Actions(jobs, host), host, paths)
     return layout.controls
 
 
+def _hidden(layout: Layout, page_key: str) -> None:
+    """What only scripts use."""
+    layout.own_page = OwnPage(page_key)
+    layout.gathered = Gathered()
+    layout.form = component(gr.Textbox, value="", label="A form as JSON", elem_id="atelier_form")
+    layout.fill = component(gr.Button, value="Fill the form", elem_id="atelier_fill")
+
+
 def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
-    layout.controls["train_data_dir"] = make_control(
-        option("train_data_dir"),
-        label="1. Pictures",
-        info="A folder with 5 to 50 pictures of what you want to teach. Subfolders named like 10_cat work too.",
-        placeholder="/pictures/my-cat",
-    )
-    layout.files = component(
-        gr.File,
-        label="… or drop them here, with .txt captions if you have any",
-        file_count="multiple",
-        elem_id="atelier_files",
-        height=140,
-    )
+    with gr.Row(elem_id="atelier_pictures"):
+        layout.controls["train_data_dir"] = make_control(
+            option("train_data_dir"),
+            label="1. Pictures",
+            info="A folder with 5 to 50 pictures. Subfolders named like 10_cat work too.",
+            placeholder="/pictures/my-cat",
+            scale=3,
+            min_width=220,
+        )
+        layout.files = component(
+            gr.File,
+            label="… or drop them here, with .txt captions if you have any",
+            file_count="multiple",
+            elem_id="atelier_files",
+            height=110,
+            scale=2,
+            min_width=180,
+        )
     if captioners:
-        with gr.Row(elem_id="atelier_describing"):
+        with gr.Accordion("Captions by the WebUI", open=False, elem_id="atelier_describing"), gr.Row():
             layout.captioner = component(
                 gr.Dropdown,
                 choices=list(captioners),
                 value=captioners[0],
-                label="Captions by the WebUI",
+                label="Describe with",
                 info="BLIP writes sentences, DeepBooru writes tags. The WebUI downloads each at its first use.",
                 elem_id="atelier_captioner",
                 scale=3,
@@ -79,31 +100,33 @@ def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
                 gr.Button,
                 value="Describe pictures without a caption",
                 elem_id="atelier_describe",
+                size="sm",
                 scale=2,
                 min_width=160,
             )
-    with gr.Row():
+    with gr.Row(elem_id="atelier_words"):
         layout.controls["trigger"] = make_control(
             option("trigger"),
             label="2. Trigger word",
-            info="A made-up word, such as zwx, that you will type in prompts to get what was learned.",
+            info="A made-up word for your prompts, such as zwx.",
             placeholder="zwx cat",
             min_width=200,
         )
-        layout.controls["subject"] = component(
-            gr.Radio,
-            choices=list(option("subject").choices),
-            value=option("subject").default,
-            label="3. What it is",
-            info="Sets recommended values for the rest.",
-            elem_id=element_id("subject"),
+        layout.controls["output_name"] = make_control(
+            option("output_name"),
+            label="3. Output name",
+            info="In a prompt you then write <lora:NAME:1>.",
+            placeholder="my-cat",
             min_width=200,
         )
-    layout.controls["output_name"] = make_control(
-        option("output_name"),
-        label="4. Output name",
-        info="In a prompt you then write <lora:NAME:1>.",
-        placeholder="my-cat",
+    layout.controls["subject"] = component(
+        gr.Radio,
+        choices=list(option("subject").choices),
+        value=option("subject").default,
+        label="4. What it is",
+        info="Sets recommended values for the rest.",
+        elem_id=element_id("subject"),
+        min_width=200,
     )
 
 

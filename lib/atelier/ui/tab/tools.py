@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from atelier.config.errors import AtelierError
 from atelier.config.names import check_output_name, free_name
 from atelier.hosts.contract import Host
-from atelier.ui.tab.actions import error_html, ok_html, unexpected
+from atelier.ui.tab.messages import error_html, ok_html, unexpected
 
 if TYPE_CHECKING:
     from atelier.training.outputs.lora_tools import Made
@@ -101,7 +101,7 @@ def _message(work: Callable[[], Made]) -> str:
     try:
         return ok_html(work().report)
     except AtelierError as error:
-        return error_html(str(error))
+        return error_html(error)
     except Exception as error:  # a sentence for the page, the traceback for the log
         log.exception("a tool failed")
         return error_html(unexpected(error))

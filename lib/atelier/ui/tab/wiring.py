@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from atelier.config.settings.schema import option
 from atelier.hosts.contract import Host
 from atelier.ui.fields import SIMPLE
-from atelier.ui.gradio_compat import dropped_files, edited, listen
+from atelier.ui.gradio_compat import USER, dropped_files, edited, listen
+from atelier.ui.server.form import form_from
 from atelier.ui.server.request import Request
-from atelier.ui.tab.actions import Actions, Reply, error_html
+from atelier.ui.tab.actions import Actions, Reply
 from atelier.ui.tab.exchange import read_in, write_out
 from atelier.ui.tab.kind_note import KIND, kind_html
 from atelier.ui.tab.layout import Layout
+from atelier.ui.tab.messages import error_html
 from atelier.ui.tab.presets_in_tab import FROZEN
-
-LOOKED_AT = ("Basics", "Pictures", "Captions", "Learning")
-"""Groups whose settings change the summary of the pictures or the number of steps."""
-ALSO_LOOKED_AT = ("train_whole_model", "clip_skip")
-"""Settings of other groups that change it."""
 
 Data = dict[Any, Any]
 """Old or new contents of controls, by component. Inputs are a set, so that their order does not matter."""
@@ -28,8 +26,9 @@ Data = dict[Any, Any]
 def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
     """Connects the components of the tab with its actions."""
     controls = layout.controls
-    inputs = {*controls.values(), layout.files, layout.from_name, layout.filled, layout.imported}
-    outputs = [layout.found, layout.message, layout.filled, *controls.values()]
+    states = [layout.filled, layout.checked, layout.imported]
+    inputs = {*controls.values(), layout.files, layout.from_name, *states}
+    outputs = [layout.found, layout.message, layout.filled, layout.checked, *controls.values()]
 
     def request_of(data: Data) -> Request:
         return Request(
@@ -38,11 +37,15 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
             caption_from_name=bool(data[layout.from_name]),
             paths=paths,
             imported=data[layout.imported],
+            checked=data[layout.checked],
+            user=data[USER],
         )
 
     def answer(reply: Reply) -> Data:
         given: Data = {controls[key]: value for key, value in reply.changes.items()}
         given[layout.filled] = reply.filled
+        if reply.checked is not None:
+            given[layout.checked] = reply.checked
         if reply.found is not None:
             given[layout.found] = reply.found
         if reply.message is not None:
@@ -88,6 +91,24 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
         for reply in actions.describe(request, data[layout.captioner], data[layout.filled]):
             yield answer(reply)
 
+    def on_fill(data: Data) -> Data:
+        content = read_json_text(data[layout.form])
+        form = form_from(content)
+        if form is None:
+            return {layout.form: ""}
+        again = str(form.values.get("output_name") or "").strip() if content.get("again") else ""
+        request = request_of({**data, layout.files: None, layout.from_name: form.caption_from_name})
+        request = replace(request, values={**request.values, **form.values}, imported=form.imported)
+        reply = actions.fill(request, again)
+        return {
+            **answer(reply),
+            **kind_of(data, reply),
+            layout.form: "",
+            layout.files: None,
+            layout.from_name: form.caption_from_name,
+            layout.imported: form.imported,
+        }
+
     of_kind = [controls[key] for key in KIND if key in controls]
 
     def on_kind(data: Data) -> Data:
@@ -95,8 +116,7 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
 
     events: list[Callable[..., Any]] = [layout.files.change, *edited(layout.from_name)]
     for key, control in controls.items():
-        if option(key).group in LOOKED_AT or key in ALSO_LOOKED_AT:
-            events.extend(edited(control, at_once=key in SIMPLE))
+        events.extend(edited(control, at_once=key in SIMPLE))
     layout.gathered.listen(events, on_change, inputs, outputs)
     for control in of_kind:
         for event in edited(control):
@@ -105,7 +125,19 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
     listen(layout.train.click, only(on_train, layout.message), pressed, outputs, busy=True)
     if layout.describe is not None:
         listen(layout.describe.click, only(on_describe, layout.message), {*pressed, layout.captioner}, outputs)
-    listen(layout.reset.click, on_reset, inputs, [*outputs, layout.kind_note, layout.imported])
-    read = [*outputs, layout.kind_note, layout.imported, layout.report]
+    whole = [*outputs, layout.kind_note, layout.imported]
+    listen(layout.reset.click, on_reset, inputs, whole)
+    filled = [*whole, layout.files, layout.from_name, layout.form]
+    listen(layout.fill.click, only(on_fill, layout.message), {*pressed, layout.form}, filled)
+    read = [*whole, layout.report]
     listen(layout.read_file.change, only(on_read, layout.report), {*pressed, layout.read_file}, read)
     listen(layout.write.click, only(on_write, layout.report), pressed, [layout.report, layout.written], busy=True)
+
+
+def read_json_text(text: Any) -> dict[str, Any]:
+    """The JSON object that a text holds; an empty one for anything else."""
+    try:
+        found = json.loads(str(text or ""))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -36,6 +36,13 @@ function switch_to_txt2img() {
     return Array.from(arguments);
 }
 
+// Loads a checkpoint by its file's name, with or without the ending.
+let atelierWantedCheckpoint = '';
+function selectCheckpoint(name) {
+    atelierWantedCheckpoint = name;
+    gradioApp().querySelector('#change_checkpoint').click();
+}
+
 // Writes into a Gradio text box as if it had been typed.
 function updateInput(field) {
     field.dispatchEvent(new Event('input', {bubbles: true}));

@@ -49,7 +49,7 @@ def test_try_it_in_modernui_goes_to_its_own_page(page: Any, site: Site) -> None:
         "() => { document.body.insertAdjacentHTML('beforeend', '<div id=control_prompt><textarea></textarea></div>"
         "<button id=control_nav onclick=\\'window.tab = 1\\'>Images</button>'); }"
     )
-    page.evaluate("atelier.tryIt('cat', 'zwx cat', 'cat')")
+    page.evaluate("atelier.tryIt({ name: 'cat' }, 'zwx cat', 'cat')")
     assert page.locator("#control_prompt textarea").input_value() == "zwx cat <lora:cat:1>"
     assert "cat:1" not in page.locator("#txt2img_prompt textarea").input_value()
     assert page.evaluate("window.tab") == 1
@@ -174,6 +174,7 @@ def saved_checkpoint(site: Site, trigger: str, **settings: Any) -> None:
 def test_a_checkpoint_is_chosen_and_not_called_by_the_prompt(page: Any, site: Site) -> None:
     page.evaluate("() => { document.body.insertAdjacentHTML('beforeend', '<button id=refresh_sd_model_checkpoint>'); }")
     page.evaluate("refresh_sd_model_checkpoint.onclick = () => { window.listed = (window.listed || 0) + 1; }")
+    page.evaluate("window.selectCheckpoint = (name) => { window.loaded = name; }")
     job = site.jobs.submit(job_named("dog", train_whole_model=True))
     state(page, "Training")
     assert page.get_by_role("button", name="Save now").get_attribute("title").startswith("Saves the checkpoint as")
@@ -183,122 +184,64 @@ def test_a_checkpoint_is_chosen_and_not_called_by_the_prompt(page: Any, site: Si
     finished(site.jobs, job)
 
     saved_checkpoint(site, "zwx cat")
-    text(page, r"Done\. Choose cat in the list of checkpoints\. Try it puts zwx cat into your prompt\.")
+    text(page, r"Done\. Try it chooses the checkpoint cat and puts zwx cat into your prompt\.")
     for button in (page.locator("#atelier_try_it"), page.locator(".atelier-saves button")):
         help_text = button.get_attribute("title")
-        assert help_text.startswith("Puts zwx cat into the prompt") and "lora" not in help_text, help_text
-        assert "choose cat in the list of checkpoints" in help_text
+        assert help_text.startswith("Chooses the checkpoint cat in the WebUI, puts zwx cat into"), help_text
+        assert "lora" not in help_text
     page.locator("#atelier_try_it").click()
     assert page.locator("#txt2img_prompt textarea").input_value() == "a garden, zwx cat"
-    assert page.evaluate("[window.tab, window.listed >= 1, window.refreshed]") == ["txt2img", True, None]
+    assert page.evaluate("[window.tab, window.loaded, window.listed >= 1]") == ["txt2img", "cat", True]
+    assert page.evaluate("window.refreshed") is None
 
 
 def test_a_checkpoint_without_a_trigger(page: Any, site: Site) -> None:
     """Also of a record that does not say what it trains, as those of 0.1.0."""
     saved_checkpoint(site, "")
-    text(page, "Try it goes to your prompt")
-    assert page.locator("#atelier_try_it").get_attribute("title").startswith("Goes to the prompt. To draw with it")
+    text(page, "Try it chooses the checkpoint cat and goes to your prompt")
+    assert page.locator("#atelier_try_it").get_attribute("title").endswith("in the WebUI and goes to the prompt")
     page.locator(".atelier-saves button").click()
     assert page.locator("#txt2img_prompt textarea").input_value() == "a garden"
+    page.get_by_role("alert").get_by_text("Choose the checkpoint cat in the WebUI's list").wait_for()
     page.evaluate("document.querySelector('#txt2img_prompt').remove()")
     page.locator("#atelier_try_it").click()
     page.get_by_role("alert").get_by_text("The prompt field was not found.", exact=True).wait_for()
 
 
-# -- the keyboard, and screen readers ----------------------------------------------------------------------------------
-
-FOCUS = "() => document.activeElement.dataset.focus || document.activeElement.dataset.slot || ''"
-
-
-def focus(page: Any, wanted: str) -> None:
-    page.wait_for_function(f"wanted => ({FOCUS})() === wanted", arg=wanted)
-
-
-def press(page: Any, button: Any, key: str = "Enter") -> None:
-    button.focus()
-    page.keyboard.press(key)
-
-
-def test_the_focus_stays_where_it_was(page: Any, site: Site) -> None:
-    first = site.jobs.submit(job_named("one"))
-    state(page, "Training")
-    for action, now, shown in (("pause", "resume", "Paused"), ("resume", "pause", "Training")):
-        press(page, page.locator(f"#atelier_{action}"))
-        state(page, shown)
-        focus(page, f"{now} {first.id}")
-    press(page, page.locator("#atelier_save"), "Space")
-    page.locator("#atelier_try_it").wait_for()
-    focus(page, f"save {first.id}")
-
-    second, third = (site.jobs.submit(job_named(name)) for name in ("two", "three"))
-    text(page, "2 waiting")
-    listed = page.locator(".atelier-runs li", has_text="two")
-    press(page, listed.get_by_role("button", name="Remove from queue"))
-    text(page, "1 waiting")
-    focus(page, f"run {second.id}")
-
-    # The next run's Stop stands where this one's was: another Enter must not end that one, too.
-    press(page, page.locator("#atelier_stop"))
-    page.locator(".atelier-name", has_text="three").wait_for()
-    state(page, "Training")
-    focus(page, "title")
-    page.keyboard.press("Enter")
-    finished(site.jobs, first, second)
-    assert site.jobs.running is third and not third.control.stopping
-
-
-def test_a_button_that_is_at_work_is_not_pressed_again_and_keeps_the_focus(page: Any, site: Site) -> None:
-    job = site.jobs.submit(job_named("cat"))
-    state(page, "Training")
-    asked: list[Any] = []
-    page.route("**/save", lambda route: asked.append(route))
-    for _ in range(3):
-        press(page, page.locator("#atelier_save"))
-    page.wait_for_function("document.querySelector('#atelier_save').getAttribute('aria-disabled') === 'true'")
-    focus(page, f"save {job.id}")
-    assert page.locator("#atelier_save").evaluate("button => getComputedStyle(button).opacity") == "0.5"
-    asked[0].fulfill(status=400, json={"error": "The disk is full."})
-    page.get_by_role("alert").get_by_text("The disk is full.").wait_for()
-    page.wait_for_function("!document.querySelector('#atelier_panel [aria-disabled]')")
-    focus(page, f"save {job.id}")
-    assert len(asked) == 1
-
-
-def said(page: Any, wanted: str) -> None:
-    page.wait_for_function(
-        "wanted => (document.querySelector('#atelier_panel > [role=status]') || {}).textContent === wanted", arg=wanted
-    )
-
-
-def test_changes_of_the_state_are_said(page: Any, site: Site) -> None:
-    site.jobs.submit(job_named("cat"))
-    site.train.until("running")
-    page.reload()
-    state(page, "Training")
-    said(page, "")
-    kept = page.evaluate_handle("document.querySelector('#atelier_panel > [role=status]')")
-    site.train.step(3)
-    text(page, "3 of 10")
-    said(page, "")
-    page.get_by_role("button", name="Pause").click()
-    said(page, "cat: Paused.")
-    page.get_by_role("button", name="Resume").click()
-    said(page, "cat: Training.")
-    site.train.finish()
-    said(page, "cat: Done. Try it puts <lora:cat:1> into your prompt.")
-    box = kept.evaluate("made => [made.isConnected, made.getBoundingClientRect().width]")
-    assert box == [True, 1]
-
-
-def test_a_hidden_page_does_not_ask_for_the_memory_line(page: Any, site: Site) -> None:
-    page.clock.install()
-    page.reload()
-    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<p class=atelier-worked-out></p>')")
+def test_try_it_opens_the_tab_that_draws(page: Any, site: Site) -> None:
     page.evaluate(
-        "() => { const real = window.fetch; window.asked = 0; window.fetch = (address, more) => {"
-        " window.asked += address.endsWith('/memory'); return real(address, more); }; }"
+        "() => { document.body.insertAdjacentHTML('beforeend', '<div id=txt2img_extra_tabs><div class=tab-nav>"
+        "<button onclick=\\'window.inner = 1\\'>Generation</button>"
+        "<button onclick=\\'window.inner = 2\\'>Lora</button></div></div>'); }"
     )
-    for hidden, asked in ((True, 0), (False, 1)):
-        page.evaluate("to => Object.defineProperty(document, 'hidden', { value: to, configurable: true })", hidden)
-        page.clock.run_for(2500)
-        assert page.evaluate("window.asked") == asked
+    page.evaluate("atelier.tryIt({ name: 'cat' }, 'zwx cat', 'cat')")
+    assert page.evaluate("[window.tab, window.inner]") == ["txt2img", 1]
+
+
+# -- the list of runs --------------------------------------------------------------------------------------------------
+
+
+def test_rows_try_and_delete_runs_and_say_what_they_take(page: Any, site: Site) -> None:
+    latents = site.host.folders.cache / "latents"
+    latents.mkdir(parents=True)
+    (latents / "one").write_bytes(bytes(3 << 20))
+    first, second = (site.jobs.submit(job_named(name)) for name in ("cat", "dog"))
+    site.train.finish()
+    finished(site.jobs, first, second)
+    page.locator(".atelier-runs > summary").click()
+    page.locator(".atelier-disk", has_text="All runs take").wait_for()
+    row = page.locator(".atelier-runs li", has_text="cat")
+    assert " KB" in row.inner_text()
+    row.get_by_role("button", name="Try it").click()
+    assert page.locator("#txt2img_prompt textarea").input_value() == "a garden, zwx <lora:cat:1>"
+
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    row.get_by_role("button", name="Delete run").click()
+    page.once("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Delete run").click()
+    row.wait_for(state="detached")
+    assert [job.name for job in site.jobs.jobs()] == ["dog"]
+    assert (site.host.folders.lora / "cat.safetensors").is_file()
+    page.locator(".atelier-disk", has_text="Prepared pictures: 3 MB").get_by_role("button", name="Clear").click()
+    page.wait_for_function("!document.querySelector('.atelier-disk').textContent.includes('Prepared pictures')")
+    assert not list(latents.glob("*"))

@@ -1,11 +1,20 @@
 "use strict";
 // The live panel of the training tab: finds the run that matters, follows it, and shows it in #atelier_panel.
 (function (atelier) {
-    const { element, ask, views, place } = atelier;
+    const { element, ask, form, views, place, say } = atelier;
+    // Milliseconds between two looks at the server: while a run is open, otherwise, in a hidden page, after a click.
     const BUSY = 1000, IDLE = 3000, HIDDEN = 6000, SOON = 300;
     const page = {
-        jobs: [], queued: [], chosen: null, error: "", lost: false, run: null, runsOpen: null, told: null,
+        jobs: [], queued: [], trainsOn: null, disk: null, chosen: null, error: "", errorOf: "", lost: false, run: null,
+        opened: { runs: null, more: false }, told: null, scroll: false, before: null,
     };
+    atelier.jobs = () => page.jobs;
+
+    const fail = (error) => {
+        page.error = error.message;
+        page.errorOf = stateOf(page.run);
+    };
+    const stateOf = (run) => (run && run.news ? `${run.id} ${run.news.state}` : "");
 
     // What is known of the run that is shown.
     const newRun = (id) => ({
@@ -32,9 +41,8 @@
                 checkpoint = checkpoint || event.checkpoint;
             } else if (event.kind === "validation") {
                 run.validation = run.validation.filter((row) => row[0] < event.step).concat([[event.step, event.loss]]);
-            } else if (typeof event.text === "string") {
-                run.messages.push(event);
             }
+            if (typeof event.text === "string") run.messages.push(event);
         }
         run.news = news;
         if (saved && !run.first) atelier.refreshLoras();
@@ -49,11 +57,17 @@
         return found ? found.id : null;
     };
 
+    // Train was pressed, and here is the run. After an error there is none, and all stays as it is.
+    const started = () => {
+        [page.before, page.chosen, page.scroll] = [null, null, true];
+        form.watch();
+    };
+
     const look = async () => {
         try {
             const answer = await ask("/jobs");
-            page.jobs = answer.jobs;
-            page.queued = answer.queued;
+            [page.jobs, page.queued, page.trainsOn] = [answer.jobs, answer.queued, answer.trains_on];
+            if (page.before && page.jobs.some((job) => !page.before.includes(job.id))) started();
             const id = wanted();
             if (!page.run || page.run.id !== id) page.run = id ? newRun(id) : null;
             const run = page.run;
@@ -62,39 +76,44 @@
                 const news = await ask(`${pathOf(id)}/events?since=${run.seen}&losses=${cursor}`);
                 if (page.run === run) take(run, news);
             }
-            if (page.lost) page.error = "";
+            // What an error said of a run holds as long as the run's state.
+            if (page.lost || page.errorOf !== stateOf(page.run)) page.error = "";
             page.lost = false;
+            await form.update(page.jobs, page.trainsOn);
         } catch (error) {
-            page.error = error.message;
+            fail(error);
             page.lost = true;
         }
     };
 
     // -- pressing --------------------------------------------------------------------------------------------------
 
-    const press = async (action, job, button) => {
+    // Does what a button is for; the button cannot be pressed again meanwhile.
+    const doing = async (button, work) => {
         // Not `disabled`: that would throw the keyboard's focus away.
         if (button.getAttribute("aria-disabled") === "true") return;
         button.setAttribute("aria-disabled", "true");
         try {
-            await ask(`${pathOf(job.id)}/${action}`, "POST");
+            await work();
             page.error = "";
         } catch (error) {
-            page.error = error.message;
+            fail(error);
         }
         button.removeAttribute("aria-disabled");
         atelier.tick();
     };
 
-    const tryIt = (save) => {
-        const job = page.run.news;
+    const press = (action, job, button) => doing(button, async () => {
+        await ask(`${pathOf(job.id)}/${action}`, "POST");
+        if (action === "resume" && !views.isOpen(job)) page.chosen = job.id;
+    });
+
+    const tryIt = (save, job) => {
         try {
-            if (save.checkpoint) atelier.refreshCheckpoints();
-            else atelier.refreshLoras();
-            atelier.tryIt(save.name, job.trigger, job.name, save.checkpoint);
+            atelier.tryIt(save, job.trigger, job.name);
             page.error = "";
         } catch (error) {
-            page.error = error.message;
+            fail(error);
         }
         draw();
     };
@@ -102,37 +121,30 @@
     const choose = (id) => {
         page.chosen = id;
         page.error = "";
+        page.scroll = true;
+        form.watch();
         atelier.tick();
     };
 
-    const openLarge = (pictures, at) => {
-        const image = element("img", { alt: "" });
-        const words = element("p", {});
-        const show = (place) => {
-            at = (place + pictures.length) % pictures.length;
-            image.src = pictures[at].src;
-            image.alt = pictures[at].prompt;
-            words.textContent = `${views.when(pictures[at])}: “${pictures[at].prompt}”`;
-        };
-        const step = (text, name, by) => element("button", {
-            className: "atelier-button", type: "button", text, title: name, "aria-label": name,
-            onclick: () => show(at + by),
-        });
-        const dialog = element("dialog", {
-            className: "atelier-large", onclose: () => dialog.remove(),
-            onclick: (event) => { if (event.target === dialog) dialog.close(); },
-            onkeydown: (event) => {
-                if (event.key === "ArrowLeft") show(at - 1);
-                if (event.key === "ArrowRight") show(at + 1);
-            },
-        }, image, element("div", { className: "atelier-large-foot" },
-            step("←", "Earlier picture", -1), words, step("→", "Later picture", 1),
-            element("button", {
-                className: "atelier-button", type: "button", text: "Close", onclick: () => dialog.close(),
-            })));
-        atelier.find("#atelier_panel").append(dialog);
-        show(at);
-        dialog.showModal();
+    const measureDisk = async () => { page.disk = await ask("/storage"); };
+
+    // What the rows of the list of runs can do.
+    const acts = {
+        choose,
+        press,
+        tryRun: (job) => tryIt(job.saved, job),
+        use: (job, button) => doing(button, () => form.fill(`${pathOf(job.id)}/form`, true)),
+        remove: (job, button) => doing(button, async () => {
+            if (!window.confirm(say("delete sure", job))) return;
+            await ask(pathOf(job.id), "DELETE");
+            if (page.chosen === job.id) page.chosen = null;
+            await measureDisk();
+        }),
+        clear: (name, button) => doing(button, async () => {
+            await ask(`/storage/${name}/clear`, "POST");
+            await measureDisk();
+        }),
+        opened: () => measureDisk().then(draw).catch((error) => console.warn("the sizes:", error.message)),
     };
 
     // -- drawing ---------------------------------------------------------------------------------------------------
@@ -144,7 +156,7 @@
         const places = strips().map((strip) => (end(strip) ? undefined : strip.scrollLeft));
         const before = parent.querySelector(".atelier-samples");
         place(parent, "samples", [run.id, run.pictures.map((picture) => picture.id)],
-            () => views.samples(run.news, run.pictures, openLarge));
+            () => views.samples(run.news, run.pictures, atelier.openLarge));
         if (parent.querySelector(".atelier-samples") === before) return;
         strips().forEach((strip, index) => {
             const go = () => { strip.scrollLeft = places[index] === undefined ? strip.scrollWidth : places[index]; };
@@ -161,13 +173,24 @@
         place(panel, "card", run ? "card" : null, () => element("div", { className: "atelier-card-run" }));
         if (run) drawRun(panel.querySelector(".atelier-card-run"), run);
         announce(panel, run);
-        if (page.runsOpen === null && page.queued.length) page.runsOpen = true;
-        const list = page.jobs.map(
-            (job) => [job.id, job.state, job.resumable, job.actions.length, views.isGoing(job) ? 0 : job.step]);
-        const onOpen = (open) => { page.runsOpen = open; };
+        if (page.scroll && run) showPanel(panel);
+        if (page.opened.runs === null && page.queued.length) page.opened.runs = true;
+        const list = page.jobs.map((job) => [
+            job.id, job.state, job.resumable, job.actions.length, Boolean(job.saved),
+            views.isGoing(job) ? 0 : [job.step, job.size],
+        ]);
         const shown = page.run && page.run.id;
-        place(panel, "runs", page.jobs.length > 1 ? [list, page.queued, shown] : null,
-            () => views.runs(page.jobs, page.queued, shown, page.runsOpen === true, onOpen, choose, press));
+        place(panel, "runs", page.jobs.length ? [list, page.queued, shown, page.disk, page.opened] : null,
+            () => views.runs(page.jobs, page.queued, shown, page.opened, page.disk, acts));
+    };
+
+    // A run that was just started or chosen is seen, wherever the page was scrolled to.
+    const showPanel = (panel) => {
+        page.scroll = false;
+        const { top } = panel.getBoundingClientRect();
+        if (top >= 0 && top < innerHeight / 2) return;
+        const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+        panel.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
     };
 
     // Changes of the state are said; how it was when the page was opened, or the panel built anew, is not.
@@ -186,21 +209,22 @@
         const back = going ? { name: going.name, go: () => choose(null) } : null;
         place(card, "title", [run.id, job.state, job.actions, run.saves.length],
             () => views.title(job, run.saves, press, tryIt));
-        const said = [job.state, job.message, job.asked, run.saves.length, views.duration(progress.eta)];
-        place(card, "sentence", [run.id, page.error, back && back.name, ...said],
-            () => views.sentence(job, progress, run.saves, page.error, back));
+        place(card, "sentence", [run.id, page.error, back && back.name, job.state],
+            () => views.sentences(job, page.error, back),
+            (made) => views.setSentence(made, job, progress, run.saves));
         const begun = views.isGoing(job) || progress.total > 0 || run.pictures.length > 0;
-        place(card, "bar", begun ? [job.state === "preparing", progress.step, progress.total] : null,
-            () => views.bar(job, progress));
-        place(card, "facts", begun ? [run.id, job.state, progress, job.rates] : null,
-            () => views.facts(job, progress, job.rates));
+        const barred = views.barred(job, progress);
+        place(card, "bar", begun ? [!barred] : null, () => views.bar(!barred), (made) => views.setBar(made, barred));
+        const figures = views.figures(job, progress, job.rates);
+        place(card, "facts", begun ? figures.map(([word]) => word) : null,
+            () => views.facts(figures), (made) => views.setFacts(made, figures));
         place(card, "main", begun ? run.id : null, () => element("div", { className: "atelier-columns" },
             element("div", { className: "atelier-left" }), element("div", { className: "atelier-right" })));
         const left = card.querySelector(".atelier-left");
         if (left) {
             const width = Math.max(280, Math.round(left.clientWidth || 560));
             place(left, "curve", [run.cursor, run.validation.length, progress.total, width],
-                () => views.curve(run.losses, run.validation, progress, width));
+                () => views.curve(run.id, run.losses, run.validation, progress, width));
             placeSamples(card.querySelector(".atelier-right"), run);
         }
         place(card, "news", [run.id, run.saves.length, run.messages.length],
@@ -248,7 +272,7 @@
     document.addEventListener("click", (event) => {
         const hit = event.composedPath().find((one) => one.matches && one.matches('#atelier_train, [role="tab"]'));
         if (!hit) return;
-        if (hit.id === "atelier_train") page.chosen = null;
+        if (hit.id === "atelier_train") page.before = page.jobs.map((job) => job.id);
         for (const times of [1, 4]) setTimeout(atelier.tick, SOON * times);
     }, true);
     if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", atelier.tick);
