@@ -50,7 +50,8 @@
     // The state of a run in one sentence, for somebody who trains for the first time.
     const sentence = (job, progress, saves) => {
         if (job.newer) return say("newer");
-        if (job.asked === "stop") return say("stopping");
+        // What is still drawn after Stop is told, too: it can be left out by another press.
+        if (job.asked === "stop") return (job.activity && job.activity.text) || say("stopping");
         if (job.asked === "pause") return say("pausing");
         if (job.state === "done" && saves.length) return doneSentence(saves[saves.length - 1], job.trigger);
         if (job.activity && job.activity.text) return job.activity.text;

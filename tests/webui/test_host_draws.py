@@ -72,6 +72,7 @@ def test_pictures_are_described_or_it_says_why_not(webui: WebUI, pictures: Path,
         button = page.locator("#atelier_describe")
         if button.count() == 0:
             pytest.skip("this WebUI has nothing that describes pictures")
+        page.locator("#atelier_describing .label-wrap").first.click()
         button.click()
         answer = page.locator("#atelier_panel, #atelier_describing, #atelier_found, #atelier_message")
         answer.get_by_text("one.png").or_(answer.get_by_text("caption file")).first.wait_for()

@@ -244,6 +244,7 @@ def test_the_run_that_is_clicked_or_resumed_is_the_one_shown(page: Any, site: Ta
     assert "<lora:earlier-step" in page.locator("#txt2img_prompt textarea").input_value()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(page: Any, site: TabSite, pictures: Path, scheme: str) -> None:
     """With what was found, a run, an enlarged picture and every section of Advanced open."""

@@ -206,8 +206,8 @@ class Actions:
     def _name_note(self, request: Request) -> str:
         """A sentence about a wrong output name, before Train is pressed; "" for a good or an empty name."""
         name = str(request.values.get("output_name") or "").strip()
-        if not name:
-            return ""
+        if not name or any(job.is_open and job.name == name for job in self._jobs.jobs()):
+            return ""  # of a run that goes on, the form still holds the name; Train would say so
         try:
             check_name(name, self._jobs)
         except NameTaken as error:

@@ -77,7 +77,7 @@ def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
         )
         layout.files = component(
             gr.File,
-            label="… or drop them here, with .txt captions if you have any",
+            label="… or drop them here",
             file_count="multiple",
             elem_id="atelier_files",
             height=110,
