@@ -69,12 +69,12 @@
         return say("announced", { name: job.name, sentence: told });
     };
 
-    // A button of a run. In the list of runs (`listed`) there can be several of one action.
+    // A button of a run. In the list of runs (`listed`) there can be several of one action, none of which stands out.
     const LOOKS = { resume: "atelier-primary", stop: "atelier-danger" };
     views.button = (action, job, press, saves, listed) => {
         const word = action === "stop" && job.state === "queued" ? "unqueue" : action;
         return element("button", {
-            className: `atelier-button ${LOOKS[action] || ""}`, type: "button", "data-focus": `${action} ${job.id}`,
+            className: `atelier-button ${(!listed && LOOKS[action]) || ""}`, type: "button", "data-focus": `${action} ${job.id}`,
             id: listed ? null : `atelier_${action}`, text: say(word),
             title: say(`${word} help`, { makes: makes(job, saves) }),
             onclick: (event) => press(action, job, event.currentTarget),

@@ -72,7 +72,7 @@ def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
             label="1. Pictures",
             info="A folder with 5 to 50 pictures. Subfolders named like 10_cat work too.",
             placeholder="/pictures/my-cat",
-            scale=3,
+            scale=1,
             min_width=220,
         )
         layout.files = component(
@@ -81,7 +81,7 @@ def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
             file_count="multiple",
             elem_id="atelier_files",
             height=110,
-            scale=2,
+            scale=1,
             min_width=180,
         )
     if captioners:
