@@ -73,8 +73,9 @@
     const LOOKS = { resume: "atelier-primary", stop: "atelier-danger" };
     views.button = (action, job, press, saves, listed) => {
         const word = action === "stop" && job.state === "queued" ? "unqueue" : action;
+        const look = listed ? "" : LOOKS[action] || "";
         return element("button", {
-            className: `atelier-button ${(!listed && LOOKS[action]) || ""}`, type: "button", "data-focus": `${action} ${job.id}`,
+            className: `atelier-button ${look}`, type: "button", "data-focus": `${action} ${job.id}`,
             id: listed ? null : `atelier_${action}`, text: say(word),
             title: say(`${word} help`, { makes: makes(job, saves) }),
             onclick: (event) => press(action, job, event.currentTarget),

@@ -15,7 +15,6 @@
         [watched, opened] = [true, null];
         form.fold();
     };
-    form.isWatched = () => watched;
 
     form.fold = () => {
         const tab = find("#atelier_tab"), found = find("#atelier_found details");
@@ -165,8 +164,8 @@
 
     // -- the form of before ----------------------------------------------------------------------------------------
 
-    // Hands a form, as the server keeps it, to the tab: Gradio's part of the page takes it from a hidden field, which it
-    // empties when it is done. `again`: the form of a run that somebody wants to start once more.
+    // Hands a form, as the server keeps it, to the tab: Gradio's part of the page takes it from a hidden field, and
+    // empties that when it is done. `again`: the form of a run that somebody wants to start once more.
     const FILL_PATIENCE = 10000;  // milliseconds
     form.fill = async (path, again) => {
         const content = await ask(path);
