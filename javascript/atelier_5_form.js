@@ -47,7 +47,9 @@
         const shown = message();
         if (!shown || shown.hidden || shown.dataset.of !== "run") return;
         const job = jobs.find((one) => one.id === shown.dataset.run);
-        if (!job || !shown.dataset.states.split(" ").includes(job.state)) hide(shown);
+        const known = shown.dataset.known === "true";  // a message can be on the page before its run is in an answer
+        if (job ? !shown.dataset.states.split(" ").includes(job.state) : known) hide(shown);
+        if (job) shown.dataset.known = "true";
     };
 
     // Marks the fields that an error names, as KEY@SECTION, and opens the sections that they are in.
@@ -55,7 +57,7 @@
     let marked = [], shownMessage = null;
     const unmark = () => {
         for (const field of marked) {
-            field.classList.remove("atelier-wrong");
+            delete field.dataset.atelierWrong;
             for (const box of field.querySelectorAll("input, textarea")) box.removeAttribute("aria-invalid");
         }
         marked = [];
@@ -83,7 +85,7 @@
             if (section) await open(section);
             const field = await atelier.until(there, FIELD_PATIENCE);
             if (!field || shown.dataset.at !== shownMessage) continue;
-            field.classList.add("atelier-wrong");
+            field.dataset.atelierWrong = "";
             for (const box of field.querySelectorAll("input, textarea")) box.setAttribute("aria-invalid", "true");
             if (!marked.length) {
                 const seen = field.getBoundingClientRect();

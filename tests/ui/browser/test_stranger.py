@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from atelier.jobs.job import Job
 from tests.support.jobs_fakes import finished, keep_state
 from tests.support.panel_pages import WAIT, state
 from tests.support.tab_pages import TabSite, field, fill, fill_form, open_section, open_tab
@@ -65,9 +67,14 @@ def open_runs(page: Any) -> None:
         page.locator(".atelier-runs > summary").click()
 
 
-def train(page: Any) -> None:
+def train(page: Any, site: TabSite, name: str) -> Job:
+    """Presses Train and waits until the page shows that run training."""
     page.locator("#atelier_train").click()
+    page.locator(".atelier-name", has_text=re.compile(f"^{name}$")).wait_for()
     state(page, "Training")
+    job = site.jobs.running
+    assert job is not None and job.name == name
+    return job
 
 
 def test_one_screen(page: Any, site: TabSite, pictures: Path) -> None:
@@ -79,7 +86,7 @@ def test_one_screen(page: Any, site: TabSite, pictures: Path) -> None:
     found = page.locator("#atelier_found details")
     assert found.evaluate("made => made.open") and page.locator("#atelier_found img").count() == 3
 
-    train(page)
+    train(page, site, "one_screen")
     assert not found.evaluate("made => made.open")
     assert page.locator("#atelier_found summary").is_visible()
     assert top(page, "#atelier_panel") >= 0 and bottom(page, "#atelier_state") < SMALL["height"]
@@ -95,7 +102,7 @@ def test_a_narrow_page_goes_to_the_run(page: Any, site: TabSite, pictures: Path)
     page.set_viewport_size({"width": 800, "height": 660})
     assert top(page, "#atelier_run_side") >= bottom(page, "#atelier_form_side")
     fill_form(page, pictures, "narrow")
-    train(page)
+    train(page, site, "narrow")
     page.wait_for_function("(top => top >= -1 && top < 330)(atelier_panel.getBoundingClientRect().top)")
     assert page.evaluate("document.documentElement.scrollWidth") <= 800
 
@@ -116,16 +123,13 @@ def test_the_form_comes_back(page: Any, site: TabSite, pictures: Path) -> None:
     assert page.get_by_label("style").is_checked()
     open_section(page, "atelier_advanced", "atelier_group_network")
     assert field(page, "network_dropout").input_value() == "0.25"
-    train(page)
-    job = site.jobs.running
-    assert job is not None and job.config.settings.network_dropout == 0.25
+    job = train(page, site, "back")
+    assert job.config.settings.network_dropout == 0.25
 
 
 def test_the_settings_of_a_run_come_back_into_the_form(page: Any, site: TabSite, pictures: Path) -> None:
     fill_form(page, pictures, "again")
-    train(page)
-    job = site.jobs.running
-    assert job is not None
+    job = train(page, site, "again")
     site.jobs.stop(job.id)
     state(page, "Stopped")
     fill(page, "trigger", "another")
@@ -135,7 +139,7 @@ def test_the_settings_of_a_run_come_back_into_the_form(page: Any, site: TabSite,
     page.locator("#atelier_message", has_text="The settings of again are in the form.").wait_for()
     assert field(page, "trigger").input_value() == "zwx cat"
     assert field(page, "train_data_dir").input_value() == str(pictures)
-    train(page)
+    train(page, site, "again")
 
 
 def test_the_line_follows_the_model_and_train_says_first_what_it_trains_on(
@@ -149,8 +153,7 @@ def test_the_line_follows_the_model_and_train_says_first_what_it_trains_on(
     page.locator("#atelier_train").click()
     page.locator("#atelier_message", has_text="The checkpoint is now second.safetensors; this form").wait_for()
     assert site.jobs.running is None
-    train(page)
-    assert site.jobs.running is not None and site.jobs.running.base["title"] == "second.safetensors"
+    assert train(page, site, "which").base["title"] == "second.safetensors"
     site.host.load("first.safetensors")
 
 
@@ -166,7 +169,7 @@ def test_messages_go_with_what_they_speak_of(page: Any, site: TabSite, pictures:
     message.wait_for(state="detached")
     assert field(page, "output_name").get_attribute("aria-invalid") is None
     fill(page, "output_name", "stale")
-    train(page)
+    train(page, site, "stale")
     message.wait_for(state="detached")
 
     fill(page, "output_name", "stale2")
@@ -192,7 +195,7 @@ def test_errors_mark_their_field_and_open_its_section(page: Any, site: TabSite, 
     page.locator("#atelier_advanced > button, #atelier_advanced > .label-wrap").first.click()
     page.locator("#atelier_train").click()
     page.locator("#atelier_message", has_text="Rank (network_dim) is").wait_for()
-    page.locator("#atelier_network_dim.atelier-wrong").wait_for()
+    page.locator("#atelier_network_dim[data-atelier-wrong]").wait_for()
     assert field(page, "network_dim").is_visible()
     assert field(page, "network_dim").get_attribute("aria-invalid") == "true"
     fill(page, "network_dim", "4")
@@ -202,7 +205,7 @@ def test_errors_mark_their_field_and_open_its_section(page: Any, site: TabSite, 
 
 def test_what_happened_is_told_with_the_time(page: Any, site: TabSite, pictures: Path) -> None:
     fill_form(page, pictures, "told")
-    train(page)
+    train(page, site, "told")
     page.get_by_role("button", name="Pause").click()
     state(page, "Paused")
     page.locator("#atelier_resume").click()
@@ -217,17 +220,14 @@ def test_what_happened_is_told_with_the_time(page: Any, site: TabSite, pictures:
 
 def test_the_run_that_is_clicked_or_resumed_is_the_one_shown(page: Any, site: TabSite, pictures: Path) -> None:
     fill_form(page, pictures, "earlier")
-    train(page)
-    earlier = site.jobs.running
-    assert earlier is not None
+    earlier = train(page, site, "earlier")
     keep_state(earlier.record, 1)
     page.locator("#atelier_save").click()
     page.locator("#atelier_try_it").wait_for()
     site.jobs.stop(earlier.id)
     state(page, "Stopped")
     fill(page, "output_name", "newer")
-    train(page)
-    page.locator(".atelier-name", has_text="newer").wait_for()
+    train(page, site, "newer")
     open_runs(page)
     row = page.locator(f'.atelier-runs li:has([data-focus="run {earlier.id}"])')
     row.locator(".atelier-link").click()
@@ -252,7 +252,7 @@ def test_axe_finds_nothing_serious(page: Any, site: TabSite, pictures: Path, sch
     page.emulate_media(color_scheme=scheme)
     open_tab(page, site.address)
     fill_form(page, pictures, f"axe_{scheme}")
-    train(page)
+    train(page, site, f"axe_{scheme}")
     site.train.step()
     page.locator("#atelier_sample").click()
     page.locator("#atelier_save").click()
