@@ -1,0 +1,1 @@
+"""The tab and its live panel in a real Chromium."""
