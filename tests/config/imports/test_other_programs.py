@@ -149,6 +149,61 @@ def test_diffusion_pipe(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_traintrain_preset_as_the_extension_writes_it(tmp_path: Path) -> None:
+    """Numbers are text, some names have an explanation behind them, and 0 of the convolutions means the rank."""
+    preset = {
+        "mode": "LoRA", "network_type": "c3lier", "network_rank": "16", "network_alpha": "8", "network_conv_rank": "0",
+        "network_conv_alpha": "4", "image_size(height, width)": "512", "train_iterations": "1000",
+        "train_learning_rate": "1e-4", "train_textencoder_learning_rate": "5e-5", "train_lr_scheduler": "constant",
+        "train_lr_warmup_steps": "100", "train_optimizer_settings": "weight_decay=0.1;eps=1e-7", "sub_image_num": "0",
+        "network_blocks(BASE = TextEncoder)": ["IN01", "M00"], "image_mirroring": True, "save_precision": "fp32",
+    }  # fmt: skip
+    found = read_any(written(tmp_path, "x.json", preset))
+    assert found.usable and found.values == {
+        "network_dim": 16, "network_alpha": 8.0, "conv_dim": 16, "conv_alpha": 4.0, "resolution": "512",
+        "max_train_steps": 1000, "learning_rate": 1e-4, "text_encoder_lr": [5e-5], "lr_scheduler": "constant",
+        "lr_warmup_steps": 0, "optimizer_args": ["weight_decay=0.1", "eps=1e-7"], "network_train_unet_only": True,
+        "flip_aug": True, "save_precision": "float", "network_module": "networks.lora",
+    }, found.problems  # fmt: skip
+    assert "OUT11" in found.notes[0] and not any(key.verdict == "not supported" for key in found.keys)
+
+
+def test_what_a_onetrainer_preset_leaves_out_has_its_defaults(tmp_path: Path) -> None:
+    """They are not those of sd-scripts; and every schedule of OneTrainer has the warm-up, the constant one too."""
+    preset = {"training_method": "LORA", "model_type": "STABLE_DIFFUSION_XL_10_BASE", "learning_rate": 3e-4,
+              "text_encoder": {"train": False}, "text_encoder_2": {"train": False}, "vae": {"weight_dtype": "FLOAT_32"},
+              "output_model_format": "KOHYA_LORA", "loss_weight_fn": "MIN_SNR_GAMMA", "offset_noise_weight": 0.05,
+              "max_noising_strength": 0.8, "unet": {"offload_fraction": 0.5}}  # fmt: skip
+    found = read_any(written(tmp_path, "x.json", preset))
+    assert found.usable and found.values == {
+        "learning_rate": 3e-4, "network_dim": 16, "network_alpha": 1.0, "lr_warmup_steps": 200, "max_train_epochs": 100,
+        "resolution": "512", "lr_scheduler": "constant_with_warmup", "network_module": "networks.lora",
+        "network_train_unet_only": True, "min_snr_gamma": 5.0, "noise_offset": 0.05, "max_timestep": 800,
+    }, found.problems  # fmt: skip
+    assert any("lora_rank 16" in note for note in found.notes)
+    assert [key.key for key in found.keys if key.verdict == "not supported"] == ["unet.offload_fraction"]
+
+
+def test_secrets_of_onetrainer_are_not_shown(tmp_path: Path) -> None:
+    report = import_report(written(tmp_path, "x.json", {**ONETRAINER, "secrets": {"huggingface_token": "hf_abc"}}))
+    assert "hf_abc" not in json.dumps(report)
+
+
+def test_adafactor_keeps_the_rate_that_onetrainer_gives_it(tmp_path: Path) -> None:
+    optimizer = {"optimizer": "ADAFACTOR", "relative_step": False, "eps": 1e-30, "weight_decay": 0.0}
+    found = read_any(written(tmp_path, "x.json", {**ONETRAINER, "optimizer": optimizer}))
+    assert {"relative_step=False", "scale_parameter=False", "warmup_init=False"} < set(found.settings.optimizer_args)
+
+
+def test_every_key_of_a_diffusion_pipe_optimizer_reaches_it(tmp_path: Path) -> None:
+    config = {**DIFFUSION_PIPE, "lr_scheduler": "constant", "adapter": {"type": "lora", "rank": 8, "odd": 1},
+              "optimizer": {"type": "Prodigy", "lr": 1, "d_coef": 2.0, "betas": [0.9, 0.99]}}  # fmt: skip
+    found = read_any(written(tmp_path, "x.toml", tomlkit.dumps(config)))
+    assert found.usable and found.settings.optimizer_args == ["d_coef=2.0", "betas=0.9,0.99"], found.problems
+    assert found.settings.lr_scheduler == "constant_with_warmup"
+    assert [key.key for key in found.keys if key.verdict == "not supported"] == ["adapter.odd"]
+
+
 REFUSED = {
     "traintrain": ("x.json", {**TRAINTRAIN, "mode": "iLECO"}),
     "trains FLUX_DEV_1": ("x.json", {**ONETRAINER, "model_type": "FLUX_DEV_1"}),
@@ -159,6 +214,13 @@ REFUSED = {
     "SimpleTuner": ("x.json", {"--model_type": "lora", "--model_family": "sdxl"}),
     "ComfyUI": ("x.json", {"nodes": [], "links": [], "last_node_id": 3}),
     "EveryDream2": ("x.json", {"resume_ckpt": "base", "data_root": "pictures", "max_epochs": 3}),
+    "a dataset file of diffusion-pipe": (
+        "x.toml", 'resolutions = [512]\ncaption_prefix = "a"\n[[directory]]\npath = "p"\n'
+    ),
+    "is of transformers": ("x.json", {"architectures": ["BertModel"], "model_type": "bert", "vocab_size": 30524}),
+    "holds no settings": ("x.json", {"COSINE": {"down_lr_weight": [1.0]}}),
+    "has captions, not settings": ("x.json", {"a.png": {"caption": "a cat", "train_resolution": [64, 64]}}),
+    "latent-diffusion": ("x.yaml", "model:\n  target: ldm.models.diffusion.ddpm.LatentDiffusion\n"),
     "a preset of layers": ("x.toml", 'enable_conv = true\nunet_target_module = ["Attention"]\n'),
 }  # fmt: skip
 

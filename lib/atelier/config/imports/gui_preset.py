@@ -56,17 +56,13 @@ class Translation:
 
 
 def looks_like_preset(data: Mapping[str, Any]) -> bool:
-    """True when the GUI or sd-scripts knows at least one of the keys."""
-    return any(gui_verdict(str(key)).verdict != UNKNOWN and _names_a_setting(str(key)) for key in data)
+    """True when at least one of the keys is a setting; those that change nothing occur in any program's files."""
+    return any(gui_verdict(str(key)).verdict == HONOURED for key in data)
 
 
 def translate(preset: Mapping[str, Any]) -> Translation:
     """The entries that the GUI would hand to sd-scripts for this preset."""
     return _Translator(preset).run()
-
-
-def _names_a_setting(key: str) -> bool:
-    return gui_verdict(key).note != "It names a picture, not a setting."
 
 
 class _Translator:

@@ -17,7 +17,7 @@ from atelier.config.files.paths import exists, expanded
 from atelier.config.imports.gui_preset import looks_like_preset, translate
 from atelier.config.imports.imported import GUI_TOML, JOB, LORA, PRESET, Imported, imported, placer, read_named_datasets
 from atelier.config.imports.lora_metadata import read_header, tell
-from atelier.config.imports.other_programs import Program, program_of, yaml_refusal
+from atelier.config.imports.programs.known import Program, program_of, yaml_refusal
 from atelier.config.imports.toml_files import from_toml, one_level
 from atelier.config.job import job_from_dict
 from atelier.config.kohya.assemble import Entry, assemble
@@ -124,7 +124,7 @@ def _from_json(path: Path, text: str, overrides: Overrides) -> Imported:
     if program is not None:
         return _other_program(path, program, data, overrides, files=True)
     if describes or not looks_like_preset(data):
-        if describes:
+        if describes and any({"caption", "tags"} & set(entry) for entry in data.values()):
             raise AtelierError(
                 f"{path.name} has captions, not settings: name it as in_json, or as metadata_file of a subset."
             )

@@ -11,7 +11,15 @@ from typing import Any
 
 from atelier.config.errors import AtelierError
 from atelier.config.files.paths import is_file
-from atelier.config.imports.plain_keys import OPTIMIZERS, PRECISION, SCHEDULES, Plain, number_above_zero, size
+from atelier.config.imports.programs.plain_keys import (
+    ELSEWHERE,
+    OPTIMIZERS,
+    PRECISION,
+    SCHEDULES,
+    Plain,
+    number_above_zero,
+    size,
+)
 from atelier.config.kohya.document import parse_document, read_text
 from atelier.config.kohya.toml_in import find_beside
 
@@ -26,6 +34,9 @@ def translate(path: Path, data: Mapping[str, Any], files: bool) -> Plain:
         )
     found = Plain()
     found.take(data, _NAMES, "diffusion-pipe")
+    for name in ("model", "adapter"):
+        found.rest(data, name, _TABLES[name], "diffusion-pipe")
+    found.leave(data, [key for key in data if key in _SAYS_NOTHING], "It changes nothing of what is learnt.")
     found.add("pretrained_model_name_or_path", model.get("checkpoint_path"))
     found.add("mixed_precision", PRECISION(model["dtype"]) if "dtype" in model else None)
     found.add("unet_lr", model.get("unet_lr"))
@@ -45,12 +56,20 @@ def translate(path: Path, data: Mapping[str, Any], files: bool) -> Plain:
     if optimizer:
         found.add("optimizer_type", OPTIMIZERS(optimizer.get("type") or "AdamW"))
         found.add("learning_rate", optimizer.get("lr"))
-        pairs = [f"{key}={_text(optimizer[key])}" for key in ("weight_decay", "betas", "eps") if key in optimizer]
+        # the program hands every other key to the optimizer
+        pairs = [f"{key}={_text(value)}" for key, value in optimizer.items() if key not in _TABLES["optimizer"]]
         found.add("optimizer_args", pairs or None)
-    if data.get("warmup_steps") and "lr_scheduler" not in data:
+    if data.get("warmup_steps") and data.get("lr_scheduler", "constant") == "constant":
         found.add("lr_scheduler", "constant_with_warmup")
     _pictures(found, path, data.get("dataset") if files else None)
     return found
+
+
+def refuse_dataset(path: Path, data: Mapping[str, Any], files: bool) -> Plain:
+    """The dataset file of a configuration has no settings of its own. Raises `AtelierError`."""
+    raise AtelierError(
+        f"{path.name} is a dataset file of diffusion-pipe. Give the configuration that names it, which lies beside it."
+    )
 
 
 def _pictures(found: Plain, path: Path, named: Any) -> None:
@@ -69,7 +88,9 @@ def _pictures(found: Plain, path: Path, named: Any) -> None:
         found.notes.append(f"{place.name} names no folder. Choose your folder of pictures.")
         return
     found.add("train_data_dir", folders[0].get("path"))
-    found.add("dataset_repeats", folders[0].get("num_repeats"))
+    found.add("dataset_repeats", folders[0].get("num_repeats", content.get("num_repeats")))
+    if isinstance(resolutions, list) and len(resolutions) > 1:
+        found.notes.append(f"{place.name} names {len(resolutions)} resolutions; the first is used.")
     if len(folders) > 1:
         found.notes.append(f"{place.name} names {len(folders)} folders; the first is used.")
 
@@ -83,9 +104,21 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-_READ_ELSEWHERE = ("model", "adapter", "optimizer", "dataset", "pipeline_stages")
+_TABLES = {
+    "model": ("type", "checkpoint_path", "dtype", "unet_lr", "text_encoder_1_lr", "text_encoder_2_lr",
+              "min_snr_gamma", "debiased_estimation_loss", "v_pred"),
+    "adapter": ("type", "rank", "alpha", "dropout", "init_from_existing", "dtype"),
+    "optimizer": ("type", "lr", "gradient_release"),
+}  # fmt: skip
+"""What is read of each table. The prediction type is seen in the model, and alpha is the rank."""
+_SAYS_NOTHING = (
+    "pipeline_stages", "partition_method", "caching_batch_size", "steps_per_print", "checkpoint_every_n_minutes",
+    "checkpoint_every_n_epochs", "monitoring", "eval_every_n_epochs", "eval_before_first_step",
+    "eval_micro_batch_size_per_gpu", "eval_gradient_accumulation_steps", "disable_block_swap_for_eval",
+    "video_clip_mode", "map_num_proc", "logging_steps", "x_axis_examples",
+)  # fmt: skip
 _NAMES: dict[str, Any] = {
-    **{key: ("network_module", lambda value: None) for key in _READ_ELSEWHERE},
+    **dict.fromkeys((*_TABLES, "dataset"), ELSEWHERE),
     "output_dir": ("output_dir", None),
     "epochs": ("max_train_epochs", None),
     "max_steps": ("max_train_steps", number_above_zero),

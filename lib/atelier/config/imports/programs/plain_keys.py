@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from atelier.config.kohya.assemble import Entry
 from atelier.config.kohya.verdicts import HONOURED, NOT_SUPPORTED, WITHOUT_EFFECT, KeyVerdict
+from atelier.config.settings.values import HIDDEN
 
 Convert = Callable[[Any], Any]
 """From the program's value to sd-scripts'; None leaves the setting unset."""
+
+ELSEWHERE: tuple[str, Convert | None] = ("", None)
+"""Stands for a key, mostly a table, that a reader takes apart itself."""
 
 
 @dataclass
@@ -28,6 +32,9 @@ class Plain:
                 note = f"A key of {program} that is not read."
                 self.keys[key] = KeyVerdict(key, value, WITHOUT_EFFECT if _off(value) else NOT_SUPPORTED, note)
                 continue
+            if names[key] == ELSEWHERE:
+                self.keys[key] = KeyVerdict(key, value, HONOURED)
+                continue
             setting, convert = names[key]
             meant = convert(value) if convert is not None else value
             if meant is None or meant == "":
@@ -35,14 +42,35 @@ class Plain:
             else:
                 self.entries.append(Entry(setting, meant, source=key, shown=value, note=f"Read as {setting}."))
 
+    def rest(self, data: Mapping[str, Any], name: str, read: Collection[str], program: str) -> None:
+        """Gives each key of the table `name` a verdict that is set and not among `read`, so that none is lost."""
+        table = data.get(name)
+        for key, value in table.items() if isinstance(table, Mapping) else ():
+            if key not in read and not _off(value):
+                full = f"{name}.{key}"
+                self.keys[full] = KeyVerdict(full, value, NOT_SUPPORTED, f"A key of {program} that is not read.")
+
+    def leave(self, data: Mapping[str, Any], keys: Iterable[str], note: str) -> None:
+        """Gives keys that change nothing of what is learnt their verdict; after `take`."""
+        for key in keys:
+            if key in data:
+                value = HIDDEN if key in _PRIVATE and not _off(data[key]) else data[key]
+                self.keys[key] = KeyVerdict(key, value, WITHOUT_EFFECT, note)
+
     def add(self, key: str, value: Any) -> None:
         """A setting that follows from others and has no key of its own in the file."""
         if value is not None and value != "":
             self.entries.append(Entry(key, value, silent=True))
 
 
+_PRIVATE = ("secrets", "cloud")
+"""Tables with tokens and passwords in them."""
+
+
 def _off(value: Any) -> bool:
-    return value in (None, False, 0, "", "none", "None", "NONE") or value == [] or value == {}
+    if isinstance(value, str):
+        return value.strip().lower() in ("", "none", "0", "0.0", "false", "off", "never")
+    return value in (None, False, 0) or value == [] or value == {}
 
 
 def by_name(names: Mapping[str, str]) -> Convert:
@@ -68,7 +96,7 @@ OPTIMIZERS = by_name({
 SCHEDULES = by_name({
     "constant": "constant", "constant_with_warmup": "constant_with_warmup", "linear": "linear", "cosine": "cosine",
     "cosine_with_restarts": "cosine_with_restarts", "cosine_with_hard_restarts": "cosine_with_restarts",
-    "polynomial": "polynomial",
+    "polynomial": "polynomial", "cosine_annealing": "cosine", "cosine_annealing_with_restarts": "cosine_with_restarts",
 })  # fmt: skip
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from atelier.config.errors import AtelierError
-from atelier.config.imports import diffusion_pipe, onetrainer, traintrain
-from atelier.config.imports.plain_keys import Plain
+from atelier.config.imports.programs import diffusion_pipe, lora_scripts, onetrainer, traintrain
+from atelier.config.imports.programs.plain_keys import Plain
 
 Translate = Callable[[Path, Mapping[str, Any], bool], Plain]
 """From the file's path, its content, and whether files that it names may be read."""
@@ -54,9 +54,13 @@ PROGRAMS = (
     Program("OneTrainer", "OneTrainer config", (
         ("training_method", "model_type"), ("base_model_name", "lora_rank"), ("__version", "base_model_name"),
     ), onetrainer.translate),
+    Program("lora-scripts", "lora-scripts settings", lora_scripts.MARKS, lora_scripts.translate),
     Program("diffusion-pipe", "diffusion-pipe config", (
         ("micro_batch_size_per_gpu",), ("pipeline_stages",), ("model.type", "adapter"),
     ), diffusion_pipe.translate),
+    Program("diffusion-pipe", "diffusion-pipe dataset", (
+        ("directory", "resolutions"), ("directory", "size_buckets"), ("directory", "enable_ar_bucket"),
+    ), diffusion_pipe.refuse_dataset),
     Program("ai-toolkit", "ai-toolkit config", (("config.process",),), _refused("ai-toolkit")),
     Program("SimpleTuner", "SimpleTuner config", (
         ("--model_family",), ("--model_type",), ("--pretrained_model_name_or_path",),
@@ -71,6 +75,10 @@ PROGRAMS = (
             _refused("ComfyUI", "It is a workflow for pictures and has no settings of a training.")),
     Program("diffusers", "diffusers or PEFT configuration", (("_class_name",), ("peft_type",), ("_diffusers_version",)),
             _refused("diffusers", "It describes a model and has no settings of a training.")),
+    Program("transformers", "transformers configuration", (
+        ("architectures",), ("transformers_version",), ("model_type", "vocab_size"), ("model_type", "hidden_size"),
+        ("tokenizer_class",),
+    ), _refused("transformers", "It describes a model and has no settings of a training.")),
     Program("LyCORIS", "LyCORIS preset", (
         ("unet_target_module",), ("unet_target_name",), ("text_encoder_target_module",),
         ("enable_conv", "module_algo_map"),
@@ -89,8 +97,8 @@ def program_of(data: Mapping[str, Any]) -> Program | None:
 def yaml_refusal(name: str, text: str) -> str:
     """Why a YAML file is not read, with the program that it is of where that can be seen."""
     marks = {
-        "ai-toolkit": ("sd_trainer", "process:"), "OneTrainer": ("training_method:",),
-        "Naifu": ("trainer:", "lightning"),
+        "ai-toolkit": ("job:", "process:"), "OneTrainer": ("training_method:",), "latent-diffusion": ("target: ldm.",),
+        "generative-models": ("target: sgm.",), "Naifu": ("trainer:", "\nlightning:"),
         "HCP-Diffusion": ("_base_:",), "x-flux": ("pretrained_transformer",),
     }  # fmt: skip
     program = next((program for program, words in marks.items() if all(word in text for word in words)), None)
