@@ -85,6 +85,8 @@ class Flow:
 
     shift: float = 1.0
     tokens: tuple[float, int, float, int] | None = None
+    trained_with: float | None = None
+    """The shift of sigma in training; None for the sampler's."""
 
 
 @dataclass(frozen=True)

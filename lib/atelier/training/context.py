@@ -23,6 +23,7 @@ from atelier.training.objective.flow import RectifiedFlow
 from atelier.training.objective.losses import LossOptions
 from atelier.training.objective.noise import TIMESTEPS, NoiseOptions
 from atelier.training.objective.process import NoiseProcess
+from atelier.training.objective.sigmas import SigmaOptions
 from atelier.training.optim.schedulers import ScheduleOptions
 from atelier.training.progress.step_schedule import StepSchedule, Throttle
 
@@ -179,10 +180,24 @@ def noise_process(settings: Any, parts: Parts) -> NoiseProcess:
     highest = TIMESTEPS if settings.max_timestep is None else settings.max_timestep
     flow = parts.family.flow
     if flow is not None:
-        return RectifiedFlow(flow, lowest=lowest / TIMESTEPS, highest=highest / TIMESTEPS)
+        prediction = settings.model_prediction_type
+        return RectifiedFlow(flow, sigma_options(settings), prediction, lowest / TIMESTEPS, highest / TIMESTEPS)
     zero_snr = settings.zero_terminal_snr or parts.zero_terminal_snr
     return DiscreteDiffusion.create(
         parts.device, zero_snr, parts.prediction_type, lowest, highest, settings.snr_after_rescaling
+    )
+
+
+def sigma_options(settings: Any) -> SigmaOptions:
+    """The settings of `objective.sigmas`."""
+    return SigmaOptions(
+        timestep_sampling=settings.timestep_sampling,
+        sigmoid_scale=settings.sigmoid_scale,
+        discrete_flow_shift=settings.discrete_flow_shift,
+        weighting_scheme=settings.weighting_scheme,
+        logit_mean=settings.logit_mean,
+        logit_std=settings.logit_std,
+        mode_scale=settings.mode_scale,
     )
 
 

@@ -20,7 +20,7 @@ from atelier.config.given_paths import check_paths
 from atelier.config.job import JobConfig
 from atelier.config.kohya.network_args import ignored_arguments
 from atelier.config.sample_prompts import SamplePrompt, parse_lines, prompts_file, read_sample_prompts, with_defaults
-from atelier.config.settings.idle import idle_settings
+from atelier.config.settings.idle import foreign_settings, idle_settings
 from atelier.config.settings.schema import parse_resolution
 from atelier.data.dataset import TrainingData
 from atelier.data.found.captions import said_of
@@ -161,7 +161,10 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     if not whole:
         args_remarks = ignored_arguments(settings.network_module, settings.network_args)
         file_remarks = (lora_remark(host, trains_text(settings)), kind_remark(settings, host.name), *args_remarks)
-    for warning in (why_not_host(settings), *file_remarks, *idle_settings(settings), *unlike_drawn(settings, host)):
+    family = family_named(base.family) if base.family else None
+    foreign = foreign_settings(settings, family.flow is not None, family.title) if family else []
+    remarks = (why_not_host(settings), *file_remarks, *idle_settings(settings), *unlike_drawn(settings, host), *foreign)
+    for warning in remarks:
         if warning:
             record.message(warning, "warning")
     for remark in dict.fromkeys(remark for prompt in prompts for remark in prompt.remarks):

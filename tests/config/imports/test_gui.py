@@ -260,3 +260,11 @@ def test_what_is_no_preset_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "p.json").write_text(text)
     report = import_report(tmp_path / "p.json")
     assert report["usable"] is False and report["problems"]
+
+
+def test_settings_of_a_flow_are_left_out_of_a_preset_for_stable_diffusion(tmp_path: Path) -> None:
+    """The GUI writes the fields of every model, and hands those of Flux and SD3 to their own scripts alone."""
+    given = {"timestep_sampling": "shift", "discrete_flow_shift": 3.0, "weighting_scheme": "logit_normal"}
+    found = read(tmp_path, {**LORA, **given})
+    assert {verdict(found, key) for key in given} == {WITHOUT_EFFECT}
+    assert (found.settings.timestep_sampling, found.settings.weighting_scheme) == (None, "none")

@@ -16,7 +16,8 @@ from atelier.config.settings.schema import Settings
 from atelier.hosts.embedded.host import EmbeddedHost
 from atelier.jobs import webhook
 from atelier.jobs.record import Record
-from atelier.training.context import whole_text_rates
+from atelier.models.family import Flow
+from atelier.training.context import noise_process, whole_text_rates
 from atelier.training.device.plan import Plan
 from atelier.training.memory.request import request_for
 from atelier.training.run import Outcome
@@ -114,6 +115,24 @@ def _webhook_url(root: Path, patch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     return found[0], found[1]
 
 
+def _flow(key: str, one: Any, two: Any, **more: Any) -> Shown:
+    """What a step of a flow is trained on: the amounts of noise, what is compared, and how much each counts."""
+
+    def shown(root: Path, patch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+        parts = tiny_parts()
+        patch.setattr(type(parts.family), "flow", Flow(3.0))
+        found = []
+        for value in (one, two):
+            process = noise_process(Settings(**{**more, key: value}), parts)
+            sigma = process.sample_times(8, 256, torch.Generator().manual_seed(1))
+            x = torch.arange(8.0)[:, None, None, None]
+            compared = process.compared(x, 2 * x, 3 * x, 4 * x, sigma)
+            found.append((sigma.tolist(), [tensor.tolist() for tensor in compared], str(process.weights(sigma))))
+        return found[0], found[1]
+
+    return shown
+
+
 ELSEWHERE: dict[str, Shown] = {
     "pretrained_model_name_or_path": _command(
         "pretrained_model_name_or_path", lambda path: path.mkdir(), lambda made: made["base"]
@@ -124,4 +143,12 @@ ELSEWHERE: dict[str, Shown] = {
     "block_lr": _block_lr,
     "learning_rate_te2": _learning_rate_te2,
     "webhook_url": _webhook_url,
+    "timestep_sampling": _flow("timestep_sampling", "sigmoid", "uniform"),
+    "discrete_flow_shift": _flow("discrete_flow_shift", None, 1.0),
+    "sigmoid_scale": _flow("sigmoid_scale", 1.0, 2.0),
+    "weighting_scheme": _flow("weighting_scheme", "none", "cosmap"),
+    "logit_mean": _flow("logit_mean", 0.0, 1.0, timestep_sampling="sigma", weighting_scheme="logit_normal"),
+    "logit_std": _flow("logit_std", 1.0, 2.0, timestep_sampling="logsnr"),
+    "mode_scale": _flow("mode_scale", 1.29, -0.5, timestep_sampling="sigma", weighting_scheme="mode"),
+    "model_prediction_type": _flow("model_prediction_type", "raw", "sigma_scaled"),
 }

@@ -1,17 +1,14 @@
-"""Rectified flow against its formulas, and the ways of choosing sigma."""
+"""Rectified flow against its formulas."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
 
 from atelier.models.family import Flow
-from atelier.training.objective.flow import RectifiedFlow, shift_for, shifted
-from atelier.training.objective.losses import LossOptions, huber_deltas
-
-FLUX = Flow(tokens=(0.5, 256, 1.15, 4096))
+from atelier.training.objective.flow import RectifiedFlow
+from atelier.training.objective.losses import LossOptions, huber_deltas, picture_losses
+from atelier.training.objective.sigmas import SigmaOptions, shifted
 
 
 def drawn(process: RectifiedFlow, tokens: int = 256, count: int = 20_000) -> torch.Tensor:
@@ -35,33 +32,36 @@ def test_a_shift_moves_the_middle(shift: float, expected: float) -> None:
     assert shifted(torch.tensor([0.0, 0.5, 1.0]), shift).tolist() == pytest.approx([0.0, expected, 1.0])
 
 
-def test_a_shift_by_resolution_follows_the_line() -> None:
-    assert shift_for(FLUX, 256) == pytest.approx(math.exp(0.5))
-    assert shift_for(FLUX, 4096) == pytest.approx(math.exp(1.15))
-    assert shift_for(FLUX, 2176) == pytest.approx(math.exp(0.825))
-    assert shift_for(Flow(shift=3.0), 4096) == 3.0
-
-
-def test_distributions() -> None:
-    """Medians: of a uniform u, of a sigmoid of a normal, and of one shifted."""
-    assert float(drawn(RectifiedFlow(Flow(3.0), "uniform")).median()) == pytest.approx(0.5, abs=0.02)
-    sigmoid = drawn(RectifiedFlow(Flow(3.0), "sigmoid"))
-    assert float(sigmoid.median()) == pytest.approx(0.5, abs=0.02)
-    assert float(sigmoid.quantile(0.8413)) == pytest.approx(1 / (1 + math.exp(-1)), abs=0.02)
-    wide = drawn(RectifiedFlow(Flow(), "sigmoid", scale=2.0))
-    assert float(wide.quantile(0.8413)) == pytest.approx(1 / (1 + math.exp(-2)), abs=0.02)
-    assert float(drawn(RectifiedFlow(Flow(3.0))).median()) == pytest.approx(0.75, abs=0.02)
-    assert float(drawn(RectifiedFlow(Flow(3.0), shift=1.0)).median()) == pytest.approx(0.5, abs=0.02)
-    middle = math.exp(1.15) / (1 + math.exp(1.15))
-    assert float(drawn(RectifiedFlow(FLUX), 4096).median()) == pytest.approx(middle, abs=0.02)
-
-
 def test_the_range_is_kept_and_no_sigma_is_0() -> None:
-    found = drawn(RectifiedFlow(Flow(), "uniform", lowest=0.2, highest=0.4))
-    assert 0.2 <= float(found.min()) < 0.21 and 0.39 < float(found.max()) <= 0.4
-    assert float(drawn(RectifiedFlow(Flow(), "uniform", highest=0.0)).min()) > 0
-    with pytest.raises(ValueError, match="no distribution"):
-        RectifiedFlow(Flow(), "cauchy")
+    for name in ("uniform", "shift", "sigma"):
+        found = drawn(RectifiedFlow(Flow(3.0), SigmaOptions(name), lowest=0.2, highest=0.4))
+        assert 0.2 <= float(found.min()) < 0.22 and 0.39 < float(found.max()) < 0.4001
+    assert float(drawn(RectifiedFlow(Flow(), SigmaOptions("uniform"), highest=0.0)).min()) > 0
+
+
+def test_how_a_prediction_is_compared() -> None:
+    """raw: p and eps - x_0. additive: p + x_sigma. sigma_scaled: x_sigma - sigma p and x_0."""
+    x, noise, p = torch.randn(3, 2, 16, 2, 5).unbind()
+    sigma = torch.tensor([0.25, 0.75])
+    noisy = RectifiedFlow(Flow()).add_noise(x, noise, sigma)
+    for name, expected in {
+        "raw": (p, noise - x),
+        "additive": (p + noisy, noise - x),
+        "sigma_scaled": (torch.stack([noisy[0] - 0.25 * p[0], noisy[1] - 0.75 * p[1]]), x),
+    }.items():
+        found = RectifiedFlow(Flow(), prediction=name).compared(p, noisy, x, noise, sigma)
+        for tensor, wanted in zip(found, expected, strict=True):
+            torch.testing.assert_close(tensor, wanted)
+    assert float(((noisy - sigma[:, None, None, None] * (noise - x)) - x).abs().max()) < 1e-5
+    with pytest.raises(ValueError, match="no prediction type"):
+        RectifiedFlow(Flow(), prediction="noise")
+
+
+def test_weights_multiply_the_loss_of_each_picture() -> None:
+    sigma, ones = torch.tensor([0.1, 0.5]), torch.ones(2, 4, 2, 2)
+    process = RectifiedFlow(Flow(), SigmaOptions(weighting_scheme="sigma_sqrt"))
+    found = picture_losses(ones, 0 * ones, sigma, process, LossOptions(), picture_weights=torch.tensor([1.0, 0.5]))
+    assert found.tolist() == pytest.approx([100.0, 2.0], rel=1e-5)
 
 
 def test_what_losses_ask_of_it() -> None:

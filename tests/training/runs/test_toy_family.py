@@ -150,6 +150,7 @@ def test_it_trains_draws_validates_and_resumes(tmp_path: Path) -> None:
     moved = {name for name, tensor in straight.tensors.items() if "lora_up" in name and bool(tensor.abs().max() > 0)}
     assert {name.split("_")[1] for name in moved} == {"unet", "te"}
     assert straight.metadata["ss_base_model_version"] == "toy_v1"
+    assert straight.metadata["ss_weighting_scheme"] == "none"
 
     def stop(step: int, control: Control) -> None:
         if step == 2:

@@ -11,6 +11,7 @@ from typing import Any
 
 from atelier.adapters.config import NetworkConfig, parse_network_args
 from atelier.config.datasets import Dataset, DatasetConfig
+from atelier.config.settings.idle import OF_FLOWS
 from atelier.config.settings.schema import Settings, parse_resolution
 from atelier.models.family import Family
 
@@ -114,6 +115,8 @@ def _training(settings: Settings, run: RunFacts) -> dict[str, Any]:
         "ss_optimizer": run.optimizer or _with_arguments(settings.optimizer_type, settings.optimizer_args),
         "ss_sd_model_name": run.base_name,
     }
+    if run.family.flow is not None:
+        values |= {f"ss_{key}": getattr(settings, key) for key in OF_FLOWS}
     arguments: dict[str, Any] = dict(parse_network_args(settings.network_args))
     for key in ("conv_dim", "conv_alpha"):
         if getattr(settings, key) is not None:

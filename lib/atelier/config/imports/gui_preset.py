@@ -24,6 +24,7 @@ from atelier.config.kohya.verdicts import (
     gui_verdict,
     table,
 )
+from atelier.config.settings.idle import OF_FLOWS
 from atelier.config.settings.schema import options
 from atelier.config.settings.values import HIDDEN, SECRETS, without_secrets
 
@@ -212,6 +213,8 @@ class _Translator:
             self.out.notes.append(f"{key} is not known and was ignored. {found.note}")
         if key.startswith("sdxl_") and target and not self.sdxl:
             self._leave(key, WITHOUT_EFFECT, "This preset is not for SDXL.")
+        elif key in OF_FLOWS and not self.other_family:
+            self._leave(key, WITHOUT_EFFECT, "The GUI reads it only for Flux or SD3, and this preset is not for that.")
         elif key in table("other_models"):
             family = table("other_models")[key].note
             if not self.other_family:

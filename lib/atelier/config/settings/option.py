@@ -14,6 +14,7 @@ GROUPS = (
     "Learning",
     "Schedule",
     "Noise and loss",
+    "Flow models",
     "Text encoder",
     "Memory and precision",
     "Saving",

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from atelier.config.settings.groups.basics import BasicSettings
+from atelier.config.settings.groups.flow import FlowSettings
 from atelier.config.settings.groups.network import LearningSettings, NetworkSettings
 from atelier.config.settings.groups.objective import ObjectiveSettings
 from atelier.config.settings.groups.pictures import CaptionSettings, PictureSettings
@@ -20,6 +21,7 @@ class Settings(
     NotificationSettings,
     DreamboothSettings,
     RunningSettings,
+    FlowSettings,
     ObjectiveSettings,
     LearningSettings,
     NetworkSettings,

@@ -92,6 +92,15 @@ class DiscreteDiffusion:
             return noise
         return self._signal[times] * noise - self._sigma[times] * latents
 
+    def compared(
+        self, prediction: Tensor, noisy: Tensor, latents: Tensor, noise: Tensor, times: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The prediction as it is, and `target`."""
+        return prediction, self.target(latents, noise, times)
+
+    def weights(self, times: Tensor) -> None:
+        """All timesteps count the same."""
+
     def snr(self, times: Tensor) -> Tensor:
         """abar / (1 - abar), [B]; at the least a tiny number, since some weights divide by it."""
         alpha = (self.alphas if self.weighted_alphas is None else self.weighted_alphas)[times]

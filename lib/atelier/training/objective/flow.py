@@ -1,50 +1,35 @@
 """Rectified flow (Liu et al. 2022, arXiv:2209.03003): a straight line from the picture to the noise.
 
 x_sigma = (1 - sigma) x_0 + sigma eps, and the denoiser predicts the line's direction, eps - x_0. How often each sigma
-is trained is a named distribution of u in 0 … 1 and a shift of it towards noise, sigma = s u / (1 + (s - 1) u), both
-as in Esser et al. 2024 (arXiv:2403.03206, sections 3.1 and 5.3.2).
+is trained, and how much it counts, is in `sigmas`.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from atelier.models.family import Flow
+from atelier.training.objective.sigmas import SMALLEST, SigmaOptions, sample_sigmas, sigma_weights
 
-DISTRIBUTIONS = ("uniform", "sigmoid", "shift")
-"""kohya's timestep_sampling: u uniform; u = sigmoid(scale n) with n normal; the same, shifted."""
-
-
-def shift_for(flow: Flow, tokens: int) -> float:
-    """s for a picture of `tokens` patches: the family's constant, or exp(mu) on its line (see `Flow.tokens`)."""
-    if flow.tokens is None:
-        return flow.shift
-    low, few, high, many = flow.tokens
-    return math.exp(low + (high - low) * (tokens - few) / (many - few))
-
-
-def shifted(u: Tensor, shift: float) -> Tensor:
-    """sigma = s u / (1 + (s - 1) u)."""
-    return shift * u / (1.0 + (shift - 1.0) * u)
+PREDICTION_TYPES = ("raw", "additive", "sigma_scaled")
+"""kohya's model_prediction_type."""
 
 
 @dataclass
 class RectifiedFlow:
     """Implements `process.NoiseProcess`: times are sigma, float32 in 0 … 1; the target is eps - x_0.
 
-    `distribution` is one of `DISTRIBUTIONS`; only "shift" moves u towards noise, by `shift`, None for the family's own.
-    `lowest` and `highest` cut the range of u, as min_timestep and max_timestep do in thousandths.
+    `lowest` and `highest` are the range of sigma that is trained, as min_timestep and max_timestep in thousandths: all
+    of 0 … 1 is scaled to it, as musubi does, after the shift.
     """
 
     flow: Flow
-    distribution: str = "shift"
-    scale: float = 1.0
-    shift: float | None = None
+    sigmas: SigmaOptions = field(default_factory=SigmaOptions)
+    prediction: str = "raw"
     lowest: float = 0.0
     highest: float = 1.0
 
@@ -52,19 +37,13 @@ class RectifiedFlow:
     predicts_velocity: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.distribution not in DISTRIBUTIONS:
-            raise ValueError(f"{self.distribution!r} is no distribution of sigma; there are {', '.join(DISTRIBUTIONS)}")
+        if self.prediction not in PREDICTION_TYPES:
+            raise ValueError(f"{self.prediction!r} is no prediction type; there are {', '.join(PREDICTION_TYPES)}")
 
     def sample_times(self, count: int, tokens: int, generator: torch.Generator) -> Tensor:
-        """sigma [count], float32, never 0: there is nothing to learn from a picture without noise."""
-        if self.distribution == "uniform":
-            u = torch.rand(count, generator=generator)
-        else:
-            u = torch.sigmoid(self.scale * torch.randn(count, generator=generator))
-        u = self.lowest + (self.highest - self.lowest) * u
-        if self.distribution == "shift":
-            u = shifted(u, shift_for(self.flow, tokens) if self.shift is None else self.shift)
-        return u.clamp(min=1e-4, max=1.0)
+        """sigma [count], float32, never 0."""
+        found = sample_sigmas(self.flow, self.sigmas, count, tokens, generator)
+        return (self.lowest + (self.highest - self.lowest) * found).clamp(min=SMALLEST, max=1.0)
 
     def fixed_times(self, time: float, count: int, device: torch.device) -> Tensor:
         return torch.full((count,), float(time), device=device)
@@ -77,6 +56,25 @@ class RectifiedFlow:
     def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """eps - x_0, the same at every sigma."""
         return noise - latents
+
+    def compared(
+        self, prediction: Tensor, noisy: Tensor, latents: Tensor, noise: Tensor, times: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The prediction p and its target eps - x_0; with another `prediction` as sd-scripts reads p.
+
+        "additive": p + x_sigma against eps - x_0, for a model that was made so. "sigma_scaled": the clean picture that
+        p means, x_sigma - sigma p, against x_0, as sd-scripts' SD3 has it (its Flux script compares the same with
+        eps - x_0, which no model predicts).
+        """
+        if self.prediction == "additive":
+            return prediction.float() + noisy, self.target(latents, noise, times)
+        if self.prediction == "sigma_scaled":
+            return noisy - times[:, None, None, None] * prediction.float(), latents
+        return prediction, self.target(latents, noise, times)
+
+    def weights(self, times: Tensor) -> Tensor | None:
+        """What weighting_scheme makes of sigma."""
+        return sigma_weights(self.sigmas, times)
 
     def snr(self, times: Tensor) -> Tensor:
         """((1 - sigma) / sigma)^2, [B]."""

@@ -112,6 +112,9 @@ def picture_losses(
     loss = loss.mean(dim=(1, 2, 3))
     if picture_weights is not None:
         loss = loss * picture_weights
+    own = process.weights(times)
+    if own is not None:
+        loss = loss * own
     return loss * timestep_weights(times, process, options) if options.by_timestep else loss
 
 

@@ -63,5 +63,5 @@ def diffusion_losses(
     """
     noisy = process.add_noise(latents, sample.input_noise, sample.timesteps)
     prediction = parts.family.predict(parts, noisy, sample.timesteps, text, sizes)
-    target = process.target(latents, sample.noise, sample.timesteps)
-    return picture_losses(prediction, target, sample.timesteps, process, options, masks, picture_weights)
+    compared, target = process.compared(prediction, noisy, latents, sample.noise, sample.timesteps)
+    return picture_losses(compared, target, sample.timesteps, process, options, masks, picture_weights)

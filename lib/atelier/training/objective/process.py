@@ -33,6 +33,16 @@ class NoiseProcess(Protocol):
         """What the denoiser shall predict from x_t."""
         ...
 
+    def compared(
+        self, prediction: Tensor, noisy: Tensor, latents: Tensor, noise: Tensor, times: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the loss compares: the prediction and its target, both [B, C, h, w]."""
+        ...
+
+    def weights(self, times: Tensor) -> Tensor | None:
+        """The process's own factor of each picture's loss, [B]; None where all times count the same."""
+        ...
+
     def snr(self, times: Tensor) -> Tensor:
         """The signal's share of x_t over the noise's, squared, [B], for the weights of losses."""
         ...
