@@ -43,6 +43,14 @@ def write_bytes(path: Path, content: bytes, durable: bool = False) -> None:
         _remove(temporary)
 
 
+def append_text(path: Path, text: str, most: int) -> None:
+    """Adds to the end of a text file. Beyond `most` bytes only its newer half is kept. Raises OSError."""
+    if path.is_file() and path.stat().st_size > most:
+        write_bytes(path, path.read_bytes()[-most // 2 :])
+    with path.open("a", encoding="utf-8", errors="replace") as file:
+        file.write(text)
+
+
 def write_json(path: Path, value: Any, durable: bool = False) -> None:
     """Writes `value` as a JSON file, whole or not at all. Raises OSError."""
     write_bytes(path, (json.dumps(plain(value), indent=1) + "\n").encode("ascii"), durable)

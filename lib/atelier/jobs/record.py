@@ -23,9 +23,9 @@ from typing import Any
 from PIL import Image
 
 from atelier.config.errors import AtelierError
-from atelier.jobs.files import LineFile, plain, read_json, read_lines, write_bytes, write_json
+from atelier.jobs.files import LineFile, append_text, plain, read_json, read_lines, write_bytes, write_json
 from atelier.jobs.losses import LossCurve
-from atelier.jobs.story import told
+from atelier.jobs.story import shown, with_pictures
 
 VERSION = 1
 STATES = ("queued", "preparing", "running", "paused", "waiting", "done", "stopped", "failed", "interrupted")
@@ -200,12 +200,9 @@ class Record:
 
     def log(self, text: str) -> None:
         """Adds to log.txt."""
-        stamp, path = time.strftime("%Y-%m-%d %H:%M:%S"), self.folder / "log.txt"
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
-            if path.is_file() and path.stat().st_size > LARGEST_LOG:
-                write_bytes(path, path.read_bytes()[-LARGEST_LOG // 2 :])
-            with path.open("a", encoding="utf-8", errors="replace") as file:
-                file.write(f"[{stamp}] {text.rstrip()}\n")
+            append_text(self.folder / "log.txt", f"[{stamp}] {text.rstrip()}\n", LARGEST_LOG)
         except OSError as error:
             self._note_loss(error)
 
@@ -226,28 +223,18 @@ class Record:
             if after_event <= 0:
                 newest = {event["id"] for event in events[-EVENTS_SENT:]}
                 events = [event for event in events if event["kind"] in LASTING or event["id"] in newest]
-                events = self._with_pictures(events)
+                events = with_pictures(events, self.folder / "samples") if self.state in ENDED else events
             else:
                 events = events[:EVENTS_SENT]
             return {
                 "state": self.state,
                 "message": self.state_message,
                 "progress": plain(self._progress),
-                "events": [_shown(event) for event in events],
+                "events": [shown(event) for event in events],
                 "last_event": events[-1]["id"] if events else max(0, after_event),
                 "losses": self._curve.since(cursor),
                 "rates": plain(self._curve.rates),
             }
-
-    def _with_pictures(self, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Without the samples whose pictures were removed to free the disk."""
-        if self.state not in ENDED:
-            return events
-        try:
-            there = {path.name for path in (self.folder / "samples").iterdir()}
-        except OSError:
-            there = set()
-        return [event for event in events if event["kind"] != "sample" or event.get("file") in there]
 
     def newest_save(self) -> dict[str, Any] | None:
         """The newest saved file, by `SAVE`; None when there is none. The events are read for records of 0.1.0 only."""
@@ -334,9 +321,3 @@ class Record:
     def _number(self, key: str) -> int:
         value = self._progress.get(key)
         return int(value) if isinstance(value, (int, float)) and 0 <= value < LARGEST_STEP else 0
-
-
-def _shown(event: dict[str, Any]) -> dict[str, Any]:
-    """An event for the page: with its sentence, if it has one."""
-    text = told(event)
-    return {**event, **({"text": text} if text else {})}

@@ -5,7 +5,8 @@ Sentences are made when they are read, so that records of earlier versions have 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 Event = Mapping[str, Any]
@@ -23,6 +24,21 @@ def told(event: Event) -> str:
         return f"Drew the samples of step {step}." if step else "Drew the samples before training."
     text = event.get("text")
     return text if isinstance(text, str) else ""
+
+
+def shown(event: Event) -> dict[str, Any]:
+    """An event for the page: with its sentence, if it has one."""
+    text = told(event)
+    return {**event, **({"text": text} if text else {})}
+
+
+def with_pictures(events: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """The events without samples whose pictures are no longer in `folder`: they were removed to free the disk."""
+    try:
+        there = {path.name for path in folder.iterdir()}
+    except OSError:
+        there = set()
+    return [event for event in events if event["kind"] != "sample" or event.get("file") in there]
 
 
 def save_label(event: Event) -> str:

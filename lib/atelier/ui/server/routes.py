@@ -3,45 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.concurrency import run_in_threadpool
 
 from atelier.adapters.usable import kind_remark
-from atelier.config.errors import AtelierError, SettingsError
 from atelier.config.settings.schema import options
 from atelier.hosts.contract import Host
-from atelier.jobs.files import plain
-from atelier.jobs.housekeeping import UPLOADS
-from atelier.jobs.job import ACTIONS, Job
+from atelier.jobs.job import ACTIONS
 from atelier.jobs.queue import Jobs
-from atelier.jobs.storage import CACHES, cache_sizes, size_of
 from atelier.training.inputs.as_drawn import unlike_drawn
 from atelier.ui.server.answers import (
-    DISK,
-    FORM,
     MODEL,
     NEWS,
     NO_STORE,
     RUN,
+    Answers,
+    Route,
     about,
     refusal,
     run_in_full,
     run_json,
     shown_save,
 )
-from atelier.ui.server.form import LastForm, form_of
 from atelier.ui.server.memory_line import MemoryLine
 from atelier.ui.server.model_line import model_line
 from atelier.ui.server.report_of import report_of
+from atelier.ui.server.routes_kept import KeptRoutes
 from atelier.ui.server.routes_start import START_BODY, check_model, job_from_body
-from atelier.ui.server.security import Access, Refused, check_host, check_origin, check_sample_name, read_body
-
-log = logging.getLogger(__name__)
+from atelier.ui.server.security import Access, Refused, check_sample_name, read_body
 
 PREFIX = "/atelier/v1"
 
@@ -51,11 +42,12 @@ def register(app: FastAPI, jobs: Jobs, host: Host, access: Access | None = None)
 
     A second call on the same application replaces the routes of the first.
     """
-    routes = _Routes(jobs, host, access or Access())
+    access = access or Access()
+    routes = [*_Routes(jobs, host, access).table(), *KeptRoutes(jobs, host, access).table()]
     old = getattr(app.state, "atelier_routes", [])
     before = [route for route in app.router.routes if not any(route is one for one in old)]
     app.router.routes[:] = before
-    for method, path, endpoint, more in routes.table():
+    for method, path, endpoint, more in routes:
         app.add_api_route(
             PREFIX + path, endpoint, methods=[method], tags=["Atelier"], response_class=JSONResponse, **more
         )
@@ -72,9 +64,11 @@ class _Routes:
         self._jobs = jobs
         self._host = host
         self._access = access
+        self._answers = answers = Answers(jobs, access)
+        self._answer, self._job = answers.give, answers.job
 
-    def table(self) -> list[tuple[str, str, Callable[..., Any], dict[str, Any]]]:
-        """Each route: method, path, function, and more for the API page."""
+    def table(self) -> list[Route]:
+        """The routes of this class."""
         job = "/jobs/{job_id}"
         return [
             ("GET", "/jobs", self.list_runs, about("Runs", "JSON: `jobs`, `running`, `queued`, `size`, `trains_on`")),
@@ -83,11 +77,6 @@ class _Routes:
             ("GET", job + "/events", self.events, about("What is new of a run", RUN + NEWS)),
             ("GET", job + "/samples/{file}", self.sample, about("A sample picture", "A picture", "image/png")),
             ("POST", job + "/{action}", self.act, about("Stop, pause, resume, save, sample", RUN)),
-            ("DELETE", job, self.delete, about("Delete a run", "JSON: `deleted`, `freed`")),
-            ("GET", job + "/form", self.form, about("The settings of a run, for the tab", FORM)),
-            ("GET", "/form", self.last_form, about("What the tab held last", FORM)),
-            ("GET", "/storage", self.storage, about("What is on the disk", DISK)),
-            ("POST", "/storage/{cache}/clear", self.clear, about("Empty a cache", DISK + ", `freed`")),
             ("GET", "/settings", self.settings, about("Every setting", "JSON: `settings`")),
             ("GET", "/memory", self.memory, about("The memory that the run on the page needs", "JSON: `sentences`")),
             ("GET", "/model", self.model, about("The model that a run would train on", MODEL)),
@@ -126,7 +115,7 @@ class _Routes:
         `GET /settings` lists them. A name that is taken is answered with 409 and the next `free` name.
         """
         try:
-            self._check(request, changes=True)
+            self._answers.check(request, changes=True)
             body = await read_body(request)
         except Refused as refused:
             return refusal(refused)
@@ -185,61 +174,6 @@ class _Routes:
 
         return await self._answer(request, work, changes=True)
 
-    async def delete(self, request: Request, job_id: str) -> Response:
-        """Deletes the record of a run that has ended: its states, samples, losses and log. LoRAs and checkpoints that
-        it saved stay. `freed` is in bytes.
-        """
-
-        def work() -> dict[str, Any]:
-            job = self._job(job_id)
-            if not job.deletable:
-                raise Refused(409, f"{job.name} cannot be deleted now: it is {job.state}. Stop it first.")
-            return {"deleted": job.id, "freed": self._jobs.delete(job.id)}
-
-        return await self._answer(request, work, changes=True)
-
-    async def storage(self, request: Request) -> Response:
-        """What Atelier takes on the disk, in bytes: the records of all runs, each cache, and dropped pictures."""
-        return await self._answer(request, self._storage)
-
-    async def clear(self, request: Request, cache: str) -> Response:
-        """Empties a cache: `latents`, `text` or `class_pictures`. All of it is made again when a run needs it. Refused
-        with 409 while a run trains. `freed` is in bytes.
-        """
-
-        def work() -> dict[str, Any]:
-            if cache not in CACHES:
-                raise Refused(404, f"There is no cache {cache!r}. There are {', '.join(CACHES)}.")
-            running = self._jobs.running
-            if running is not None:
-                raise Refused(409, f"{running.name} is using it. Clear it when no run trains.")
-            freed = self._jobs.clear_cache(cache)
-            return {"freed": freed, **self._storage()}
-
-        return await self._answer(request, work, changes=True)
-
-    async def last_form(self, request: Request) -> Response:
-        """What the tab held last, by the keys of its settings, as its fields hold it: texts, and true or false.
-
-        Passwords are never kept, and neither are folders where the page is open to the network without a login.
-        `imported` has the datasets of a file that was read. `values` is null when nothing is known.
-        """
-
-        def work() -> dict[str, Any]:
-            user = self._access.user(request) if self._access.user else ""
-            known = LastForm.of(self._jobs, self._host).read(self._access.paths, user)
-            return known.as_json() if known else {"values": None, "caption_from_name": False, "imported": {}}
-
-        return await self._answer(request, work)
-
-    async def form(self, request: Request, job_id: str) -> Response:
-        """The settings of a run as the fields of the tab hold them, to start such a run again."""
-
-        def work() -> dict[str, Any]:
-            return form_of(self._job(job_id).config, self._access.paths).as_json()
-
-        return await self._answer(request, work)
-
     async def sample(self, request: Request, job_id: str, file: str) -> Response:
         """A sample picture, by the `file` of its event."""
 
@@ -281,44 +215,3 @@ class _Routes:
             return PlainTextResponse(text, headers={**NO_STORE, "X-Content-Type-Options": "nosniff"})
 
         return await self._answer(request, work)
-
-    # -- shared ----------------------------------------------------------------------------------------------------
-
-    def _storage(self) -> dict[str, Any]:
-        folders = self._host.folders
-        return {
-            "runs": sum(job.size for job in self._jobs.jobs()),
-            "caches": cache_sizes(folders.cache),
-            "dropped": size_of(folders.runs / UPLOADS),
-        }
-
-    def _check(self, request: Request, changes: bool) -> None:
-        if self._access.local:
-            check_host(request)
-        if self._access.guard is not None:
-            self._access.guard(request)
-        if changes:
-            check_origin(request)
-
-    async def _answer(self, request: Request, work: Callable[[], Any], changes: bool = False) -> Response:
-        """Checks the request and does the work in a thread, since disks can be slow. An error becomes a sentence."""
-        try:
-            self._check(request, changes)
-            result = await run_in_threadpool(work)
-        except Refused as refused:
-            return refusal(refused)
-        except SettingsError as error:
-            problems = [{"key": problem.key, "problem": str(problem)} for problem in error.problems]
-            return refusal(Refused(400, str(error), problems=problems))
-        except AtelierError as error:
-            return refusal(Refused(400, str(error)))
-        except Exception as error:
-            log.exception("a request to %s failed", request.url.path)
-            return refusal(Refused(500, f"This failed unexpectedly ({type(error).__name__}). See the console."))
-        return result if isinstance(result, Response) else JSONResponse(plain(result), headers=NO_STORE)
-
-    def _job(self, job_id: str) -> Job:
-        try:
-            return self._jobs.get(job_id)
-        except AtelierError as error:
-            raise Refused(404, str(error)) from error
