@@ -22,7 +22,7 @@ from hypothesis import strategies as st  # noqa: E402
 from atelier.config.job import job_from_dict, job_to_dict  # noqa: E402
 from atelier.config.kohya.verdicts import UNKNOWN, training_verdict  # noqa: E402
 from atelier.config.names import check_output_name  # noqa: E402
-from atelier.config.settings.named import CODE_SETTINGS, PATH_SETTINGS  # noqa: E402
+from atelier.config.settings.named import CODE_SETTINGS, PATH_SETTINGS, PRIVATE_SETTINGS  # noqa: E402
 from atelier.config.settings.schema import options  # noqa: E402
 from tests.support.jobs_fakes import PATIENCE  # noqa: E402
 from tests.ui.test_routes import Site  # noqa: E402
@@ -197,7 +197,7 @@ def test_what_hurts_is_refused_for_what_it_is(site: Site, setting: str, words: l
 
 
 def test_every_text_setting_is_known_to_be_a_path_a_class_or_just_text() -> None:
-    """A new setting that holds text must be sorted: paths and classes are closed to strangers."""
+    """A new setting that holds text must be sorted: paths, classes and addresses are closed to strangers."""
     texts = {
         "output_name", "trigger", "subject", "resolution", "resize_interpolation", "face_crop_aug_range",
         "caption_extension", "caption_separator", "caption_prefix", "caption_suffix", "keep_tokens_separator",
@@ -205,7 +205,7 @@ def test_every_text_setting_is_known_to_be_a_path_a_class_or_just_text() -> None
         "huber_schedule", "mixed_precision", "save_model_as", "save_precision", "sample_prompts", "sample_sampler",
         "training_comment", "block_lr", "class_prompt", "ema_save", "freeze_blocks", "sample_with", "when_diverged",
     }  # fmt: skip
-    sorted_out = texts | set(PATH_SETTINGS) | set(CODE_SETTINGS)
+    sorted_out = texts | set(PATH_SETTINGS) | set(CODE_SETTINGS) | set(PRIVATE_SETTINGS)
     unsorted = {
         option.key
         for option in options()
