@@ -30,6 +30,7 @@ ADDED = {
         TOML,
     ],
     "forge": ["lycoris-lora==3.2.0", *OPTIONAL, TOML],
+    "neo": ["lycoris-lora==4.1.3", *OPTIONAL, TOML],
     "reforge": ["tomlkit==0.14.0", "lycoris-lora==4.1.3", *OPTIONAL, TOML],
     "sdnext": ["tomlkit==0.14.0", "lycoris-lora==4.1.3", *OPTIONAL],
 }
