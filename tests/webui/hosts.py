@@ -71,6 +71,8 @@ class Kind:
     """The families that it loads, with -v for those that predict v."""
     xl_depths: tuple[int, ...] = (1, 1, 2)
     """The depths of the transformers of an SDXL that it knows; these are a small descendant's."""
+    presets: tuple[str, ...] = ()
+    """Of its presets of families, that of SD1 and another, where it has them at the top of the page."""
     states_prediction: bool = False
     """A .yaml beside a checkpoint need only say what it predicts; else it is a whole configuration."""
     model_code: str = "from modules import sd_models\nmodel = sd_models.model_data.sd_model"
@@ -108,6 +110,7 @@ KINDS = (
         loads_when_drawing=True,
         bases=("sd1", "sdxl", "sdxl-v"),
         xl_depths=(1, 2, 10),
+        presets=("sd", "xl"),
         states_prediction=True,
         roots_code=FORGE_ROOTS,
     ),

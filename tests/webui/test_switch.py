@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.webui.hosts import WebUI, wait
+from tests.webui.page import open_page
 
 pytestmark = pytest.mark.webui
 
@@ -87,3 +88,26 @@ def test_a_run_waits_in_the_queue_for_its_own_checkpoint(webui: WebUI, pictures:
     assert "Load it" in said and webui.job(queued)["step"] == 0
     webui.choose(first)
     webui.until(queued)
+
+
+@pytest.mark.browser
+def test_another_preset_in_the_middle(webui: WebUI, pictures: Path) -> None:
+    """It chooses another checkpoint and other modules for the next picture; until then the run has its model."""
+    if not webui.kind.presets:
+        pytest.skip("this WebUI has no presets")
+    own, other = webui.kind.presets
+    tag = "v" + uuid.uuid4().hex[:6]
+    webui.until(webui.train(f"{tag}alone", pictures))
+    with open_page(webui) as page:
+        run = webui.train(f"{tag}preset", pictures)
+        webui.until(run, "running", 1)
+        for preset in (other, own):
+            box = page.locator("#forge_ui_preset input").first
+            box.click()
+            box.fill(preset)
+            box.press("Enter")
+            wait(lambda: webui.ask("/sdapi/v1/options").get("forge_preset") == preset, f"the preset {preset}")  # noqa: B023
+    webui.draw(steps=1)
+    webui.until(run)
+    one, two = (load_file(webui.loras / f"{tag}{name}.safetensors") for name in ("alone", "preset"))
+    assert all(np.array_equal(one[name], two[name]) for name in one)
