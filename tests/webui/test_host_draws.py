@@ -24,9 +24,11 @@ def name() -> str:
 def test_samples_by_the_webui_s_own_sampler(webui: WebUI, pictures: Path, name: str) -> None:
     before = webui.draw()
     prompt = "a red circle --w 64 --h 64 --s 2 --l 3 --d 7"
+    skip = int(webui.ask("/sdapi/v1/options").get("CLIP_stop_at_last_layers", 1))  # else a remark says that it differs
     run = webui.train(
-        name, pictures, max_train_steps=4, sample_with="host", sample_every_n_steps=2, sample_prompts=prompt
-    )
+        name, pictures, max_train_steps=4, sample_with="host", sample_every_n_steps=2, sample_prompts=prompt,
+        clip_skip=skip,
+    )  # fmt: skip
     webui.until(run)
     events = webui.ask(f"/atelier/v1/jobs/{run}/events")["events"]
     assert not [event for event in events if event.get("level") == "warning"], events
