@@ -178,6 +178,18 @@ def test_the_checkpoint_is_switched_from_the_list(watched: Watched, host: Embedd
         until(partial(has_loaded, host, f"{name}.safetensors"), f"loading {name}")
 
 
+def test_a_script_chooses_the_checkpoint_by_its_files_name(watched: Watched, host: EmbeddedHost) -> None:
+    """As in other WebUIs. Try it of a run that made a checkpoint does."""
+    for name in ("second", "first"):
+        watched.page.evaluate(f"selectCheckpoint('{name}')")
+        watched.page.wait_for_function(
+            "name => document.querySelector('#setting_sd_model_checkpoint input').value === name",
+            arg=f"{name}.safetensors",
+        )
+        assert has_loaded(host, f"{name}.safetensors")
+    assert watched.complaints == []
+
+
 @pytest.mark.parametrize("width", [1400, 800])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_the_window_and_fetches_nothing_from_elsewhere(
