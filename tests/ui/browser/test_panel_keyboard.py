@@ -95,17 +95,20 @@ def test_changes_of_the_state_are_said(page: Any, site: Site) -> None:
 
 
 def test_a_hidden_page_does_not_ask_for_the_memory_line(page: Any, site: Site) -> None:
-    page.clock.install()
-    page.reload()
-    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<p class=atelier-worked-out></p>')")
+    """Asked for twice, the page looks once more when it has looked: what a look asks for has then been asked for."""
+    page.evaluate("document.querySelector('#atelier_found').innerHTML = '<p class=atelier-worked-out></p>'")
     page.evaluate(
-        "() => { const real = window.fetch; window.asked = 0; window.fetch = (address, more) => {"
-        " window.asked += address.endsWith('/memory'); return real(address, more); }; }"
+        "() => { const real = window.fetch; window.asked = 0; window.looks = 0; window.fetch = (address, more) => {"
+        " window.asked += address.endsWith('/memory'); window.looks += address.endsWith('/jobs');"
+        " return real(address, more); }; }"
     )
-    for hidden, asked in ((True, 0), (False, 1)):
-        page.evaluate("to => Object.defineProperty(document, 'hidden', { value: to, configurable: true })", hidden)
-        page.clock.run_for(2500)
-        assert page.evaluate("window.asked") == asked
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+    page.evaluate("() => { window.looks = 0; atelier.tick(); atelier.tick(); }")
+    page.wait_for_function("window.looks >= 2")
+    assert page.evaluate("window.asked") == 0
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: false, configurable: true })")
+    page.evaluate("atelier.tick()")
+    page.wait_for_function("window.asked === 1")
 
 
 def test_the_curve_is_read_by_arrow_keys_also_while_it_grows(page: Any, site: Site) -> None:
