@@ -95,8 +95,8 @@ class ObjectiveSettings:
     )  # fmt: skip
     snr_after_rescaling: bool = setting(
         False, "bool", "Noise and loss", "Weights of the rescaled SNR",
-        "With Zero terminal SNR: weights losses (Min-SNR, Debiased loss, Scale v loss, v-like loss) by the SNR of the "
-        "rescaled schedule, as the formulas say. Off is what sd-scripts does, and what NoobAI-v was trained with.",
+        "With Zero terminal SNR: weights losses by the SNR of the rescaled schedule, as the formulas say. Off as in "
+        "sd-scripts, and as NoobAI-v was made.",
         ours=True,
     )  # fmt: skip
     prior_loss_weight: float = setting(
