@@ -56,6 +56,6 @@ class FlowSettings:
     model_prediction_type: str = setting(
         "raw", "str", "Flow models", "Prediction",
         "How the model's output is compared. raw suits every released model; sigma_scaled compares clean pictures, so "
-        "much noise counts more. No effect on Stable Diffusion.",
+        "noise counts more. No effect on Stable Diffusion.",
         choices=("raw", "additive", "sigma_scaled"),
     )  # fmt: skip
