@@ -104,6 +104,22 @@ def test_what_is_missing_is_said_in_the_words_of_the_file(down: str, up: str, sa
     assert fault_of({f"{layer}.{up}": MATRIX}) == f"{layer} lacks {said}"
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "rest"),
+    [
+        ("lora_up.weight", "lora_down.weight", {}),
+        ("hada_w1_a", "hada_w1_b", {"hada_w2_a": MATRIX, "hada_w2_b": MATRIX}),
+        ("lokr_w2_a", "lokr_w2_b", {"lokr_w1": MATRIX}),
+    ],
+)
+def test_the_two_halves_of_a_product_have_one_rank(left: str, right: str, rest: Shapes) -> None:
+    def fault(rank: int) -> str | None:
+        return fault_of({f"{LAYER}.{key}": shape for key, shape in {left: (8, rank), right: (4, 8), **rest}.items()})
+
+    assert fault(4) is None
+    assert fault(7) == f"{LAYER} has the rank 7 in {left} and 4 in {right}"
+
+
 def test_many_faulty_layers_are_counted() -> None:
     shapes = {f"lora_unet_{index}.lora_up.weight": MATRIX for index in range(500)}
     fault = fault_of(shapes)

@@ -41,6 +41,12 @@ def test_check(base: Path, lora: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert f"{count} of {count} layers match" in capsys.readouterr().out
 
 
+def test_a_file_without_a_layer_is_no_lora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save_lora(tmp_path / "other.safetensors", {"conv.weight": torch.zeros(3)}, {})
+    assert main(["lora", "check", str(path)]) == 1
+    assert "It has no layer of a LoRA." in capsys.readouterr().out
+
+
 def test_convert_there_and_back(base: Path, lora: Path, tmp_path: Path) -> None:
     there, back = tmp_path / "peft.safetensors", tmp_path / "kohya.safetensors"
     shared = ["--base", str(base), "--precision", "float"]

@@ -82,7 +82,8 @@ def _check(options: argparse.Namespace) -> int:
     print(f"kind {found.kind}, layout {found.layout}, family {found.family}, ranks {_ranks(found.ranks)}")
     for label, norm in found.norms.items():
         print(f"  {label:<16} norm {norm:.4f}")
-    for name, keys in (("NaN", found.broken), ("not of this base", found.unmatched), ("no effect", found.silent)):
+    foreign = "not of this base" if options.base else "not of a LoRA"
+    for name, keys in (("NaN", found.broken), (foreign, found.unmatched), ("no effect", found.silent)):
         if keys:
             print(f"{name}: {len(keys)}, such as {shortened(keys[0])}")
     if found.unfitting:
@@ -93,6 +94,9 @@ def _check(options: argparse.Namespace) -> int:
             print(f"  and {len(found.unfitting) - MOST_SHOWN} more")
     if options.base:
         print(f"{found.matched} of {found.layers} layers match.")
+    if not found.layers or found.kind == "unknown":
+        print("It has no layer of a LoRA.")
+        return 1
     return 1 if found.broken or (options.base and not found.usable) else 0
 
 

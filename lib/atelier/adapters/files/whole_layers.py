@@ -15,6 +15,10 @@ MATRICES = frozenset((
 ))  # fmt: skip
 """Suffixes of tensors that must be matrices."""
 _LORA = ("lora_down.weight", "lora_up.weight")
+_PRODUCTS = (("lora_up.weight", "lora_down.weight"), ("hada_w1_a", "hada_w1_b"), ("hada_w2_a", "hada_w2_b"),
+             ("lokr_w1_a", "lokr_w1_b"), ("lokr_w2_a", "lokr_w2_b"))  # fmt: skip
+"""Pairs of matrices that are multiplied, where no core is between them: columns of the first, rows of the second."""
+_ANY_CORE = frozenset(("lora_mid.weight", "hada_t1", "hada_t2", "lokr_t2"))
 _LOHA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 _CORES = ("hada_t1", "hada_t2")
 _LOKR = ("lokr_w1", "lokr_w2")
@@ -55,6 +59,11 @@ def _bad_shape(name: str, layer: Mapping[str, Shape]) -> str | None:
             return f"{where}; it must be a matrix"
         if suffix not in ONE_NUMBER and not shape:
             return f"{where}; it must be a vector"
+    if layer.keys() & _ANY_CORE:
+        return None
+    for left, right in _PRODUCTS:
+        if left in layer and right in layer and layer[left][1] != layer[right][0]:
+            return f"{name} has the rank {layer[left][1]} in {left} and {layer[right][0]} in {right}"
     return None
 
 
