@@ -14,9 +14,11 @@ CRASHED = 70
 
 def arguments_for(folder: Path, data: str) -> list[str]:
     """What the command is given: the settings and the base of `folder`, and the run below `data`."""
+    run = folder / data / "run"
+    (run / "samples").mkdir(parents=True, exist_ok=True)  # as of a run that was killed as it was begun
     return [
         str(folder / "settings.toml"), "--ckpt", str(folder / "base"), "--device", "cpu",
-        "--data-dir", str(folder / data), "--resume", str(folder / data / "run"),
+        "--data-dir", str(folder / data), "--resume", str(run),
     ]  # fmt: skip
 
 
