@@ -27,7 +27,7 @@ from atelier.hosts.a1111 import host as a1111
 from atelier.hosts.forge import host as forge
 from atelier.hosts.reforge import host as reforge
 from atelier.hosts.sdnext import host as sdnext
-from atelier.jobs.queue import current
+from atelier.jobs.current import current
 from atelier.ui.extension import Extension
 
 host = FakeHost(root)

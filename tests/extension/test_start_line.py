@@ -9,7 +9,7 @@ import pytest
 
 from atelier import __version__
 from atelier.config.errors import AtelierError
-from atelier.jobs import queue
+from atelier.jobs import current
 from atelier.ui import extension
 from atelier.ui.extension import Extension
 from atelier.ui.start_line import say_once
@@ -32,7 +32,7 @@ class WithoutGit(FakeHost):
 @pytest.fixture(autouse=True)
 def a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     say_once.cache_clear()
-    monkeypatch.setattr(queue, "_CURRENT", {})
+    monkeypatch.setattr(current, "_CURRENT", {})
     monkeypatch.setattr(extension, "missing", list)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from atelier.config.errors import AtelierError
+from atelier.jobs.current import current
 from atelier.jobs.lock import FolderLock
-from atelier.jobs.queue import Jobs, current
+from atelier.jobs.queue import Jobs
 from atelier.jobs.record import Record
 from tests.support.jobs_fakes import PATIENCE, FakeHost, Steered, finished, job_named, keep_state, model, write_lora
 

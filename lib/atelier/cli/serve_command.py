@@ -23,7 +23,7 @@ def run(arguments: list[str]) -> int:
     from atelier.cli.shared.torch_build import unused_card
     from atelier.hosts.embedded.host import EmbeddedHost
     from atelier.hosts.embedded.server import serve
-    from atelier.jobs.queue import current
+    from atelier.jobs.current import current
     from atelier.training.run import train
     from atelier.ui.server.routes import Access, register
     from atelier.ui.tab.tab import build

@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from atelier.config.datasets import Subset
 from atelier.config.errors import AtelierError
 from atelier.config.settings.schema import Settings
 from atelier.data.batch import Batch, Draw, Pixels
-from atelier.data.buckets import LATENT_STEP, size_condition_crop
+from atelier.data.buckets import size_condition_crop
 from atelier.data.captions import final_caption
 from atelier.data.groups import Variant, grouped
 from atelier.data.plan import Plan, split, use_seed
 from atelier.data.scan import Picture, Scan
-from atelier.data.source import Item, Source
+from atelier.data.source import Item, Source, masks_of, pairs, stacked
 from atelier.data.tensor_cache import TensorCache
 
 log = logging.getLogger(__name__)
@@ -176,7 +175,7 @@ class TrainingData:
             return found or self._source.loaded(draw, self._subset_of(draw), latents)
 
         members = ([one for draw in group if (one := item_of(draw)) is not None] for group in groups)
-        return [Pixels([item.key for item in group], _stacked(group)) for group in members]
+        return [Pixels([item.key for item in group], stacked(group)) for group in members]
 
     @functools.cached_property
     def _groups(self) -> dict[Variant, list[Draw]]:
@@ -236,12 +235,12 @@ class TrainingData:
             keys=[item.key for item in items],
             pictures=[picture.path for picture in pictures],
             latents=torch.stack(cached).float() if cached else None,
-            pixels=None if not items or cached else _stacked(items),
-            masks=_masks(items, pictures),
+            pixels=None if not items or cached else stacked(items),
+            masks=masks_of(items, pictures),
             loss_weights=torch.tensor(weights, dtype=torch.float32),
-            original_sizes=_pairs([(picture.size[1], picture.size[0]) for picture in pictures]),
-            crop_top_lefts=_pairs(crops),
-            target_sizes=_pairs([(picture.bucket[1], picture.bucket[0]) for picture in pictures]),
+            original_sizes=pairs([(picture.size[1], picture.size[0]) for picture in pictures]),
+            crop_top_lefts=pairs(crops),
+            target_sizes=pairs([(picture.bucket[1], picture.bucket[0]) for picture in pictures]),
             first=first,
             total=total,
         )
@@ -282,24 +281,3 @@ _STILL: dict[str, Any] = {
     "random_crop": False,
 }
 """Settings that remove all randomness from a subset, for validation."""
-
-
-def _stacked(items: Sequence[Item]) -> Tensor:
-    """The pixels of the items that have pixels, [B, 3, H, W]."""
-    return torch.stack([item.pixels for item in items if item.pixels is not None])
-
-
-def _pairs(values: Sequence[tuple[int, int]]) -> Tensor:
-    return torch.tensor(values, dtype=torch.int64).reshape(-1, 2)
-
-
-def _masks(items: Sequence[Item], pictures: Sequence[Picture]) -> Tensor | None:
-    """[B, 1, h, w], ones for pictures without a mask; None when no picture has one."""
-    if all(item.mask is None for item in items):
-        return None
-    rows = []
-    for item, picture in zip(items, pictures):
-        width, height = picture.bucket
-        whole = torch.ones(1, height // LATENT_STEP, width // LATENT_STEP)
-        rows.append(whole if item.mask is None else item.mask)
-    return torch.stack(rows)

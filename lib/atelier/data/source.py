@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from atelier.config.datasets import Subset
 from atelier.config.errors import AtelierError
 from atelier.data.batch import ONCE, Draw
+from atelier.data.buckets import LATENT_STEP
 from atelier.data.fingerprint import content_key, latents_key, mask_key
 from atelier.data.found.masks import is_black
 from atelier.data.images import picture_size
@@ -165,3 +166,25 @@ class Source:
 
     def _mask_key_of(self, picture: Picture, draw: Draw, content: str, mask_content: str) -> str:
         return mask_key(content, mask_content, picture.bucket, picture.resized, draw.flipped)
+
+
+def stacked(items: Sequence[Item]) -> Tensor:
+    """The pixels of the items that have pixels, [B, 3, H, W]."""
+    return torch.stack([item.pixels for item in items if item.pixels is not None])
+
+
+def pairs(values: Sequence[tuple[int, int]]) -> Tensor:
+    """[N, 2], as whole numbers."""
+    return torch.tensor(values, dtype=torch.int64).reshape(-1, 2)
+
+
+def masks_of(items: Sequence[Item], pictures: Sequence[Picture]) -> Tensor | None:
+    """[B, 1, h, w], ones for pictures without a mask; None when no picture has one."""
+    if all(item.mask is None for item in items):
+        return None
+    rows = []
+    for item, picture in zip(items, pictures):
+        width, height = picture.bucket
+        whole = torch.ones(1, height // LATENT_STEP, width // LATENT_STEP)
+        rows.append(whole if item.mask is None else item.mask)
+    return torch.stack(rows)

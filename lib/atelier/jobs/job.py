@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,16 @@ def new_job(job_id: str, config: JobConfig, base: ModelInfo | None, runs: Path) 
     if base is not None:
         about["base"] = {"title": base.title, "identity": base.identity}
     return Job(job_id, Record.create(runs / job_id, files, about), config)
+
+
+def picture_folders(jobs: Iterable[Job]) -> list[str]:
+    """Folders of pictures that open or resumable runs need."""
+    found: list[str] = []
+    for job in jobs:
+        if job.is_open or job.resumable:
+            with suppress(AtelierError):  # a damaged record names no folders
+                found += [subset.image_dir for subset in job.config.datasets.subsets if subset.image_dir]
+    return found
 
 
 def found_job(folder: Path) -> Job | None:

@@ -6,8 +6,6 @@ trained, and a run that was training is "interrupted" and can be resumed.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import secrets
 import threading
 from functools import partial
@@ -17,12 +15,11 @@ from atelier.config.errors import AtelierError
 from atelier.config.job import JobConfig
 from atelier.config.names import check_output_name, free_name
 from atelier.hosts.contract import Host
-from atelier.hosts.powers import before_end
 from atelier.jobs.carry_out import Train, carry_out, tell_killed
 from atelier.jobs.control import Control
 from atelier.jobs.found import found_jobs, new_id
 from atelier.jobs.housekeeping import ignore_in_git, tidy
-from atelier.jobs.job import Job, new_job
+from atelier.jobs.job import Job, new_job, picture_folders
 from atelier.jobs.lock import FolderLock
 from atelier.jobs.order import Order
 from atelier.jobs.record import Record
@@ -228,22 +225,13 @@ class Jobs:
                     leave_queue, interrupted = partial(self._dequeue, job), lambda: self._interrupt is job
                     carry_out(job, self.host, self._train, leave_queue, interrupted)
                     lock.release()
-                    tidy(self.host.folders.runs, self.host.folders.cache, self._picture_folders())
+                    tidy(self.host.folders.runs, self.host.folders.cache, picture_folders(self.jobs()))
                     trim(self.jobs())
             finally:
                 lock.release()
                 with self._changed:
                     self._running = None
                     self._changed.notify_all()
-
-    def _picture_folders(self) -> list[str]:
-        """Folders of pictures that open or resumable runs need."""
-        found: list[str] = []
-        for job in self.jobs():
-            if job.is_open or job.resumable:
-                with contextlib.suppress(AtelierError):  # a damaged record names no folders
-                    found += [subset.image_dir for subset in job.config.datasets.subsets if subset.image_dir]
-        return found
 
     def _next(self) -> Job | None:
         """Waits for the next run of the queue; None when the WebUI ends."""
@@ -306,21 +294,6 @@ class Jobs:
             raise AtelierError(
                 f"{job.name} cannot be resumed: another run has this name now, and saved files are not overwritten."
             )
-
-
-_CURRENT: dict[str, Jobs] = {}
-_CURRENT_LOCK = threading.Lock()
-"""Guards `_CURRENT`, our only global state: a WebUI that reloads its page runs our script again and needs its runs."""
-
-
-def current(host: Host, train: Train | None = None) -> Jobs:
-    """The runs of this process's host: the same object, however often the page is built."""
-    with _CURRENT_LOCK:
-        if host.name not in _CURRENT:
-            _CURRENT[host.name] = jobs = Jobs(host, train)
-            atexit.register(jobs.close, 30.0)
-            before_end(host, jobs.close)
-        return _CURRENT[host.name]
 
 
 def _trainer(config: JobConfig, host: Host, record: Record, control: Control) -> object:

@@ -15,15 +15,11 @@ from pathlib import Path
 
 from atelier.adapters.usable import kind_remark
 from atelier.config.errors import AtelierError
-from atelier.config.files.legacy_text import Guess
 from atelier.config.given_paths import check_paths
 from atelier.config.job import JobConfig
 from atelier.config.kohya.network_args import ignored_arguments
-from atelier.config.sample_prompts import SamplePrompt, parse_lines, prompts_file, read_sample_prompts, with_defaults
 from atelier.config.settings.idle import foreign_settings, idle_settings
-from atelier.config.settings.schema import parse_resolution
 from atelier.data.dataset import TrainingData
-from atelier.data.found.captions import said_of
 from atelier.data.found.enlarged import enlarged_sentence
 from atelier.data.scan import scan_job
 from atelier.data.tensor_cache import TensorCache
@@ -32,10 +28,10 @@ from atelier.hosts.powers import can_offload_denoiser, lora_remark, remarks
 from atelier.models.checkpoints.vae_file import load_vae
 from atelier.models.out_of_memory import is_out_of_memory
 from atelier.models.registry import family_named
+from atelier.training.between_sessions import goes_on, lowered, too_little, wait_for_base, wait_while_paused
 from atelier.training.context import (
     RunContext,
     Save,
-    draws_with_host,
     first_step,
     total_steps,
     trains_text,
@@ -47,9 +43,9 @@ from atelier.training.inputs.as_drawn import unlike_drawn
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.memory.for_run import keep_savings
 from atelier.training.optim.optimizers import optimizer_class
-from atelier.training.optim.rates import LOWER, TRIES, can_be_lowered
 from atelier.training.outputs.saving import check_writable, output_folder
 from atelier.training.pictures.class_drawing import with_class_pictures
+from atelier.training.pictures.prompts import sample_prompts
 from atelier.training.progress.state import State, go_back, write_state
 from atelier.training.progress.step_schedule import StepSchedule, Throttle
 from atelier.training.randomness import derived_seed
@@ -103,7 +99,7 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
     trained: Session | None = None
     gone = f"This run trains on {context.base.title}. Load that model to go on."
     while True:
-        ending = _wait_for_base(context, gone)
+        ending = wait_for_base(context, gone)
         if ending is Ending.PAUSED:
             session = Session(context, lambda new: _keep(states, new, record))
             saved: str | None = None
@@ -117,7 +113,7 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
                 if not is_out_of_memory(error) or process_count() > 1:
                     raise
                 if not context.savings.take_next():
-                    raise _too_little(context) from error
+                    raise too_little(context) from error
                 saved = context.savings.notes[-1]
                 keep_savings(context)
             finally:
@@ -126,16 +122,16 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
                 for remark in remarks(host):
                     record.message(remark, "warning")
             if saved is not None:
-                record.message(f"Out of memory: {saved} {_goes_on(session, state)}", "warning")
+                record.message(f"Out of memory: {saved} {goes_on(session, state)}", "warning")
             give_back_memory()
             trained = session if session.ready else trained
-        if ending is Ending.DIVERGED and trained is not None and _lowered(context, trained):
+        if ending is Ending.DIVERGED and trained is not None and lowered(context, trained):
             state = go_back(states)
             step = state.step if state is not None else 0
             record.message(f"The loss became NaN: back to step {step}, with half the learning rate.", "warning")
             continue
         if ending is Ending.PAUSED:
-            ending = _wait_while_paused(context)
+            ending = wait_while_paused(context)
         if ending is not Ending.PAUSED:
             return _finish(context, trained, ending, state)
 
@@ -218,97 +214,12 @@ def loaded_base(host: Host) -> ModelInfo:
     return info
 
 
-def sample_prompts(job: JobConfig, record: RunRecord) -> list[SamplePrompt]:
-    """The prompts of the sample pictures: those of the settings, or one with the trigger word.
-
-    The record is told when a file of prompts is not in UTF-8. Raises `AtelierError` for a file that cannot be read.
-    """
-    settings = job.settings
-    given = (settings.sample_prompts or "").strip()
-    path = prompts_file(given)
-    if not given:
-        text = f"a photo of {job.trigger}" if settings.subject != "style" else f"a picture, {job.trigger}"
-        prompts = [SamplePrompt(text.strip(" ,"))] if job.trigger else []
-    elif path is not None:
-        heard: list[tuple[Path, Guess]] = []
-        prompts = read_sample_prompts(path, lambda guess: heard.append((path, guess)))
-        for sentence in said_of(heard):
-            record.message(sentence, "warning")
-    else:
-        prompts = parse_lines(given)
-    seeds = [derived_seed(0, "sample", index) % 2**32 for index in range(len(prompts))]
-    if draws_with_host(settings):
-        return [with_defaults(prompt, seed=seed) for prompt, seed in zip(prompts, seeds)]
-    width, height = (side - side % 8 for side in parse_resolution(settings.resolution))
-    defaults = {"width": width, "height": height, "sample_steps": 20, "sample_sampler": settings.sample_sampler}
-    return [with_defaults(prompt, **defaults, seed=seed, scale=7.0) for prompt, seed in zip(prompts, seeds)]
-
-
 def _keep(folder: Path, state: State, record: RunRecord) -> None:
     """Writes the state. A full disk is reported and does not end the run."""
     try:
         write_state(folder, state)
     except OSError as error:
         record.message(f"The state at step {state.step} could not be written: {error}. Training goes on.", "warning")
-
-
-def _goes_on(session: Session, state: State | None) -> str:
-    """A sentence: where training goes on after running out of memory. A step that was half taken spoils the weights."""
-    if state is None or state.step == session.step:
-        return "The step is repeated."
-    return f"Training goes on from step {state.step}, the last saved state."
-
-
-def _too_little(context: RunContext) -> AtelierError:
-    """The error when all memory savings are on and the memory is still not enough."""
-    settings, savings = context.job.settings, context.savings
-    on = {
-        "gradient checkpointing": savings.gradient_checkpointing or settings.gradient_checkpointing,
-        "a batch in parts": savings.micro_batches > 1,
-        "text encoder and VAE off the device": savings.text_and_vae_off,
-        "a streamed UNet": savings.streamed,
-    }
-    saved = ", ".join(what for what, is_on in on.items() if is_on)
-    smaller = "a smaller resolution" if settings.train_whole_model else "a smaller resolution or rank"
-    return AtelierError(
-        f"Out of memory, although every memory saving is on ({saved}). Progress is saved. Close other programs that "
-        f"use the GPU, or train with {smaller}."
-    )
-
-
-def _lowered(context: RunContext, session: Session) -> bool:
-    """Halves the learning rates of the next session after a loss was NaN, if that was asked for and is possible."""
-    if context.job.settings.when_diverged != "lower" or not can_be_lowered(session.learner.stepper.optimizer):
-        return False
-    if context.lowered >= TRIES:
-        return False
-    context.lowered += 1
-    context.rate_scale *= LOWER
-    return True
-
-
-def _wait_for_base(context: RunContext, message: str) -> Ending:
-    """Waits until the host has loaded the base model. Returns PAUSED to start a session, STOPPED to end the run."""
-    announced = False
-    while not context.control.stopping:
-        info = context.host.loaded_model()
-        if info is not None and info.identity == context.base.identity and not info.refusal:
-            return Ending.PAUSED
-        if not announced:
-            context.record.status("waiting", message)
-            announced = True
-        context.control.wait_for_request(0.5)
-    return Ending.STOPPED
-
-
-def _wait_while_paused(context: RunContext) -> Ending:
-    """Waits while the run is paused. Returns PAUSED to start another session, STOPPED to end the run."""
-    control = context.control
-    if control.paused and not control.stopping:
-        context.record.status("paused", "Paused. The device is free. Press Resume to go on.")
-    while control.paused and not control.stopping:
-        control.wait_while_paused(1.0)
-    return Ending.STOPPED if control.stopping else Ending.PAUSED
 
 
 def _finish(context: RunContext, session: Session | None, ending: Ending, state: State | None) -> Outcome:

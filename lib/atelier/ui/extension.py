@@ -13,7 +13,8 @@ from atelier.config.packages import Missing, missing
 from atelier.hosts.contract import Host
 from atelier.hosts.detect import detect
 from atelier.hosts.shared.login import Login
-from atelier.jobs.queue import Jobs, current
+from atelier.jobs.current import current
+from atelier.jobs.queue import Jobs
 from atelier.ui.server.routes import Access, register
 from atelier.ui.server.security import Refused
 from atelier.ui.start_line import say_once, start_line
