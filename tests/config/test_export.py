@@ -67,6 +67,8 @@ def any_settings(draw: Any) -> Settings:
     values["cache_text_encoder_outputs"] |= values["cache_text_encoder_outputs_to_disk"]
     if values["cache_text_encoder_outputs"]:
         values["caption_dropout_rate"] = 0.0
+    if values["network_dropout"] is not None:
+        values["network_dropout"] = min(values["network_dropout"], 0.9)  # at 1 nothing is trained
     found = Settings(**values)
     assert validate(found) == []
     return found

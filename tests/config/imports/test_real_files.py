@@ -69,6 +69,8 @@ def read_text(text: str, **overrides: Any) -> Settings:
         ["weight_decay=0.01 d_coef=0.8", "use_bias_correction=True"],
         '"weight_decay=0.01" "d_coef=0.8" use_bias_correction=True"',
         {"weight_decay": 0.01, "d_coef": 0.8, "use_bias_correction": True},
+        "weight_decay = 0.01 d_coef = 0.8 use_bias_correction= True",
+        "“weight_decay=0.01” “d_coef=0.8” „use_bias_correction=True“",
     ],
 )
 @pytest.mark.parametrize("key", ["optimizer_args", "network_args", "lr_scheduler_args"])
@@ -86,6 +88,7 @@ def test_arguments_are_read_however_they_are_quoted(key: str, text: Any) -> None
         (["preset=/home/o'neil/a.toml algo=loha"], ["preset=/home/o'neil/a.toml", "algo=loha"]),
         (["down_lr_weight=0,0,1,1"], ["down_lr_weight=0,0,1,1"]),
         (['""'], []),
+        (["algo= conv_dim=4"], ["algo=", "conv_dim=4"]),
     ],
 )
 def test_what_belongs_together_stays_together(texts: list[str], found: list[str]) -> None:
@@ -106,9 +109,25 @@ def test_a_preset_with_quoted_arguments(folder: Path) -> None:
     "text", ["weight_decay=0.01, d_coef=0.8", "weight_decay=0.01,d_coef=0.8", ["weight_decay=0.01,"]]
 )
 def test_a_comma_between_arguments_is_named(text: Any) -> None:
+    if isinstance(text, str):
+        with pytest.raises(BadValue, match="there is a semicolon after the value of weight_decay"):
+            coerce(_option("optimizer_args"), text.replace(",", ";"))
     with pytest.raises(BadValue) as caught:
         coerce(_option("optimizer_args"), text)
     assert "there is a comma after the value of weight_decay" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["--weight_decay=0.1", "--optimizer_args weight_decay=0.1", "weight_decay:0.1", "0.1"])
+@pytest.mark.parametrize("key", ["optimizer_args", "lr_scheduler_args"])
+def test_what_is_no_argument_is_told_at_import(key: str, text: str) -> None:
+    with pytest.raises(BadValue, match="must be key=value, such as"):
+        coerce(_option(key), text)
+
+
+def test_a_list_of_sample_prompts_has_one_on_each_line() -> None:
+    assert read_text('sample_prompts = ["a cat, sitting", "a dog --n bad"]').sample_prompts == (
+        "a cat, sitting\na dog --n bad"
+    )
 
 
 # -- lists that are given as one text ---------------------------------------------------------------------------------

@@ -10,8 +10,13 @@ from typing import Any
 ARGUMENTS = ("network_args", "optimizer_args", "lr_scheduler_args")
 """Settings that are lists of key=value."""
 
-_NEXT_KEY = re.compile(r",\s*[\"']?[A-Za-z_][\w.]*[\"']?\s*=")
-"""A comma with another key after it."""
+_NEXT_KEY = re.compile(r"[,;]\s*[\"']?[A-Za-z_][\w.]*[\"']?\s*=")
+"""A comma or semicolon with another key after it."""
+_ARGUMENT = re.compile(r"[A-Za-z_][\w.]*=", re.ASCII)
+_TYPOGRAPHIC = str.maketrans(dict.fromkeys("“”„‟＂", '"'))
+"""Quotation marks that word processors and chats make of the plain one."""
+_BEFORE, _AFTER = re.compile(r"(?<=\S)\s+="), re.compile(r"=\s+(?=[^\s=]+(?:\s|$))")
+"""White space before an equals sign, and after one that has its value behind it."""
 
 
 def split_arguments(texts: Iterable[str]) -> list[str]:
@@ -23,12 +28,14 @@ def split_arguments(texts: Iterable[str]) -> list[str]:
     found: list[list[str]] = []
     """For each argument, the pieces that it is joined from."""
     for text in texts:
-        text = text.strip().replace('\\"', '"').replace("\\'", "'")
+        text = text.strip().translate(_TYPOGRAPHIC).replace('\\"', '"').replace("\\'", "'")
         text = _whole_unquoted(text)
         if text.count("=") == 1 and not _has_quotes(text):
             key, _, value = text.partition("=")
             found.append([f"{key.strip()}={value.strip()}"])
             continue
+        if not _has_quotes(text):
+            text = _AFTER.sub("=", _BEFORE.sub("=", text))
         for piece in _pieces(text):
             if "=" in piece or not found:
                 key, equals, value = piece.partition("=")
@@ -49,10 +56,18 @@ def from_table(table: Mapping[str, Any]) -> list[str]:
 def comma_problem(argument: str) -> str | None:
     """What is wrong with the commas of one argument, as a clause; None when they belong to its value."""
     key, equals, value = argument.partition("=")
-    outside = _without_brackets(value)
-    if equals and (outside.rstrip().endswith(",") or _NEXT_KEY.search(outside)):
-        return f"there is a comma after the value of {key}; put each KEY=VALUE on a line of its own, without commas"
+    outside = _without_brackets(value).rstrip()
+    between = _NEXT_KEY.search(outside)
+    sign = between[0][0] if between else outside[-1:]
+    if equals and sign in (",", ";"):
+        name = "comma" if sign == "," else "semicolon"
+        return f"there is a {name} after the value of {key}; put each KEY=VALUE on a line of its own, without {name}s"
     return None
+
+
+def is_argument(text: str) -> bool:
+    """True for KEY=VALUE with a key that a program can have."""
+    return _ARGUMENT.match(text) is not None
 
 
 def listed(text: str) -> list[Any] | None:

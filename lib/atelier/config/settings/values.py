@@ -14,7 +14,15 @@ from functools import lru_cache
 from typing import Any
 
 from atelier.config.files.paths import exists
-from atelier.config.settings.arguments import ARGUMENTS, comma_problem, from_table, listed, split_arguments, unquoted
+from atelier.config.settings.arguments import (
+    ARGUMENTS,
+    comma_problem,
+    from_table,
+    is_argument,
+    listed,
+    split_arguments,
+    unquoted,
+)
 from atelier.config.settings.option import Option
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0", "", "none", "null"}
@@ -50,6 +58,8 @@ def coerce(option: Option, value: Any) -> Any:
     try:
         if option.kind == "strs":
             return _texts(option, value)
+        if option.key in _LINES and isinstance(value, (list, tuple)):
+            value = "\n".join(_str(item) for item in value)
         found = _CONVERT[option.kind](value)
     except BadValue:
         raise
@@ -60,6 +70,8 @@ def coerce(option: Option, value: Any) -> Any:
     return found
 
 
+_LINES = ("sample_prompts",)
+"""Texts with an entry on each line, of which a list has one entry for each."""
 LISTS = ("strs", "floats")
 """Kinds of settings that are lists; an empty one is their "not set"."""
 NOTHING = ("none", "null")
@@ -190,8 +202,14 @@ def _texts(option: Option, value: Any) -> list[str]:
         for argument in arguments:
             if problem := comma_problem(argument):
                 raise BadValue(f"in {argument!r} {problem}")
+            if option.key in OF_PYTHON and not is_argument(argument):
+                raise BadValue(f"in it {argument!r} must be key=value, such as {OF_PYTHON[option.key]}")
         return arguments
     return [entry for text in texts for entry in _entries(option.key, text)] if one else texts
+
+
+OF_PYTHON = {"optimizer_args": "weight_decay=0.01", "lr_scheduler_args": "T_max=10"}
+"""Settings whose arguments go to a function as they are, each with an example."""
 
 
 def _entries(key: str, line: str) -> list[str]:
