@@ -86,6 +86,11 @@ def test_names_that_no_file_can_have(name: str) -> None:
         check_output_name(name)
 
 
+def test_a_long_name_says_which_limit_it_is_over() -> None:
+    assert "at most 100 characters" in (name_problem("x" * 101) or "")
+    assert "at most 200 bytes" in (name_problem("猫" * 90) or "")
+
+
 @pytest.mark.parametrize("name", ["cat", "my cat", "cat-2", "Käse_1.5", "猫", "v1.2", "console", "x" * 100])
 def test_names_that_are_fine(name: str) -> None:
     assert check_output_name(name) == name

@@ -119,7 +119,7 @@ def test_an_image_dir_with_pictures_one_level_down(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "better"), [("dog", "10_dog"), ("10 dog", "10_dog"), ("5-dog", "5_dog"), ("dog_5", "5_dog"),
-                         ("dog 0", "10_dog"), ("a1", "10_a1")]
+                         ("dog 0", "10_dog"), ("a1", "10_a1"), ("_dog", "10_dog"), ("1.5_dog", "10_1.5_dog")]
 )  # fmt: skip
 def test_a_name_that_would_do(name: str, better: str) -> None:
     assert well_named(name) == better

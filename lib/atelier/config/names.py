@@ -8,7 +8,8 @@ from pathlib import Path
 
 from atelier.config.errors import Problem, SettingsError
 
-LONGEST = 100
+LONGEST, MOST_BYTES = 100, 200
+"""Of a name, so that file systems take it with a run's number and an ending: letters, and its bytes in UTF-8."""
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))}
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')
 
@@ -26,8 +27,10 @@ def name_problem(name: str) -> str | None:
         return "a name cannot start with a dot, a space or a dash, nor end with a dot or a space"
     if name.split(".")[0].lower() in _RESERVED:
         return "Windows reserves this name; choose another"
-    if len(name) > LONGEST or len(name.encode()) > 200:
+    if len(name) > LONGEST:
         return f"a name can have at most {LONGEST} characters"
+    if len(name.encode()) > MOST_BYTES:
+        return f"a name can have at most {MOST_BYTES} bytes, and letters outside ASCII count two to four; shorten it"
     return None
 
 

@@ -58,11 +58,11 @@ def count_pictures(folder: Path) -> int:
 
 def well_named(name: str) -> str:
     """How a folder must be named so that its pictures are used: "dog" -> "10_dog", "dog 5" -> "5_dog"."""
-    for pattern in (r"(?P<n>\d{1,4})[\s\-.x]+(?P<c>.+)", r"(?P<c>.+?)[\s_\-.x]+(?P<n>\d{1,4})"):
+    for pattern in (r"(?P<n>\d{1,4})[\s\-.x]+(?P<c>\D.*)", r"(?P<c>.+?)[\s_\-.x]+(?P<n>\d{1,4})"):
         match = re.fullmatch(pattern, name)
         if match:
             return f"{int(match['n']) or 10}_{match['c'].strip(' _-')}"
-    return f"10_{name}"
+    return f"10_{name.lstrip('_ ') or name}"
 
 
 def nothing_in(folder: Path, by_name: bool) -> str:
