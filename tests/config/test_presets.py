@@ -11,11 +11,17 @@ from atelier.config.settings.schema import Settings
 
 
 @pytest.mark.parametrize("resolution", [None, 64, 640])
-@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl", "z_image"])
 @pytest.mark.parametrize("count", [0, 1, 12, 500])
 @pytest.mark.parametrize("subject", [*SUBJECTS, ""])
 def test_a_preset_is_valid(subject: str, count: int, family: str, resolution: int | None) -> None:
     assert validate(Settings(output_name="x", **preset(subject, count, family, resolution))) == []
+
+
+def test_a_flow_counts_every_amount_of_noise_the_same() -> None:
+    values = preset("person", 10, "z_image", resolution=64)
+    assert values["min_snr_gamma"] is None and values["network_train_unet_only"]
+    assert values["bucket_reso_steps"] == 16 and values["network_alpha"] == values["network_dim"]
 
 
 def test_more_pictures_are_trained_longer_within_bounds() -> None:

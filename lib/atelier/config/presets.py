@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-RESOLUTIONS = {"sd1": 512, "sd2": 768, "sdxl": 1024}
+RESOLUTIONS = {"sd1": 512, "sd2": 768, "sdxl": 1024, "z_image": 1024}
 TINY = 128
 """A model made for at most this side, in pixels, is a small one for trying things out, such as the demo base."""
 
@@ -17,6 +17,9 @@ _LOOKS = {"person": 100, "object": 100, "style": 60}
 """Steps for each picture, at batch size 1."""
 _STEPS = {"person": (800, 2400), "object": (600, 2000), "style": (1200, 4000)}
 _RANK = {"person": 16, "object": 16, "style": 32}
+_FLOWS = ("z_image",)
+"""Families with a flow: every amount of noise counts the same, the text encoder is never trained, and rank 32 with the
+same alpha is what other trainers begin with."""
 _FAVOURED_STEP = 50
 _WHOLE_RATE, _WHOLE_RATE_TINY = 2e-6, 3e-4
 """Learning rates for a whole model: kohya's default, and the one that `run.py demo --dreambooth` uses."""
@@ -62,6 +65,10 @@ def preset(
         values |= {"network_train_unet_only": True, "cache_text_encoder_outputs": True, "text_encoder_lr": []}
     if side <= TINY:
         values |= _tiny(side, picture_count)
+    if family in _FLOWS:
+        values |= {"network_train_unet_only": True, "text_encoder_lr": [], "min_snr_gamma": None}
+        values |= {"network_dim": 32, "network_alpha": 32.0}
+        values["bucket_reso_steps"] = max(16, values["bucket_reso_steps"])
     often = rhythm(steps or values["max_train_steps"])
     if whole_model:
         # All weights change at once, so each may change by little. A checkpoint of gigabytes is saved once, at the end.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -52,6 +53,13 @@ class PromptEmbeds:
 
     hidden: Tensor
     pooled: Tensor | None = None
+    lengths: tuple[int, ...] | None = None
+    """The tokens of each caption where they differ; what follows them in `hidden` is filled up. None: all of them."""
+
+    def rows(self) -> list[Tensor]:
+        """The states of each caption, [its tokens, channels]."""
+        lengths = self.lengths or [self.hidden.shape[1]] * len(self.hidden)
+        return [states[:length] for states, length in zip(self.hidden, lengths, strict=True)]
 
 
 @dataclass
@@ -110,7 +118,9 @@ class Family(Protocol):
     resolution: int
     """The side in pixels of the pictures that it was trained on."""
     pixel_step: int
-    """Pixels of a latent's side: pictures' sides are multiples of it."""
+    """Pixels of a latent's side."""
+    side_step: int
+    """Pictures' sides are multiples of it, in pixels: `pixel_step`, times the side of a transformer's patch."""
     latent_channels: int
     flow: Flow | None
     """The noise of a rectified flow; None for the discrete diffusion of DDPM."""
@@ -197,6 +207,19 @@ class Family(Protocol):
 
         The path may be written with or without `text_model.` (see `models.text.clip_names`).
         """
+        ...
+
+
+@runtime_checkable
+class LoadsFolders(Protocol):
+    """A family that reads diffusers folders with a transformer by itself."""
+
+    def recognise_folder(self, config: Mapping[str, Any]) -> bool:
+        """True for the configuration in the folder's transformer/config.json."""
+        ...
+
+    def load_folder(self, folder: Path, wanted: frozenset[str], convert: Callable[[Tensor], Tensor]) -> Parts:
+        """The `wanted` of "unet" (the transformer), "text_encoder" and "vae". Raises `AtelierError`."""
         ...
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from atelier.config.discovery import offered
 from atelier.config.errors import AtelierError
 from atelier.models import families as folder
-from atelier.models.family import Family
+from atelier.models.family import Family, LoadsFolders
 from atelier.models.refusals import TRAINABLE, refusal
 
 
@@ -23,6 +24,11 @@ def family_named(name: str) -> Family:
             return family
     known = ", ".join(family.name for family in families())
     raise AtelierError(f"{name!r} is not a model family; known are {known}.")
+
+
+def folder_reader(config: Mapping[str, Any]) -> LoadsFolders | None:
+    """The family that reads a diffusers folder with a transformer of this configuration; None when none does."""
+    return next((it for it in families() if isinstance(it, LoadsFolders) and it.recognise_folder(config)), None)
 
 
 def recognise(shapes: Mapping[str, Sequence[int]], title: str = "The model") -> Family:

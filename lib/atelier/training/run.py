@@ -39,6 +39,7 @@ from atelier.training.context import (
 )
 from atelier.training.device.processes import process_count
 from atelier.training.device.release import forget_frames, give_back_memory
+from atelier.training.for_family import check_sides, distilled_sentence, fitted
 from atelier.training.inputs.as_drawn import unlike_drawn
 from atelier.training.interfaces import RunControl, RunRecord
 from atelier.training.memory.for_run import keep_savings
@@ -138,17 +139,24 @@ def _train(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -
 
 def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) -> RunContext:
     """The context of the run. Raises `AtelierError` when the job cannot be trained."""
-    settings = job.settings
     check_paths(job)
     base = loaded_base(host)
+    family = family_named(base.family) if base.family else None
+    if family is not None:
+        job = fitted(job, family)
+    settings = job.settings
     prompts = sample_prompts(job, record)
     check_writable(output_folder(settings, host.folders))
-    vae = load_vae(settings.vae, family_named(base.family)) if settings.vae and base.family else None
+    vae = load_vae(settings.vae, family) if settings.vae and family else None
     job = with_class_pictures(job, host, base, record, control)
     found = scan_job(job, on_picture=lambda done, total: record.activity("Looking at the pictures", done, total))
     for problem in found.problems:
         left_out = f"{problem.path.name} is left out: " if problem.left_out else ""
         record.message(f"{left_out}{problem.reason}", "warning")
+    if family is not None:
+        check_sides(found.pictures, family)
+        if told := distilled_sentence(family, base.title):
+            record.message(told, "warning")
     if told := enlarged_sentence(found.training):
         record.message(told, "warning")
     optimizer_class(settings.optimizer_type)  # raises here, before anything is drawn or copied, if it is missing
@@ -157,7 +165,6 @@ def prepare(job: JobConfig, host: Host, record: RunRecord, control: RunControl) 
     if not whole:
         args_remarks = ignored_arguments(settings.network_module, settings.network_args)
         file_remarks = (lora_remark(host, trains_text(settings)), kind_remark(settings, host.name), *args_remarks)
-    family = family_named(base.family) if base.family else None
     foreign = foreign_settings(settings, family.flow is not None, family.title) if family else []
     remarks = (why_not_host(settings), *file_remarks, *idle_settings(settings), *unlike_drawn(settings, host), *foreign)
     for warning in remarks:

@@ -131,7 +131,7 @@ def over_the_same_memory(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_it_is_found_and_recognised(tmp_path: Path) -> None:
-    assert [family.name for family in families()] == ["sd1", "sd2", "sdxl", "toy"]
+    assert [family.name for family in families()] == ["sd1", "sd2", "sdxl", "toy", "z_image"]
     tensors = {f"toy.{name}": tensor for name, tensor in toy_parts().denoiser.state_dict().items()}
     assert recognise({name: tuple(tensor.shape) for name, tensor in tensors.items()}) is family_named("toy")
     save_file(tensors, str(tmp_path / "toy.safetensors"))

@@ -32,6 +32,8 @@ _TEXT_PREFIXES = (
 )  # fmt: skip
 """Of the first and the second text encoder. ComfyUI names CLIP L of SD1 and SDXL, H of SD2 and G of SDXL."""
 _UNET_PREFIXES = ("lora_unet_", "lycoris_unet_", "lycoris_", "unet_", "base_model_model_", "base_model_model_unet_", "")
+_TRANSFORMER_PREFIXES = ("diffusion_model_", "transformer_")
+"""In front of a transformer's own names, in files of ComfyUI and PEFT."""
 _LDM_PREFIXES = ("lora_unet_", "lycoris_", "diffusion_model_", "model_diffusion_model_", "unet_")
 
 
@@ -78,6 +80,9 @@ def _aliases(target: Target, ldm: dict[str, str]) -> Iterator[str]:
             yield prefix + path
             if path.endswith("_to_out_0"):
                 yield prefix + path[:-2]
+        if not ldm:
+            for prefix in _TRANSFORMER_PREFIXES:
+                yield prefix + target.name.removeprefix("lora_unet_")
         if path in ldm:
             for prefix in _LDM_PREFIXES:
                 yield prefix + ldm[path]

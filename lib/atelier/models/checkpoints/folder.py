@@ -23,8 +23,14 @@ _OLD_ATTENTION_NAME = re.compile(r"(\.attentions\.\d+\.)(query|key|value|proj_at
 
 
 def is_diffusers_folder(path: Path) -> bool:
-    """True for a folder with a model_index.json or a UNet's configuration."""
-    return (path / "model_index.json").is_file() or (path / "unet" / "config.json").is_file()
+    """True for a folder with a model_index.json, or the configuration of a UNet or transformer."""
+    return any((path / file).is_file() for file in ("model_index.json", "unet/config.json", "transformer/config.json"))
+
+
+def transformer_config(path: Path) -> Mapping[str, Any] | None:
+    """The configuration of a diffusers folder's transformer; None when it has none."""
+    file = path / "transformer" / "config.json"
+    return _json(file) if file.is_file() else None
 
 
 def folder_family(path: Path) -> str:
@@ -101,6 +107,15 @@ def vae_config_of(folder: Path) -> dict[str, Any]:
 def vae_tensors_of(folder: Path) -> dict[str, Tensor]:
     """The tensors in a VAE's folder, as they are stored. Raises `AtelierError`."""
     return _part_tensors(folder, "vae", lambda tensor: tensor)
+
+
+def module_tensors(folder: Path, convert: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """The tensors of one module's folder under the names that they have there."""
+    tensors: dict[str, Tensor] = {}
+    for file in _weight_files(folder):
+        with _open(file) as opened:
+            tensors.update({name: convert(opened.read(name)) for name in opened.shapes})
+    return tensors
 
 
 def _part_tensors(folder: Path, part: str, convert: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:

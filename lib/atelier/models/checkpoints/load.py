@@ -19,12 +19,13 @@ from atelier.models.checkpoints.folder import (
     folder_schedule,
     is_diffusers_folder,
     open_tensor_file,
+    transformer_config,
     weights_from_folder,
 )
 from atelier.models.checkpoints.prediction import EPSILON, stated_prediction, states_zero_snr
 from atelier.models.checkpoints.stated import stated_config
 from atelier.models.family import Family, Parts
-from atelier.models.registry import family_named, recognise
+from atelier.models.registry import family_named, folder_reader, recognise
 from atelier.models.views.from_ldm import ALL_PARTS, Weights, parts_from_weights, weights_from_ldm
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
@@ -92,6 +93,13 @@ def _load_folder(
 ) -> Loaded:
     if not is_diffusers_folder(path):
         raise AtelierError(f"{path} is not a diffusers folder: it has neither model_index.json nor unet/config.json.")
+    transformer = transformer_config(path)
+    own = None if transformer is None else folder_reader(transformer)
+    if own is not None:
+        loaded = own.load_folder(path, wanted, convert)
+        return Loaded(
+            loaded, CheckpointInfo(path.name, path, loaded.family.name, loaded.prediction_type, identity_of(path))
+        )
     family = family_named(folder_family(path))
     weights = weights_from_folder(path, wanted, convert)
     loaded = parts_from_weights(family, weights, load_tokenizers(family.name, path))
@@ -119,7 +127,7 @@ def identity_of(path: Path) -> str:
     if path.is_dir():
         files = sorted(
             file
-            for part in ("unet", "text_encoder", "text_encoder_2", "vae")
+            for part in ("unet", "transformer", "text_encoder", "text_encoder_2", "vae")
             for file in (path / part).glob("*")
             if file.suffix in SUFFIXES
         )

@@ -49,9 +49,11 @@ def sample(
     comes from a generator on the CPU; torch's global random numbers are not used. When `should_stop` returns True, the
     pictures finished so far are returned. Raises `AtelierError` for impossible sizes and unknown samplers.
     """
-    step = parts.family.pixel_step
-    if width % step or height % step or min(width, height) < step:
-        raise AtelierError(f"A picture of {width}x{height} cannot be drawn: both sides must be multiples of {step}.")
+    step, multiple = parts.family.pixel_step, parts.family.side_step
+    if width % multiple or height % multiple or min(width, height) < multiple:
+        raise AtelierError(
+            f"A picture of {width}x{height} cannot be drawn: both sides must be multiples of {multiple}."
+        )
     if parts.vae is None or not parts.text_encoders:
         raise AtelierError("Pictures cannot be drawn: the model was taken without its text encoder or its VAE.")
     if steps < 1:

@@ -30,6 +30,7 @@ class LatentDiffusion:
     """The part of a `Family` that all of Stable Diffusion shares (Rombach et al. 2022)."""
 
     pixel_step = 8
+    side_step = 8
     latent_channels = 4
     latent_scale: float
     """Factor from the VAE's samples to the UNet's latents."""
@@ -42,10 +43,7 @@ class LatentDiffusion:
 
     def posterior(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """See `models.family.Family.posterior`."""
-        parameter = next(vae.parameters())
-        with own_precision(parameter.device):
-            found = encode(vae, ordered_for(parameter.device, pixels.to(parameter.device, parameter.dtype)))
-        return found.mean.float(), found.std.float()
+        return posterior_of(vae, pixels)
 
     def normalised(self, latents: Tensor) -> Tensor:
         """Times `latent_scale`."""
@@ -76,6 +74,14 @@ class LatentDiffusion:
     def units(self, denoiser: nn.Module) -> list[nn.Module]:
         """Transformer blocks and residual blocks."""
         return units_of(denoiser)
+
+
+def posterior_of(vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """See `models.family.Family.posterior`, for an AutoencoderKL."""
+    parameter = next(vae.parameters())
+    with own_precision(parameter.device):
+        found = encode(vae, ordered_for(parameter.device, pixels.to(parameter.device, parameter.dtype)))
+    return found.mean.float(), found.std.float()
 
 
 def units_of(unet: nn.Module) -> list[nn.Module]:

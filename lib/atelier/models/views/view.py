@@ -86,7 +86,7 @@ def view(module_class: type[nn.Module], config: Any, tensors: Mapping[str, Tenso
     for name, buffer in buffers.items():
         if buffer.device.type == "meta":
             owner, leaf = _owner(module, name)
-            owner._buffers[leaf] = _rebuilt_buffer(name, buffer, device)
+            owner._buffers[leaf] = _rebuilt_buffer(name, buffer, device, owner)
     use_sound_attention(module)
     return module.eval()
 
@@ -112,8 +112,12 @@ def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
     return (module.get_submodule(path) if path else module), leaf
 
 
-def _rebuilt_buffer(name: str, buffer: Tensor, device: torch.device) -> Tensor:
-    """The only buffer of these modules: position ids, which are 0, 1, 2 …"""
+def _rebuilt_buffer(name: str, buffer: Tensor, device: torch.device, owner: nn.Module) -> Tensor:
+    """The buffers of these modules: position ids, which are 0, 1, 2 …, and the frequencies of rotated positions."""
+    leaf = name.rpartition(".")[2]
+    if leaf in ("inv_freq", "original_inv_freq") and hasattr(owner, "config"):
+        with torch.inference_mode(False), torch.device("cpu"):
+            return getattr(type(owner)(owner.config), leaf).to(device)
     if not name.endswith("position_ids"):
         raise AtelierError(f"The buffer {name} is unknown: this version of the library cannot be used.")
     with torch.inference_mode(False):

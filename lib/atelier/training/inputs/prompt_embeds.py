@@ -10,6 +10,7 @@ from torch import Tensor
 
 from atelier.data.tensor_cache import TensorCache
 from atelier.models.family import Parts, PromptEmbeds
+from atelier.models.text.together import together
 from atelier.models.transfer import to_device
 from atelier.training.context import RunContext
 from atelier.training.device.plan import Plan
@@ -51,10 +52,7 @@ class PromptCache:
         chosen = [self._states[caption] for caption in captions]
         while self._bytes > self._limit and self._states:
             self._bytes -= _size(self._states.popitem(last=False)[1])
-        pooled_rows = [states.pooled for states in chosen if states.pooled is not None]
-        return PromptEmbeds(
-            torch.stack([states.hidden for states in chosen]), torch.stack(pooled_rows) if pooled_rows else None
-        )
+        return together(chosen)
 
     def _encoded(self, caption: str) -> PromptEmbeds:
         # One by one: in a batch, the last bits of a caption's embeddings can depend on the other captions.

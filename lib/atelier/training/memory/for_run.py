@@ -19,6 +19,7 @@ from atelier.hosts.contract import Host, Lease
 from atelier.hosts.powers import bytes_on_device, can_offload_denoiser
 from atelier.models.checkpoints.size import bytes_on, numbers_of
 from atelier.models.family import Parts
+from atelier.models.views.from_ldm import TEXT_CLASSES
 from atelier.models.views.view import build_empty
 from atelier.training.context import RunContext, trains_denoiser, trains_text
 from atelier.training.device.precision import choose
@@ -100,7 +101,7 @@ def memory_lines(job: JobConfig, host: Host, sizes: Sequence[tuple[int, int]]) -
     info = host.loaded_model()
     if info is None or info.family is None or info.refusal or not sizes:
         return []
-    if info.path is None or not tells(info.path):
+    if info.family not in TEXT_CLASSES or info.path is None or not tells(info.path):
         return []
     configs = configs_of_model(info.family, info.path)
     device = torch.device(info.device)
@@ -135,6 +136,8 @@ def _plan_on(host: Host, lease: Lease, parts: Parts, request: Request, may_chang
 def _request_of_parts(context: RunContext, parts: Parts) -> Request:
     """The request as the tab made it when the model's file shows its shapes, so that its prediction is cached."""
     base = context.base
+    if parts.family.name not in TEXT_CLASSES:
+        raise LookupError(f"what a step of {parts.family.title} needs is not known yet.")
     if base.path is not None and tells(base.path):
         configs = configs_of_model(parts.family.name, base.path)
     else:

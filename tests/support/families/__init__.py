@@ -1,0 +1,1 @@
+"""Tiny models of the families with a transformer."""
