@@ -86,6 +86,28 @@ def test_its_arguments_choose_the_module(arguments: str, module: str, tmp_path: 
     assert found.usable and found.settings.network_module == module
 
 
+def test_its_older_json_is_a_lora_with_all_that_it_says(tmp_path: Path) -> None:
+    """It was taken for a preset of the GUI without LoRA_type: the whole model, and rank, size and pictures lost."""
+    older = {
+        "base_model": "m.safetensors", "img_folder": "pictures", "output_folder": "out", "change_output_name": "face",
+        "net_dim": 32, "alpha": 16, "scheduler": "cosine", "cosine_restarts": None, "warmup_lr_ratio": 0.05,
+        "learning_rate": 1e-4, "unet_lr": None, "batch_size": 2, "num_epochs": 10, "max_steps": None,
+        "shuffle_captions": True, "train_resolution": 512, "buckets": True, "test_seed": 23, "use_8bit_adam": True,
+        "gradient_acc_steps": None, "save_as": "safetensors", "max_clip_token_length": 150, "xformers": True,
+        "lora_model_for_resume": None, "load_previous_save_state": None,
+    }  # fmt: skip
+    found = read_any(written(tmp_path, "x.json", older))
+    assert found.kind == "LoRA_Easy_Training_Scripts JSON" and found.usable, found.problems
+    assert found.values == {
+        "pretrained_model_name_or_path": "m.safetensors", "train_data_dir": "pictures", "output_dir": "out",
+        "output_name": "face", "network_dim": 32, "network_alpha": 16.0, "lr_scheduler": "cosine",
+        "lr_warmup_steps": 0.05, "learning_rate": 1e-4, "train_batch_size": 2, "max_train_epochs": 10,
+        "shuffle_caption": True, "resolution": "512", "enable_bucket": True, "seed": 23, "save_model_as": "safetensors",
+        "max_token_length": 150, "optimizer_type": "AdamW8bit", "network_module": "networks.lora",
+    }  # fmt: skip
+    assert not any(key.verdict in ("unknown", "not supported") for key in found.keys)
+
+
 def test_arguments_as_a_table_in_any_toml(tmp_path: Path) -> None:
     for head in ("[optimizer_args]", "[optimizer.optimizer_args]"):
         found = read_any(written(tmp_path, "x.toml", f"seed = 1\n{head}\nweight_decay = 0.02\nbetas = [0.9, 0.95]\n"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier.config.errors import AtelierError
-from atelier.config.imports.programs import diffusion_pipe, lora_scripts, onetrainer, traintrain
+from atelier.config.imports.programs import diffusion_pipe, easy_json, lora_scripts, onetrainer, traintrain
 from atelier.config.imports.programs.plain_keys import Plain
 
 Translate = Callable[[Path, Mapping[str, Any], bool], Plain]
@@ -55,6 +55,7 @@ PROGRAMS = (
         ("training_method", "model_type"), ("base_model_name", "lora_rank"), ("__version", "base_model_name"),
     ), onetrainer.translate),
     Program("lora-scripts", "lora-scripts settings", lora_scripts.MARKS, lora_scripts.translate),
+    Program("LoRA_Easy_Training_Scripts", "LoRA_Easy_Training_Scripts JSON", easy_json.MARKS, easy_json.translate),
     Program("diffusion-pipe", "diffusion-pipe config", (
         ("micro_batch_size_per_gpu",), ("pipeline_stages",), ("model.type", "adapter"),
     ), diffusion_pipe.translate),
