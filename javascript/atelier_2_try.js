@@ -3,6 +3,7 @@
 (function (atelier) {
     const { find, roots, say, type } = atelier;
     const LIST_PATIENCE = 5000;  // milliseconds until a list that does not change is left alone
+    const PAGE_PATIENCE = 2000;  // milliseconds until the tab that draws is given up
 
     // SD.Next's ModernUI generates on a page of its own and hides txt2img. The button that opens that page, else null.
     const modernPage = () => find("#control_nav");
@@ -98,7 +99,8 @@
         const chooses = typeof window.selectCheckpoint === "function";
         if (save.checkpoint && chooses) window.selectCheckpoint(save.name);
         openTxt2img();
-        box.focus();
+        // Its tab shows a moment later, and what is hidden takes no focus.
+        atelier.until(() => box.offsetParent, PAGE_PATIENCE).then(() => box.focus());
         if (save.checkpoint && !chooses) throw new Error(say("no checkpoint", { name: save.name }));
     };
 })(window.atelier);

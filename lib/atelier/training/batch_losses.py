@@ -112,7 +112,10 @@ class BatchLosses:
 
     def _latents(self, batch: Batch) -> Tensor:
         with self.plan.on_device(self.parts.device, self.parts.vae if batch.latents is None else None):
-            return self.encode_pictures(batch)
+            latents = self.encode_pictures(batch)
+        if batch.latents is None:
+            self.context.record.activity()  # the step itself, which can take far longer, is not encoding any more
+        return latents
 
     def _text(self, batch: Batch) -> PromptEmbeds:
         return self.embed.encode(batch.captions) if self.context.trains_text else self.embed(batch.captions)

@@ -107,3 +107,40 @@ def test_a_checkpoint_that_the_webui_does_not_list_is_named(webui: SimpleNamespa
     assert a1111_kind.listed_checkpoint(Path("here.safetensors"), "Forge") == "entry"
     with pytest.raises(AtelierError, match=r"Forge cannot find gone\.ckpt in models, so it is not loaded"):
         a1111_kind.listed_checkpoint(Path("models/gone.ckpt"), "Forge")
+
+
+class Loads:
+    """A1111's `model_data`: `at_first` is what the first picture loads."""
+
+    def __init__(self, at_first: str | None, loaded: str | None = None) -> None:
+        self.at_first, self.sd_model = at_first, loaded
+
+    def get_sd_model(self) -> str | None:
+        self.sd_model = self.sd_model or self.at_first
+        return self.sd_model
+
+
+@pytest.mark.parametrize("data", [Loads("first"), Loads("no matter", "there"), Loads(None)])
+def test_the_chosen_checkpoint_is_loaded(webui: SimpleNamespace, data: Loads) -> None:
+    """Also where it failed to load before."""
+    models = sys.modules["modules.sd_models"]
+    models.model_data = data
+    models.reload_model_weights = lambda: setattr(data, "sd_model", "again")
+    a1111_kind.load_chosen("A1111")
+    assert data.sd_model in ("first", "there", "again") and not webui.lock.locked()
+
+
+def test_a_checkpoint_that_cannot_be_loaded_is_told(webui: SimpleNamespace) -> None:
+    models = sys.modules["modules.sd_models"]
+    models.model_data = Loads(None)
+    models.reload_model_weights = lambda: None
+    with pytest.raises(AtelierError, match=r"A1111 could not load the chosen checkpoint. Its console says why"):
+        a1111_kind.load_chosen("A1111")
+
+    def missing() -> None:
+        raise FileNotFoundError("No checkpoints found.")
+
+    models.reload_model_weights = missing
+    with pytest.raises(AtelierError, match=r"could not load the chosen checkpoint: No checkpoints found"):
+        a1111_kind.load_chosen("A1111")
+    assert not webui.lock.locked()

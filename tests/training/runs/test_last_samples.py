@@ -114,5 +114,7 @@ def test_it_says_what_it_does(pictures: Path, tmp_path: Path) -> None:
     ]
     assert ("Encoding the pictures", 2, 4) in told
     assert ("Encoding the pictures", 4, 4) in told
+    encoded = told.index(("Encoding the pictures", 4, 4))
+    assert told[encoded + 1] == told[encoded + 2] == ("", None, None)  # when they are encoded, and after the step
     assert told[-1] == ("", None, None)
     assert told.index(("Taking the first step", None, None)) < told.index(("Encoding the pictures", 2, 4))

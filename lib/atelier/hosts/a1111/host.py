@@ -44,6 +44,10 @@ class A1111Host:
         """The model loaded now, or None. Never loads one."""
         return model_info()
 
+    def load_chosen(self) -> None:
+        """Loads the chosen checkpoint in the queue, as a picture would. Raises `AtelierError` when it cannot."""
+        a1111_kind.load_chosen("AUTOMATIC1111")
+
     # -- the loan -------------------------------------------------------------------------------------------------
 
     def lease(self, parts: frozenset[str]) -> WebUILease:

@@ -30,6 +30,10 @@ class ReForgeHost(ForgeObjectsHost):
         except (AttributeError, StopIteration, TypeError):
             return None
 
+    def load_chosen(self) -> None:
+        """Loads the chosen checkpoint in the queue, as a picture would. Raises `AtelierError` when it cannot."""
+        a1111_kind.load_chosen("reForge")
+
     def publish_checkpoint(self, path: Path, load: bool) -> None:
         """Lists the checkpoint; if asked, chooses it, which loads it in the queue."""
         from modules import sd_models, shared

@@ -30,6 +30,27 @@ def queue() -> AbstractContextManager[object]:
     return lock
 
 
+def load_chosen(title: str) -> None:
+    """Loads the checkpoint that is chosen, or waits until the WebUI, called `title`, has done so after its start.
+
+    Takes the queue. Raises `AtelierError` when it cannot be loaded.
+    """
+    from modules import sd_models
+
+    data = sd_models.model_data
+    if data.sd_model is not None:
+        return
+    with queue():
+        try:
+            # The first loads what no picture has asked for yet; the second, what failed to load before.
+            if data.get_sd_model() is None:
+                sd_models.reload_model_weights()
+        except Exception as error:  # no model there, of no known kind, or damaged: the WebUI's code, in any way
+            raise AtelierError(f"{title} could not load the chosen checkpoint: {error}") from error
+    if data.sd_model is None:
+        raise AtelierError(f"{title} could not load the chosen checkpoint. Its console says why.")
+
+
 def draw(request: SampleRequest, scripts: object = None) -> Image.Image | None:
     """Draws through the WebUI's own txt2img, in its queue. `scripts`: what `process_images` takes for no scripts."""
     from modules import shared
