@@ -1,5 +1,6 @@
 "use strict";
-// Every word of the live panel, in one place. `atelier.say(key, values)` fills in what stands in braces.
+// Every word of the live panel, in one place. `atelier.say(key, values)` fills in what stands in braces, and takes the
+// text that the WebUI's language has for the whole template, where it has one.
 window.atelier = window.atelier || {};
 
 (function (atelier) {
@@ -68,6 +69,10 @@ window.atelier = window.atelier || {};
         "steps a second": "{count} steps per second",
         "seconds a step": "{count} s per step",
         nothing: "–",
+        seconds: "{seconds} s",
+        minutes: "{minutes} min {seconds} s",
+        hours: "{hours} h {minutes} min",
+        "makes checkpoint": "checkpoint",
 
         // The curve.
         loss: "Loss",
@@ -119,6 +124,11 @@ window.atelier = window.atelier || {};
         clear: "Clear",
         "clear help": "They are made again when a run needs them",
 
+        // What the pictures show: with more around it than the form has, so that no such name elsewhere is translated.
+        "subject person": "What it is: person",
+        "subject object": "What it is: object",
+        "subject style": "What it is: style",
+
         // The page.
         "no run": "Nothing is training yet.",
         "no run hint": "Choose pictures and a trigger word, then press Train. The loss curve, sample pictures and the "
@@ -130,8 +140,41 @@ window.atelier = window.atelier || {};
         "no checkpoint": "Choose the checkpoint {name} in the WebUI's list of checkpoints yourself.",
     };
 
-    atelier.words = WORDS;
+    // Sentences of the server that have figures or names in them: without these, for `atelier.heard`.
+    const SENTENCES = [
+        // Beside the form.
+        "Trains on {model}.",
+        "{name} is in the queue. Runs before it: {waiting}.",
+        "The training of {name} starts.",
+        "The settings of {name} are in the form.",
+        "There is a LoRA named {name} already; {free} is free.",
 
-    // The words of a key, with `values` in place of the names in braces. Text of a person's own is filled in as it is.
-    atelier.say = (key, values) => WORDS[key].replace(/\{(\w+)\}/g, (whole, name) => String((values || {})[name]));
+        // What was found.
+        "{size}: 1 picture",
+        "{size}: {count} pictures",
+        "{captioned} of {count} captioned",
+        "{count} class pictures",
+        "{count} pictures",
+        "{steps} steps",
+        "{count} things to look at",
+        "… and {more} more.",
+
+        // What goes on, and what happened.
+        "Drawing sample {number} of {count} before training",
+        "Drawing sample {number} of {count} of step {step}",
+        "Drawing the sample of step {step}",
+        "Drew the samples of step {step}.",
+        "Saved {name}.",
+        "Resumed at step {step}.",
+        "The model is loaded again. Training goes on at step {step}.",
+        "Going on from step {step}.",
+        "Waiting to go on from step {step}.",
+        "Stopped after step {step}. What was learned is kept.",
+        "{missing} class pictures are missing and are drawn now.",
+        "step {step}",
+        "epoch {epoch}",
+    ];
+
+    atelier.words = WORDS;
+    atelier.sentences = SENTENCES;
 })(window.atelier);

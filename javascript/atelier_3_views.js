@@ -1,7 +1,7 @@
 "use strict";
 // The parts of the live panel: each function makes an element from the data of a run.
 (function (atelier) {
-    const { element, number, say, setText } = atelier;
+    const { element, heard, number, say, setText, theirs } = atelier;
     const views = atelier.views = {};
 
     const OPEN = ["queued", "preparing", "running", "paused", "waiting"];
@@ -12,9 +12,9 @@
     views.duration = (seconds) => {
         if (typeof seconds !== "number" || !isFinite(seconds) || seconds < 0) return say("nothing");
         const whole = Math.round(seconds);
-        if (whole < 60) return `${whole} s`;
-        if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-        return `${Math.floor(whole / 3600)} h ${Math.round((whole % 3600) / 60)} min`;
+        if (whole < 60) return say("seconds", { seconds: whole });
+        if (whole < 3600) return say("minutes", { minutes: Math.floor(whole / 60), seconds: whole % 60 });
+        return say("hours", { hours: Math.floor(whole / 3600), minutes: Math.round((whole % 3600) / 60) });
     };
     views.bytes = (count) => {
         if (count >= 2 ** 30) return `${(count / 2 ** 30).toFixed(1)} GB`;
@@ -34,7 +34,8 @@
 
     // What a run makes: a LoRA, or a checkpoint of the whole model. Records of 0.1.0 tell only by what was saved.
     const makes = (job, saves) => (
-        job.trains === "checkpoint" || (saves || []).some((save) => save.checkpoint) ? "checkpoint" : "LoRA");
+        job.trains === "checkpoint" || (saves || []).some((save) => save.checkpoint)
+            ? say("makes checkpoint") : "LoRA");
 
     // What Try it does with a saved file: a checkpoint is chosen in the WebUI, a LoRA is called by the prompt.
     views.tryHelp = (save, trigger) => {
@@ -51,11 +52,11 @@
     const sentence = (job, progress, saves) => {
         if (job.newer) return say("newer");
         // What is still drawn after Stop is told, too: it can be left out by another press.
-        if (job.asked === "stop") return (job.activity && job.activity.text) || say("stopping");
+        if (job.asked === "stop") return heard((job.activity && job.activity.text) || "") || say("stopping");
         if (job.asked === "pause") return say("pausing");
         if (job.state === "done" && saves.length) return doneSentence(saves[saves.length - 1], job.trigger);
-        if (job.activity && job.activity.text) return job.activity.text;
-        if (job.message) return job.message;
+        if (job.activity && job.activity.text) return heard(job.activity.text);
+        if (job.message) return heard(job.message);
         if (job.state === "queued") return say("queued because");
         if (job.state !== "running" || !progress.total) return "";
         return progress.eta > 0 ? say("training left", { left: views.duration(progress.eta) }) : say("training");
@@ -90,7 +91,8 @@
         const order = ["resume", "save", "sample", "pause", "stop"];
         return element("div", { className: "atelier-title" },
             element("h3", {},
-                element("span", { className: "atelier-name", text: job.name }), views.chip(job, "atelier_state")),
+                element("span", { className: "atelier-name", text: theirs(job.name) }),
+                views.chip(job, "atelier_state")),
             element("div", { className: "atelier-buttons" },
                 newest && element("button", {
                     className: `atelier-button ${first}`, type: "button", id: "atelier_try_it", text: say("try"),
@@ -118,7 +120,7 @@
     // can be counted yet, and the bar moves to and fro.
     views.barred = (job, progress) => {
         const { done, total, text } = job.activity || {};
-        if (total > 0) return { part: Math.min(1, done / total), of: text };
+        if (total > 0) return { part: Math.min(1, done / total), of: heard(text || "") };
         if (job.state === "preparing" || (job.activity && !progress.step)) return null;
         return { part: progress.total ? Math.min(1, progress.step / progress.total) : 0, of: say("steps done") };
     };
@@ -229,15 +231,18 @@
 
     views.news = (job, saves, messages, tryIt) => {
         const files = saves.slice().reverse().map((save) => element("li", {},
-            element("code", { text: save.name }),
-            element("span", { className: "atelier-hint", text: save.label || say("at step", save) }),
+            element("code", { text: theirs(save.name) }),
+            element("span", {
+                className: "atelier-hint", text: save.label ? heard(save.label) : say("at step", save),
+            }),
             element("button", {
                 className: "atelier-link", type: "button", text: say("try"), title: views.tryHelp(save, job.trigger),
                 "data-focus": `save ${job.id}/${save.name}`, onclick: () => tryIt(save, job),
             })));
         const told = messages.slice().reverse().map((event) => element("li",
             { className: `atelier-${event.level || "info"}` },
-            element("time", { text: clock(new Date(event.time * 1000)) }), element("span", { text: event.text })));
+            element("time", { text: clock(new Date(event.time * 1000)) }),
+            element("span", { text: heard(event.text) })));
         return element("div", { className: "atelier-columns" },
             shortened(say("saved"), "atelier-saves", files), shortened(say("happened"), "atelier-messages", told));
     };

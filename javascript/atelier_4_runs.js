@@ -1,7 +1,7 @@
 "use strict";
 // The list of runs below the panel: choose one, go on with it, try it, use its settings again, delete it.
 (function (atelier) {
-    const { element, say, views } = atelier;
+    const { element, say, theirs, views } = atelier;
     const MOST_RUNS = 6;
 
     const day = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleString([], {
@@ -31,7 +31,7 @@
 
     const row = (job, shown, acts) => element("li", { className: job.id === shown ? "atelier-shown" : "" },
         element("button", {
-            className: "atelier-link", type: "button", text: job.name, "data-focus": `run ${job.id}`,
+            className: "atelier-link", type: "button", text: theirs(job.name), "data-focus": `run ${job.id}`,
             "aria-current": job.id === shown ? "true" : null, onclick: () => acts.choose(job.id),
         }),
         views.chip(job), element("span", { className: "atelier-hint", text: facts(job) }),

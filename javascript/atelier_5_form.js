@@ -2,7 +2,7 @@
 // The form's part of the page: what was found folds away while a run is watched, messages go with the state that they
 // speak of, errors mark their fields, and the form comes back as it was.
 (function (atelier) {
-    const { ask, find, setText, views } = atelier;
+    const { ask, find, heard, say, setText, views } = atelier;
     const form = atelier.form = {};
 
     // -- what was found, and the run -------------------------------------------------------------------------------
@@ -133,7 +133,7 @@
         const tab = find("#atelier_tab");
         if (!tab) return;
         const line = find("#atelier_model_line p");
-        if (line && typeof trainsOn === "string") setText(line, trainsOn);
+        if (line && typeof trainsOn === "string") setText(line, heard(trainsOn));
         if (jobs.some(views.isGoing)) form.watch();
         followTheme(tab);
         checkMessage(jobs);
@@ -142,12 +142,29 @@
         await fillMemory();
     };
 
+    // Sentences with figures in them, which the WebUI does not find in its language. Captions are never among them.
+    const SPOKEN = ["#atelier_message p", "#atelier_model_line p", ...[
+        ".atelier-problem-count", ".atelier-quiet", ".atelier-buckets li", ".atelier-notes li", ".atelier-problems li",
+    ].map((name) => `#atelier_found ${name}`)].join(", ");
+    const localise = (tab) => {
+        if (!window.localization) return;
+        for (const made of tab.querySelectorAll(SPOKEN)) setText(made, heard(made.textContent));
+        for (const made of tab.querySelectorAll("#atelier_subject label span")) {
+            const word = `subject ${made.textContent.trim()}`, english = atelier.words[word];
+            if (english && say(word) !== english) setText(made, say(word));
+        }
+        const count = tab.querySelector("#atelier_found .atelier-count");
+        const whole = count && /^[^,]+(, [^,]+)*\.$/.test(count.textContent) ? count.textContent.slice(0, -1) : "";
+        if (whole) setText(count, `${whole.split(", ").map(heard).join(", ")}.`);
+    };
+
     // Gradio puts what was found, and messages, on the page whenever they come.
     let seen = null;
     const watchTab = (tab) => {
         if (seen === tab) return;
         seen = tab;
         const observer = new MutationObserver(() => {
+            localise(tab);
             foundChanged(atelier.jobs().some(views.isGoing));
             markErrors().catch((error) => console.error("the fields of an error:", error));
         });
@@ -155,6 +172,7 @@
             const area = find(id);
             if (area) observer.observe(area, { childList: true, subtree: true });
         }
+        localise(tab);
         foundChanged(true);
     };
     document.addEventListener("click", (event) => {

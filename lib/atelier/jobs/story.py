@@ -61,13 +61,14 @@ def plain_name(event: Event) -> str:
 def _status(event: Event) -> str:
     """Without the state before (`was`), as in records of 0.1.0, a state is told by its message or its name."""
     state, message, was = str(event.get("state")), str(event.get("message") or ""), event.get("was")
-    at = f" at step {_step(event)}" if _step(event) else ""
+    step = _step(event)
     if state == "running":
         if was == "paused":
-            return f"Resumed{at}."
+            return f"Resumed at step {step}." if step else "Resumed."
         if was == "waiting":
-            return f"The model is loaded again. Training goes on{at}."
-        return "" if at else "Training began."  # a run that is resumed has a message that says from where
+            again = f"The model is loaded again. Training goes on at step {step}."
+            return again if step else "The model is loaded again. Training goes on."
+        return "" if step else "Training began."  # a run that is resumed has a message that says from where
     if state == "preparing":  # told once, whatever is prepared
         return "" if was in ("preparing", "waiting", "paused") else "Getting ready."
     if message:

@@ -31,6 +31,9 @@ class Drawing(Protocol):
         ...
 
 
+FIRST_SAMPLE = "Drawing the sample before training"
+
+
 class Previews:
     """Draws the run's prompts and adds the pictures to the record. `first_step`: the one before anything is learned."""
 
@@ -72,10 +75,17 @@ class Previews:
         finally:
             self._record.activity()
 
+    def _words(self, step: int, number: int, count: int) -> str:
+        """What goes on while picture `number` of `count` is drawn."""
+        if step == self._first_step:
+            return f"Drawing sample {number} of {count} before training" if count > 1 else FIRST_SAMPLE
+        return (
+            f"Drawing sample {number} of {count} of step {step}" if count > 1 else f"Drawing the sample of step {step}"
+        )
+
     def _draw_one(self, step: int, index: int, prompt: SamplePrompt, should_end: Callable[[], bool]) -> bool:
         """False when the others are not to be drawn."""
-        which = f"sample {index + 1} of {len(self._prompts)}" if len(self._prompts) > 1 else "the sample"
-        words = f"Drawing {which} " + ("before training" if step == self._first_step else f"of step {step}")
+        words = self._words(step, index + 1, len(self._prompts))
         self._record.activity(words)
         try:
             picture = self._drawing.draw(

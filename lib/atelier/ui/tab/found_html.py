@@ -35,13 +35,12 @@ def found_html(found: Found, name_note: str, memory: str | None = "") -> str:
     parts.append(_thumbnails(found.pictures))
     if found.examples:
         parts.append("<h4>Captions as the model gets them</h4>")
-        parts.append(_list("atelier-captions", [text or "(an empty caption)" for text in found.examples]))
+        parts.append(
+            _list("atelier-captions", [f"“{text}”" if text else "(an empty caption)" for text in found.examples])
+        )
     if found.buckets:
         parts.append("<h4>Sizes</h4>")
-        sizes = [
-            f"{width}×{height}: {count} {'picture' if count == 1 else 'pictures'}"
-            for (width, height), count in found.buckets
-        ]
+        sizes = [_bucket(f"{width}×{height}", count) for (width, height), count in found.buckets]
         parts.append(_list("atelier-buckets", _shortened(sizes, MOST_BUCKETS)))
     parts += [_list("atelier-notes", found.notes)] if found.notes else []
     parts.append(_WORKED_OUT if memory is None else _quiet(memory))
@@ -65,11 +64,16 @@ def _signature(found: Found) -> str:
 def _problem_count(count: int) -> str:
     if not count:
         return ""
-    return f'<span class="atelier-problem-count">{count} {"thing" if count == 1 else "things"} to look at</span>'
+    words = "1 thing to look at" if count == 1 else f"{count} things to look at"
+    return f'<span class="atelier-problem-count">{words}</span>'
+
+
+def _bucket(size: str, count: int) -> str:
+    return f"{size}: 1 picture" if count == 1 else f"{size}: {count} pictures"
 
 
 def _summary(found: Found) -> str:
-    words = [f"{found.count} {'picture' if found.count == 1 else 'pictures'}"]
+    words = ["1 picture" if found.count == 1 else f"{found.count} pictures"]
     words.append(f"{found.captioned} of {found.count} captioned")
     if found.class_count:
         words.append(f"{found.class_count} class pictures")

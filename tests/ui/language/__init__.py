@@ -1,0 +1,1 @@
+"""The page in other languages: the files of their words."""
