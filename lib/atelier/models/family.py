@@ -224,6 +224,18 @@ class LoadsFolders(Protocol):
 
 
 @runtime_checkable
+class ReadsOtherNames(Protocol):
+    """A family whose modules lie otherwise than those that other programs name in their LoRA files."""
+
+    def own_layer(self, layer: str) -> tuple[str, int, int] | None:
+        """Where a layer of a file lies in our model: its name there, and which part of how many, counted from 0.
+
+        None for a name that is looked for as it is. "…attention.to_k" is ("…attention.qkv", 1, 3).
+        """
+        ...
+
+
+@runtime_checkable
 class HasReleasedShape(Protocol):
     """A family that can build its released model without weights. `run.py gpu` measures every family that can."""
 

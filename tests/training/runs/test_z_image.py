@@ -13,10 +13,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.func import functional_call
 
+from atelier.adapters.applied.apply import match_layers
+from atelier.adapters.applied.deltas import weight_change
 from atelier.adapters.config import NetworkConfig
+from atelier.adapters.files.kohya_file import read_lora
 from atelier.adapters.layers.names import LayerNames
 from atelier.adapters.network import Network, build
 from atelier.adapters.start import start_network
+from atelier.adapters.tools.check import check_lora
 from atelier.config.errors import AtelierError
 from atelier.hosts.contract import SampleRequest
 from atelier.hosts.embedded.host import EmbeddedHost
@@ -130,6 +134,40 @@ def test_layers_and_their_names(parts: Parts, tmp_path: Path) -> None:
     assert names.find("diffusion_model.x_embedder") is not None
 
 
+@pytest.mark.parametrize(
+    ("form", "down", "up"),
+    [
+        ("diffusion_model.layers.0.{}", "lora_A.weight", "lora_B.weight"),
+        ("transformer.layers.0.{}", "lora_A.weight", "lora_B.weight"),
+        ("lora_unet_layers_0_{}", "lora_down.weight", "lora_up.weight"),
+    ],
+)
+def test_files_of_other_programs_are_worn(parts: Parts, tmp_path: Path, form: str, down: str, up: str) -> None:
+    """They have q, k and v apart, here without k, and each with an alpha of its own."""
+    kohya = form.startswith("lora")
+    changes, tensors = {}, {}
+    for index, layer in enumerate(("attention.to_q", "attention.to_v", "attention.to_out.0", "feed_forward.w2")):
+        width = 85 if layer.endswith("w2") else 32
+        random = torch.Generator().manual_seed(index)
+        a, b = torch.randn(2, width, generator=random), torch.randn(32, 2, generator=random)
+        name = form.format(layer.replace(".", "_") if kohya else layer)
+        tensors |= {f"{name}.{down}": a, f"{name}.{up}": b, f"{name}.alpha": torch.tensor(1.0 + index)}
+        changes[layer] = (1.0 + index) / 2 * b @ a
+    save_file(tensors, tmp_path / "other.safetensors")
+    matched, unknown, _ = match_layers(parts, read_lora(tmp_path / "other.safetensors"))
+    assert unknown == []
+    found = {target.path: weight_change(given, target.module.weight) for target, given in matched}
+    q, v = changes["attention.to_q"], changes["attention.to_v"]
+    expected = {
+        "layers.0.attention.qkv": torch.cat([q, torch.zeros(32, 32), v]),
+        "layers.0.attention.out": changes["attention.to_out.0"],
+        "layers.0.feed_forward.w2": changes["feed_forward.w2"],
+    }
+    assert found.keys() == expected.keys()
+    for path, change in expected.items():
+        torch.testing.assert_close(found[path], change, rtol=1e-5, atol=1e-5)
+
+
 def trained(pictures: Path, root: Path, parts: Parts, on_step: Any = None, record: Any = None, **more: Any) -> Run:
     return run(tiny_job(pictures, **{**SETTINGS, **more}), root, on_step, TinyHost(root, parts), record)
 
@@ -145,6 +183,8 @@ def test_it_trains_draws_validates_and_resumes(parts: Parts, tmp_path: Path) -> 
     assert straight.metadata["ss_base_model_version"] == "z_image"
     assert straight.metadata["modelspec.architecture"] == "z-image/lora"
     assert straight.outcome.path is not None
+    checked = check_lora(read_lora(straight.outcome.path), parts)
+    assert checked.usable and (checked.matched, checked.unmatched) == (10, [])
     again = start_network(parts, NetworkConfig(dim=2, alpha=2.0), 3, str(straight.outcome.path), False)
     assert_same(again.state_tensors(torch.float32), straight.tensors)
 

@@ -14,6 +14,7 @@ from atelier.adapters.applied.frozen import frozen_layer
 from atelier.adapters.config import NetworkConfig
 from atelier.adapters.files.kohya_file import LoRAFile
 from atelier.adapters.files.layouts import layers_of
+from atelier.adapters.files.other_names import as_ours
 from atelier.adapters.layers.names import LayerNames
 from atelier.adapters.layers.targets import Target
 from atelier.adapters.network import Network
@@ -81,14 +82,14 @@ def match_layers(
     names = names or LayerNames(parts)
     written, unknown = layers_of(file.tensors)
     alphas = peft_alphas(file, {layer: tensors for layer, tensors in written.items() if "alpha" not in tensors})
+    for layer, alpha in alphas.items():
+        written[layer] = {**written[layer], "alpha": torch.tensor(alpha)}
     found: dict[str, tuple[Target, dict[str, Tensor]]] = {}
-    for layer, tensors in written.items():
+    for layer, tensors in as_ours(parts.family, written).items():
         target = names.find(layer)
         if target is None:
             unknown.extend(f"{layer}.{suffix}" for suffix in tensors)
             continue
-        if layer in alphas:
-            tensors = {**tensors, "alpha": torch.tensor(alphas[layer])}
         if "magnitude" in tensors:
             tensors = dict(tensors)
             tensors["dora_scale"] = tensors.pop("magnitude").reshape(-1, *[1] * (target.module.weight.ndim - 1))

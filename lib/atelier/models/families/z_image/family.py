@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError
 from atelier.models.families.z_image import files
-from atelier.models.families.z_image.names import own_path, prefix_of
+from atelier.models.families.z_image.names import own_layer, own_path, prefix_of
 from atelier.models.families.z_image.text import caption_states
 from atelier.models.family import AdaptableBlocks, Flow, Parts, PromptEmbeds, SizeConditions, TensorSource
 from atelier.models.unet.call import weight_dtype
@@ -120,6 +120,10 @@ class ZImage:
     def text_lora_name(self, encoder: int, module_path: str) -> str:
         """The text encoder is never trained; this is the name that WebUIs would read."""
         return "lora_te_" + module_path.replace(".", "_")
+
+    def own_layer(self, layer: str) -> tuple[str, int, int] | None:
+        """See `models.family.ReadsOtherNames`."""
+        return own_layer(layer)
 
 
 FAMILY = ZImage()

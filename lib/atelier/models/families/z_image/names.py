@@ -20,6 +20,8 @@ MARKS = ("cap_embedder.1.weight", "noise_refiner.0.attention.k_norm.weight")
 _ENDS = (("all_x_embedder.2-1.", "x_embedder."), ("all_final_layer.2-1.", "final_layer."))
 _OF_DIFFUSERS = ((".attention.to_out.0.", ".attention.out."), (".attention.norm_q.", ".attention.q_norm."),
                  (".attention.norm_k.", ".attention.k_norm."))  # fmt: skip
+_PART = re.compile(r"^(.*attention[._])to_([qkv])$")
+_OUT = re.compile(r"^(.*attention[._])to_out[._]0$")
 _SPLIT = re.compile(r"^(.*\.attention\.)to_([qkv])\.weight$")
 
 
@@ -45,6 +47,15 @@ def module_path(name: str) -> str:
         if name.startswith(own):
             return ours + name[len(own) :]
     return name
+
+
+def own_layer(layer: str) -> tuple[str, int, int] | None:
+    """See `models.family.ReadsOtherNames`: diffusers' names of an attention's layers, also with underscores."""
+    split = _PART.match(layer)
+    if split is not None:
+        return split[1] + "qkv", "qkv".index(split[2]), 3
+    out = _OUT.match(layer)
+    return (out[1] + "out", 0, 1) if out is not None else None
 
 
 def config_of(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
