@@ -127,6 +127,9 @@ def test_layers_and_their_names(parts: Parts, tmp_path: Path) -> None:
     network = build(parts, NetworkConfig(dim=2, alpha=1.0), 1)
     each = ("attention_qkv", "attention_out", "feed_forward_w1", "feed_forward_w2", "feed_forward_w3")
     assert set(network.layers) == {f"lora_unet_layers_{block}_{layer}" for block in (0, 1) for layer in each}
+    for kind in ("lokr", "loha"):
+        config = NetworkConfig(module="lycoris.kohya", dim=2, alpha=1.0, arguments={"algo": kind})
+        assert set(build(parts, config, 1).layers) == set(network.layers)
     names = LayerNames(parts)
     for other in ("diffusion_model.layers.1.attention.qkv", "transformer.layers.1.attention.qkv"):
         found = names.find(other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from atelier.adapters.config import NetworkConfig
@@ -11,7 +12,7 @@ from atelier.adapters.kinds.algorithms import LYCORIS, algorithm, decomposed, fl
 from atelier.adapters.kinds.lora import lora_layers
 from atelier.adapters.kinds.lycoris_layers import lycoris_layers
 from atelier.adapters.layers.names import all_layers
-from atelier.adapters.layers.presets import preset_of
+from atelier.adapters.layers.presets import UNET_TRANSFORMERS, preset_of
 from atelier.adapters.layers.targets import TEXT_PARTS, UNET, Target
 from atelier.config.errors import AtelierError
 from atelier.config.kohya.network_args import NETWORK_ARGS
@@ -27,6 +28,8 @@ def chosen_layers(parts: Parts, config: NetworkConfig) -> list[tuple[NetworkConf
     Raises `AtelierError` for a preset that cannot be used.
     """
     preset = preset_of(config)
+    if preset.unet_classes & UNET_TRANSFORMERS:  # LyCORIS' word for the blocks of Stable Diffusion; others have theirs
+        preset = replace(preset, unet_classes=preset.unet_classes | parts.family.adaptable.denoiser)
     found = {UNET: preset.layers(UNET, parts.denoiser)} if config.unet else {}
     if config.text_encoders:
         found.update({part: preset.layers(part, encoder) for part, encoder in zip(TEXT_PARTS, parts.text_encoders)})
