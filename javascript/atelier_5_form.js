@@ -136,6 +136,7 @@
         if (line && typeof trainsOn === "string") setText(line, heard(trainsOn));
         if (jobs.some(views.isGoing)) form.watch();
         followTheme(tab);
+        atelier.reachSections(tab);
         checkMessage(jobs);
         watchTab(tab);
         restore(tab);

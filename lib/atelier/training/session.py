@@ -133,7 +133,7 @@ class Session:
         context.record.status("running")
         if self.step == context.first_step and self.settings.sample_at_first and self.learner.is_main:
             self._draw(self.step)
-        context.record.activity("Taking the first step")
+        context.record.activity("Taking the first step" if self.step == context.first_step else "")
         good = True
         while True:
             bad, stopping, paused = self._agreed(not good, control.stopping, control.paused)

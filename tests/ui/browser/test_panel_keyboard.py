@@ -159,3 +159,17 @@ def test_an_enlarged_picture_has_a_name(page: Any, site: Site) -> None:
     page.get_by_role("dialog", name="Sample picture").wait_for()
     page.keyboard.press("Escape")
     page.locator("dialog").wait_for(state="detached")
+
+
+def test_sections_of_gradio_3_are_reached_by_the_keyboard(page: Any) -> None:
+    page.evaluate(
+        "() => { const header = document.createElement('div'); header.className = 'label-wrap';"
+        " header.textContent = 'Advanced'; header.onclick = () => header.classList.toggle('open');"
+        " document.querySelector('#atelier_train').before(header); }"
+    )
+    page.get_by_role("button", name="Advanced", expanded=False).wait_for()
+    for key, opened in (("Enter", True), ("Space", False)):
+        press(page, page.get_by_role("button", name="Advanced"), key)
+        page.get_by_role("button", name="Advanced", expanded=opened).wait_for()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "atelier_train"
