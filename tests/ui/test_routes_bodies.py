@@ -204,6 +204,7 @@ def test_every_text_setting_is_known_to_be_a_path_a_class_or_just_text() -> None
         "secondary_separator", "network_args", "optimizer_args", "lr_scheduler", "lr_scheduler_args", "loss_type",
         "huber_schedule", "mixed_precision", "save_model_as", "save_precision", "sample_prompts", "sample_sampler",
         "training_comment", "block_lr", "class_prompt", "ema_save", "freeze_blocks", "sample_with", "when_diverged",
+        "timestep_sampling", "weighting_scheme", "model_prediction_type",
     }  # fmt: skip
     sorted_out = texts | set(PATH_SETTINGS) | set(CODE_SETTINGS) | set(PRIVATE_SETTINGS)
     unsorted = {

@@ -183,7 +183,7 @@ TEXTS = [option for option in options() if option.kind == "str"]
 
 
 @pytest.mark.parametrize("option", TEXTS, ids=lambda option: option.key)
-@pytest.mark.parametrize("nothing", ["false", "0", '""', '"None"', '"false"'])
+@pytest.mark.parametrize("nothing", ["false", "0", '""', '"None"', '"false"', "[]"])
 def test_a_text_that_is_not_set(option: Option, nothing: str) -> None:
     """Means the same as to leave the key out."""
     assert read_text(f"{option.key} = {nothing}\nnetwork_dim = 4") == read_text("network_dim = 4")

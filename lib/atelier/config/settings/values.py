@@ -83,7 +83,7 @@ def says_nothing(option: Option, value: Any) -> bool:
 
     sd-scripts asks of a text whether it is true, and so false and 0 are none. In numbers 0 is a value.
     """
-    if value is None:
+    if value is None or (isinstance(value, (list, tuple)) and not value):
         return True
     is_text = option.kind in ("str", "strs")
     if isinstance(value, str):
