@@ -129,6 +129,29 @@ window.atelier = window.atelier || {};
         "subject object": "What it is: object",
         "subject style": "What it is: style",
 
+        // Telling somebody who looks elsewhere.
+        title: "{percent}% · {title}",
+        notified: "Atelier",
+        tell: "Tell me when it is done",
+        "tell insecure": "Browsers notify only on pages with https, or of this computer itself.",
+        "tell never": "This browser has no notifications.",
+        "tell refused": "Notifications of this page are turned off in the browser's settings.",
+
+        // Searching the settings, and what was changed in them.
+        "good value": "Recommended: {value}",
+        "good on": "on",
+        "good off": "off",
+        "good empty": "empty",
+        found: "{count} settings found",
+        "found one": "1 setting found",
+        "found above": "At the top of the page: {names}",
+        "found in files": "Only in files and on the command line: {names}",
+        "found none": "No setting has these words in its name, key or help.",
+        changed: "Changed by you ({count})",
+        "changed help": "Recommended: {value}",
+        "reset one": "Reset",
+        "reset one help": "Puts the recommended value into {label} again",
+
         // The page.
         "no run": "Nothing is training yet.",
         "no run hint": "Choose pictures and a trigger word, then press Train. The loss curve, sample pictures and the "

@@ -80,11 +80,16 @@
             if (page.lost || page.errorOf !== stateOf(page.run)) page.error = "";
             page.lost = false;
             await form.update(page.jobs, page.trainsOn);
+            looked(page.jobs);
         } catch (error) {
             fail(error);
             page.lost = true;
+            looked(null);
         }
     };
+
+    // Other scripts follow the runs, too. Without an answer, or on a page that is left, `jobs` is null.
+    const looked = (jobs) => document.dispatchEvent(new CustomEvent("atelier-looked", { detail: { jobs } }));
 
     // -- pressing --------------------------------------------------------------------------------------------------
 
@@ -250,6 +255,7 @@
     atelier.tick = () => {
         clearTimeout(timer);
         if (isLeft()) {
+            looked(null);
             timer = setTimeout(atelier.tick, IDLE);
             return;
         }

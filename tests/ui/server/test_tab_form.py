@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from atelier.config.settings.schema import Settings
 from atelier.ui.server.form import LastForm
 from tests.ui.test_tab import Page
 
@@ -41,6 +42,8 @@ def test_the_form_is_kept_as_it_changes(page: Page) -> None:
     kept = form.read()
     assert kept is not None
     assert (kept.values["trigger"], kept.values["train_data_dir"]) == ("zwx", "")
+    steps = page.held[page.controls["max_train_steps"]]
+    assert kept.values["max_train_steps"] == steps != str(Settings().max_train_steps), "it would be the person's own"
     page.fill()
     page.set(network_dim=3)
     page.train()

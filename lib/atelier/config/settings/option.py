@@ -8,23 +8,23 @@ from typing import Any
 
 GROUPS = (
     "Basics",
+    "Learning",
+    "Network",
     "Pictures",
     "Captions",
-    "Network",
-    "Learning",
+    "Samples",
+    "Saving",
+    "Dreambooth",
+    "Text encoder",
+    "Memory and precision",
     "Schedule",
     "Noise and loss",
     "Flow models",
-    "Text encoder",
-    "Memory and precision",
-    "Saving",
-    "Samples",
     "Validation",
-    "Dreambooth",
-    "Description",
     "Notifications",
+    "Description",
 )
-"""Groups of settings, in the order in which the tab shows them."""
+"""Groups of settings, in the order in which the tab shows them: what is changed most comes first."""
 
 KINDS = ("bool", "int", "float", "str", "int_or_float", "floats", "strs")
 """Types of settings. "floats" and "strs" are lists; "int_or_float" tells 10 (steps) from 0.1 (a fraction of them)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,6 +13,7 @@ from atelier.hosts.contract import Host
 from atelier.jobs.job import ACTIONS
 from atelier.jobs.queue import Jobs
 from atelier.training.inputs.as_drawn import unlike_drawn
+from atelier.ui.finder import for_page
 from atelier.ui.server.answers import (
     MODEL,
     NEWS,
@@ -186,8 +186,11 @@ class _Routes:
         return await self._answer(request, work)
 
     async def settings(self, request: Request) -> Response:
-        """Every setting: key, kind, default, bounds, choices, group, label and help."""
-        return await self._answer(request, lambda: {"settings": [dataclasses.asdict(option) for option in options()]})
+        """Every setting: key, kind, default, bounds, choices, group, label and help.
+
+        `content` is the default as the field of the tab holds it, `section` the element of the page that has the field.
+        """
+        return await self._answer(request, lambda: {"settings": [for_page(option) for option in options()]})
 
     async def model(self, request: Request) -> Response:
         """The loaded model, and the reason if it cannot be trained."""

@@ -18,6 +18,7 @@ from atelier.jobs.queue import Jobs
 from atelier.training.inputs.as_drawn import compared, followed
 from atelier.training.pictures.class_pictures import class_folders
 from atelier.ui.fields import SIMPLE, to_control
+from atelier.ui.finder import recommended
 from atelier.ui.server.form import LastForm
 from atelier.ui.server.memory_line import MemoryLine
 from atelier.ui.server.request import NameTaken, Request, check_name, has_pictures, job_of, model_to_train
@@ -59,8 +60,10 @@ class Actions:
     def refreshing(self, request: Request, filled: Mapping[str, Any]) -> Iterator[Reply]:
         """Like `refresh`, but in two replies. The values come first, before the person can type into a control."""
         if not has_pictures(request):
-            self._form.keep(request)
-            yield self._filled(request, filled, Reply(found=nothing_yet()), 0)
+            reply = self._filled(request, filled, Reply(found=nothing_yet()), 0)
+            # With what is filled in: defaults that come back later would count as the person's own values.
+            self._form.keep(replace(request, values={**request.values, **reply.changes}))
+            yield reply
             return
         try:
             found = self._look(request, filled)
@@ -168,6 +171,13 @@ class Actions:
         reply.changes = {
             key: reply.changes.get(key, value) for key, value in values.items() if key in reply.changes or key in values
         }
+        return reply
+
+    def reset_one(self, request: Request, filled: Mapping[str, Any], key: str) -> Reply:
+        """Resets one control to its recommended value, or to its default while the form holds a file's settings."""
+        value = recommended(key, {} if FROZEN in filled else filled)
+        reply = self.refresh(replace(request, values={**request.values, key: value}), filled)
+        reply.changes = {key: value, **reply.changes}
         return reply
 
     def _look(self, request: Request, filled: Mapping[str, Any]) -> Found:

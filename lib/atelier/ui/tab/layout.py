@@ -40,5 +40,7 @@ class Layout:
     """A hidden field: a form as JSON, which the page's script puts there."""
     fill: Any = None
     """A hidden button: puts that form into the controls."""
+    finder: Any = None
+    """For searching the settings and resetting one: hidden components that the page's script uses."""
     imported: Any = None
     """State: values without a control, from a file that was read."""

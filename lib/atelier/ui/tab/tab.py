@@ -16,6 +16,7 @@ from atelier.hosts.contract import Host
 from atelier.hosts.powers import captioners
 from atelier.jobs.queue import Jobs
 from atelier.ui.fields import element_id, make_control
+from atelier.ui.finder import SEARCH, Finder
 from atelier.ui.gradio_compat import Gathered, component
 from atelier.ui.own_page import OwnPage
 from atelier.ui.server.model_line import model_line
@@ -63,6 +64,7 @@ def _hidden(layout: Layout, page_key: str) -> None:
     layout.gathered = Gathered()
     layout.form = component(gr.Textbox, value="", label="A form as JSON", elem_id="atelier_form")
     layout.fill = component(gr.Button, value="Fill the form", elem_id="atelier_fill")
+    layout.finder = Finder.make()
 
 
 def _four_fields(layout: Layout, captioners: Sequence[str]) -> None:
@@ -139,6 +141,7 @@ def _advanced(layout: Layout) -> None:
         layout.reset = component(
             gr.Button, value="Reset to recommended", elem_id="atelier_reset", size="sm", scale=0, min_width=180
         )
+    gr.HTML(SEARCH, elem_id="atelier_finder")
     controls, layout.from_name, layout.kind_note = advanced_controls()
     layout.controls.update(controls)
     with gr.Accordion("Files of kohya's programs", open=False, elem_id="atelier_exchange"):

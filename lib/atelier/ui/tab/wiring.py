@@ -9,6 +9,7 @@ from typing import Any
 
 from atelier.hosts.contract import Host
 from atelier.ui.fields import SIMPLE
+from atelier.ui.finder import told_html
 from atelier.ui.gradio_compat import USER, dropped_files, edited, listen
 from atelier.ui.server.form import form_from
 from atelier.ui.server.request import Request
@@ -28,7 +29,7 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
     controls = layout.controls
     states = [layout.filled, layout.checked, layout.imported]
     inputs = {*controls.values(), layout.files, layout.from_name, *states}
-    outputs = [layout.found, layout.message, layout.filled, layout.checked, *controls.values()]
+    outputs = [layout.found, layout.message, layout.filled, layout.checked, layout.finder.told, *controls.values()]
 
     def request_of(data: Data) -> Request:
         return Request(
@@ -41,9 +42,11 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
             user=data[USER],
         )
 
-    def answer(reply: Reply) -> Data:
+    def answer(reply: Reply, data: Data) -> Data:
+        held = {key: reply.changes.get(key, data[control]) for key, control in controls.items()}
         given: Data = {controls[key]: value for key, value in reply.changes.items()}
         given[layout.filled] = reply.filled
+        given[layout.finder.told] = told_html(held, reply.filled)
         if reply.checked is not None:
             given[layout.checked] = reply.checked
         if reply.found is not None:
@@ -52,20 +55,33 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
             given[layout.message] = reply.message
         return given
 
+    def answers(replies: Iterator[Reply], data: Data) -> Iterator[Data]:
+        for reply in replies:
+            data = {**data, **{controls[key]: value for key, value in reply.changes.items()}}
+            yield answer(reply, data)
+
     def kind_of(data: Data, reply: Reply) -> Data:
         held = {key: reply.changes.get(key, data[controls[key]]) for key in KIND if key in controls}
         return {layout.kind_note: kind_html(held, host.name)}
 
     def on_change(data: Data) -> Iterator[Data]:
-        for reply in actions.refreshing(request_of(data), data[layout.filled]):
-            yield answer(reply)
+        yield from answers(actions.refreshing(request_of(data), data[layout.filled]), data)
 
     def on_train(data: Data) -> Data:
-        return answer(actions.train(request_of(data), data[layout.filled]))
+        return answer(actions.train(request_of(data), data[layout.filled]), data)
 
     def on_reset(data: Data) -> Data:
+        if data[layout.finder.key]:
+            return on_reset_one(data)
         reply = actions.back_to_preset(request_of(data))
-        return {**answer(reply), **kind_of(data, reply), layout.imported: {}}
+        return {**answer(reply, data), **kind_of(data, reply), layout.imported: {}}
+
+    def on_reset_one(data: Data) -> Data:
+        key = str(data[layout.finder.key])
+        if key not in controls:
+            return {layout.finder.key: ""}
+        reply = actions.reset_one(request_of(data), data[layout.filled], key)
+        return {**answer(reply, data), **kind_of(data, reply), layout.finder.key: ""}
 
     def on_read(data: Data) -> Data:
         files = dropped_files(data[layout.read_file])
@@ -80,7 +96,7 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
         reply = actions.refresh(request_of(data), {FROZEN: True})
         reply.changes = {**found.changes, **reply.changes}
         note = kind_of(data, reply)
-        return {**answer(reply), **note, layout.imported: found.held, layout.report: found.report}
+        return {**answer(reply, data), **note, layout.imported: found.held, layout.report: found.report}
 
     def on_write(data: Data) -> Data:
         written = write_out(request_of(data), host)
@@ -88,8 +104,7 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
 
     def on_describe(data: Data) -> Iterator[Data]:
         request = request_of(data)
-        for reply in actions.describe(request, data[layout.captioner], data[layout.filled]):
-            yield answer(reply)
+        yield from answers(actions.describe(request, data[layout.captioner], data[layout.filled]), data)
 
     def on_fill(data: Data) -> Data:
         content = read_json_text(data[layout.form])
@@ -101,7 +116,7 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
         request = replace(request, values={**request.values, **form.values}, imported=form.imported)
         reply = actions.fill(request, again)
         return {
-            **answer(reply),
+            **answer(reply, data),
             **kind_of(data, reply),
             layout.form: "",
             layout.files: None,
@@ -126,7 +141,7 @@ def connect(layout: Layout, actions: Actions, host: Host, paths: bool) -> None:
     if layout.describe is not None:
         listen(layout.describe.click, only(on_describe, layout.message), {*pressed, layout.captioner}, outputs)
     whole = [*outputs, layout.kind_note, layout.imported]
-    listen(layout.reset.click, on_reset, inputs, whole)
+    listen(layout.reset.click, on_reset, {*inputs, layout.finder.key}, [*whole, layout.finder.key])
     filled = [*whole, layout.files, layout.from_name, layout.form]
     listen(layout.fill.click, only(on_fill, layout.message), {*pressed, layout.form}, filled)
     read = [*whole, layout.report]
