@@ -130,8 +130,6 @@ window.atelier = window.atelier || {};
         "subject style": "What it is: style",
 
         // Telling somebody who looks elsewhere.
-        title: "{percent}% · {title}",
-        notified: "Atelier",
         tell: "Tell me when it is done",
         "tell insecure": "Browsers notify only on pages with https, or of this computer itself.",
         "tell never": "This browser has no notifications.",
@@ -148,7 +146,6 @@ window.atelier = window.atelier || {};
         "found in files": "Only in files and on the command line: {names}",
         "found none": "No setting has these words in its name, key or help.",
         changed: "Changed by you ({count})",
-        "changed help": "Recommended: {value}",
         "reset one": "Reset",
         "reset one help": "Puts the recommended value into {label} again",
 

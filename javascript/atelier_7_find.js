@@ -159,7 +159,7 @@
         }),
         element("span", { className: "atelier-value", text: shown(content) }),
         element("span", {
-            className: "atelier-quiet", text: say("changed help", { value: shown(good(setting, state)) }),
+            className: "atelier-quiet", text: say("good value", { value: shown(good(setting, state)) }),
         }),
         element("button", {
             className: "atelier-reset", type: "button", text: say("reset one"), "data-focus": `reset ${setting.key}`,

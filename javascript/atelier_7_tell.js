@@ -19,7 +19,7 @@
             [theirs, ours] = [document.title, null];
             if (!settled) return;
         }
-        document.title = say("title", { percent, title: theirs });
+        document.title = `${percent}% · ${theirs}`;
         ours = document.title;
     };
     const follow = (jobs) => {
@@ -65,7 +65,7 @@
         const body = views.announcement(job, job.saved ? [job.saved] : []);
         try {
             // With a tag, several pages of one WebUI show one notification.
-            const shown = new Notification(say("notified"), { body, tag: `atelier ${job.id} ${job.state}` });
+            const shown = new Notification("Atelier", { body, tag: `atelier ${job.id} ${job.state}` });
             shown.onclick = () => {
                 window.focus();
                 shown.close();
