@@ -28,10 +28,10 @@ class NeoHost(ForgeObjectsHost):
 
     @property
     def version(self) -> str:
-        """The release; before there were any, the name of its branch."""
+        """The release; "" before there were any."""
         from modules_forge import forge_version
 
-        return str(getattr(forge_version, "release", forge_version.version))
+        return str(getattr(forge_version, "release", ""))
 
     def load_chosen(self) -> None:
         """Loads the checkpoint that is chosen on the page, in the queue. Raises `AtelierError` when it cannot be."""
