@@ -152,7 +152,7 @@
     };
 
     // The figures that a run has now: word, value, and what stands below it. A schedule ends at a learning rate of 0,
-    // which says nothing of a run that has ended.
+    // which says nothing of a run that has ended, or only draws its last samples.
     views.figures = (job, progress, learningRates) => {
         const going = job.state === "running" && progress.eta > 0;
         const part = (now, whole) => (whole ? say("of", { part: now, whole }) : say("nothing"));
@@ -166,7 +166,8 @@
                 progress.peak_memory ? say("memory help", { peak: views.bytes(progress.peak_memory) }) : ""],
             ["rate", rates(learningRates), ""],
         ];
-        return views.isOpen(job) ? figures : figures.filter(([word]) => word !== "left" && word !== "rate");
+        const ends = progress.total > 0 && progress.step >= progress.total;
+        return views.isOpen(job) && !ends ? figures : figures.filter(([word]) => word !== "left" && word !== "rate");
     };
     views.facts = (figures) => element("div", {},
         element("dl", { className: "atelier-facts" }, ...figures.map(([word]) => element("div", {},

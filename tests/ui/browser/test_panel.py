@@ -245,3 +245,11 @@ def test_rows_try_and_delete_runs_and_say_what_they_take(page: Any, site: Site) 
     page.locator(".atelier-disk", has_text="Prepared pictures: 3 MB").get_by_role("button", name="Clear").click()
     page.wait_for_function("!document.querySelector('.atelier-disk').textContent.includes('Prepared pictures')")
     assert not list(latents.glob("*"))
+
+
+def test_a_schedule_that_is_at_its_end_is_no_figure(page: Any) -> None:
+    words = (
+        "step => atelier.views.figures({state: 'running', actions: []}, {step, total: 10, epoch: 1, epochs: 1},"
+        " {unet: 0}).map(([word]) => word)"
+    )
+    assert "rate" in page.evaluate(words, 9) and "rate" not in page.evaluate(words, 10)
