@@ -22,7 +22,7 @@ def dogs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "10_dog"
     folder.mkdir()
     for name in ("a.png", "b.tif", "c.jfif"):
-        Image.new("RGB", (64, 64), "green").save(folder / name, format={"c": "JPEG"}.get(name[0]))
+        Image.new("RGB", (512, 512), "green").save(folder / name, format={"c": "JPEG"}.get(name[0]))
     (folder / "a.txt").write_bytes("白色背景上的红色圆形".encode("gbk"))
     (folder / "b.txt").write_bytes(b"caf\xe9")
     (folder / "c.txt").write_bytes("красный круг на белом фоне".encode("cp1251"))

@@ -42,7 +42,7 @@ def measure(folder: Path, checkpointing: str, rank: str, *kind: str) -> dict[str
         more = {"network_module": "lycoris.kohya", "network_args": list(kind)}
     pictures_to_measure(folder / "pictures")
     job = tiny_job(
-        folder / "pictures", resolution=str(SIDE), max_bucket_reso=SIDE, network_dim=int(rank), max_train_steps=3,
+        folder / "pictures", resolution=str(SIDE), max_bucket_reso=SIDE, network_dim=int(rank), max_train_steps=2,
         train_batch_size=2, gradient_checkpointing=checkpointing == "on", network_train_unet_only=True, **more,
     )  # fmt: skip
     # Whatever is cached, predicted or brought into memory on first use is there before the measurement.
