@@ -24,6 +24,7 @@ from atelier.config.kohya.verdicts import UNKNOWN, training_verdict  # noqa: E40
 from atelier.config.names import check_output_name  # noqa: E402
 from atelier.config.settings.named import CODE_SETTINGS, PATH_SETTINGS, PRIVATE_SETTINGS  # noqa: E402
 from atelier.config.settings.schema import options  # noqa: E402
+from atelier.ui.fields import SUGGESTED  # noqa: E402
 from tests.support.jobs_fakes import PATIENCE  # noqa: E402
 from tests.ui.test_routes import Site  # noqa: E402
 
@@ -81,7 +82,7 @@ def check_started(site: Site, answer: Any, asked: dict[str, Any]) -> None:
         if option.kind in ("int", "float", "int_or_float", "floats"):
             assert all(option.minimum is None or each >= option.minimum for each in numbers), option.key
             assert all(option.maximum is None or each <= option.maximum for each in numbers), option.key
-        if option.choices and value is not None:
+        if option.choices and value is not None and option.key not in SUGGESTED:
             assert value in option.choices, option.key
     assert job_from_dict(job_to_dict(job.config)) == dataclasses.replace(job.config, notes=[])
 
