@@ -21,6 +21,8 @@ from atelier.models.family import Parts
 from atelier.models.registry import family_named
 from tests.support.adapters_models import predict, sd1_parts, sdxl_unet
 
+pytestmark = pytest.mark.slow
+
 KINDS = {
     "lora": {"algo": "lora"},
     "locon with tucker": {"algo": "locon", "use_tucker": "True"},

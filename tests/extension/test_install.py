@@ -17,6 +17,8 @@ import pytest
 
 from atelier.config.packages import constraints, missing, normalised, pinned, release, to_add
 
+pytestmark = pytest.mark.slow
+
 OPTIONAL = ["pytorch-optimizer==4.1.0", "prodigyopt==1.1.2", "schedulefree==1.4.1"]
 TOML = "toml==0.10.2"
 ADDED = {

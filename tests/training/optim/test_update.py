@@ -18,6 +18,8 @@ from atelier.training.optim.optimizers import create_optimizer
 from atelier.training.optim.update import Updater, clip_gradients, load_optimizer, round_at_random
 from tests.support.training_fakes import TinyHost, assert_same, run, tiny_job, write_pictures
 
+pytestmark = pytest.mark.slow
+
 ADAFACTOR = ["relative_step=False", "scale_parameter=False", "warmup_init=False"]
 
 

@@ -28,6 +28,8 @@ from tests.support.training_fakes import (
     write_pictures,
 )
 
+pytestmark = pytest.mark.slow
+
 STEPS = 6
 CHANCES: dict[str, Any] = {
     "max_train_steps": STEPS, "gradient_accumulation_steps": 2, "network_dropout": 0.3, "shuffle_caption": True,

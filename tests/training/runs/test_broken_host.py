@@ -25,6 +25,8 @@ from tests.support.training_fakes import (
     write_pictures,
 )
 
+pytestmark = pytest.mark.slow
+
 STEPS = 6
 SETTINGS: dict[str, Any] = {
     "max_train_steps": STEPS, "network_dropout": 0.3, "noise_offset": 0.1, "save_every_n_steps": 2, "flip_aug": True,

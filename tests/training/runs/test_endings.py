@@ -32,6 +32,8 @@ from tests.support.training_fakes import (
     write_pictures,
 )
 
+pytestmark = pytest.mark.slow
+
 STEPS = 6
 SETTINGS: dict[str, Any] = {
     "max_train_steps": STEPS, "network_dropout": 0.3, "save_every_n_steps": 2, "sample_every_n_steps": 3,

@@ -13,6 +13,8 @@ from atelier.models.family import Parts
 from tests.support.models_tiny import tiny_parts as parts_of
 from tests.support.training_fakes import MemoryRecord, TinyHost, assert_same, run, tiny_job, write_pictures
 
+pytestmark = pytest.mark.slow
+
 SETTINGS: dict[str, Any] = {
     "max_train_steps": 3, "sample_every_n_steps": 2, "sample_prompts": "a cat --s 1 --w 64 --h 64",
     "train_batch_size": 1, "resolution": "64", "min_bucket_reso": 64, "max_bucket_reso": 64,

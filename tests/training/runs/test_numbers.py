@@ -15,6 +15,8 @@ from atelier.training.optim.rates import TRIES
 from atelier.training.progress.state import read_newest
 from tests.support.training_fakes import MemoryRecord, Run, assert_same, run, spoil, tiny_job, write_pictures
 
+pytestmark = pytest.mark.slow
+
 STEPS = 6
 SETTINGS: dict[str, Any] = {
     "max_train_steps": STEPS, "network_dropout": 0.3, "noise_offset": 0.1, "save_every_n_steps": 2, "flip_aug": True,

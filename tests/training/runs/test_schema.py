@@ -27,6 +27,8 @@ from tests.support.cases.elsewhere import ELSEWHERE
 from tests.support.cases.in_runs import CASES, Seen
 from tests.support.training_fakes import SIDE, TinyHost, run, tiny_job, tiny_parts
 
+pytestmark = pytest.mark.slow
+
 # -- the runs ----------------------------------------------------------------------------------------------------------
 
 

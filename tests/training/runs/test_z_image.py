@@ -34,6 +34,8 @@ from atelier.training.objective.objective import NoiseSample, diffusion_losses
 from tests.support.families import z_image_tiny
 from tests.support.training_fakes import MemoryRecord, Run, TinyHost, assert_same, run, tiny_job, write_pictures
 
+pytestmark = pytest.mark.slow
+
 NEAR = 1e-6
 CAPTIONS = ["a cat", "zwx dog on the red cat"]
 SETTINGS: dict[str, Any] = {

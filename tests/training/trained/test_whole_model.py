@@ -20,6 +20,8 @@ from atelier.training.trained.whole_model import WholeModel
 from tests.support.models_tiny import tiny_parts as small_parts
 from tests.support.training_fakes import MemoryRecord, TinyHost, run, tiny_job, tiny_parts, write_pictures
 
+pytestmark = pytest.mark.slow
+
 WHOLE = {"train_whole_model": True, "learning_rate": 1e-3, "save_model_as": "safetensors"}
 
 
