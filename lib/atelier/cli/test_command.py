@@ -1,6 +1,4 @@
-"""`run.py test`: every test, through pytest, in one process more than there are CPU cores, four at most.
-
-Tests wait for browsers and for processes that they start; the one more works meanwhile.
+"""`run.py test`: every test, through pytest, in as many processes as there are CPU cores, four at most.
 
 `run.py test --quick` leaves out those that are slow, drive a browser, or need a running WebUI.
 """
@@ -38,4 +36,4 @@ def words(arguments: list[str]) -> list[str]:
     alone = len(paths) == 1 or any(word.startswith(("--webui", "-n", "--pdb")) for word in arguments)
     if alone:
         return arguments
-    return ["-n", str(min((os.cpu_count() or 1) + 1, MOST_PROCESSES)), "--dist", "loadfile", *arguments]
+    return ["-n", str(min(os.cpu_count() or 1, MOST_PROCESSES)), "--dist", "loadfile", *arguments]
