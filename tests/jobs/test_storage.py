@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from atelier.config.errors import AtelierError
+from atelier.jobs.files import size_of
 from atelier.jobs.lock import FolderLock
 from atelier.jobs.queue import Jobs
-from atelier.jobs.storage import cache_sizes, clear_cache, remove_folder, size_of
+from atelier.jobs.storage import cache_sizes, clear_cache, remove_folder
 from tests.support.jobs_fakes import PATIENCE, FakeHost, Steered, finished, job_named
 
 

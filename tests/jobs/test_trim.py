@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 
 from atelier.config.job import JobConfig
 from atelier.jobs.control import Control
+from atelier.jobs.files import size_of
 from atelier.jobs.job import Job, found_job
 from atelier.jobs.lock import FolderLock
 from atelier.jobs.queue import Jobs
 from atelier.jobs.record import LARGEST_LOG, Record
-from atelier.jobs.storage import size_of
 from atelier.jobs.trim import trim
 from tests.support.jobs_fakes import PATIENCE, FakeHost, finished, job_named
 

@@ -1,10 +1,11 @@
-"""Writes files that stay whole: replaced as a whole, or grown line by line. And makes JSON from any value."""
+"""Files: replaced as a whole, grown line by line, measured, removed. And makes JSON from any value."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,36 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:  # a read-only folder has no file to remove
         return
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder; links count for nothing. What cannot be read counts as 0."""
+    total, waiting = 0, [path]
+    while waiting:
+        here = waiting.pop()
+        try:
+            if here.is_symlink():
+                continue
+            if not here.is_dir():
+                total += here.stat().st_size
+                continue
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    elif not entry.is_symlink():
+                        total += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return total
+
+
+def remove_whole(folder: Path) -> None:
+    """Removes a folder. It is renamed first, so that nobody finds half of it. Raises `OSError`."""
+    aside = folder
+    if not folder.name.endswith(".gone"):
+        aside = folder.with_name(f".{folder.name.lstrip('.')}.gone")
+        if aside.exists():  # left by an earlier attempt
+            shutil.rmtree(aside)
+        folder.rename(aside)
+    shutil.rmtree(aside)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+
+from atelier.jobs.files import remove_whole, size_of
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,8 @@ def tidy(runs: Path, cache: Path, in_use: Collection[str]) -> None:
     """
     needed = {_resolved(folder) for folder in in_use if folder}
     uploads = [path for path in _entries(runs / UPLOADS) if path.is_dir() and _resolved(path) not in needed]
-    held = sum(_size(folder) for folder in needed if folder.parent == _resolved(runs / UPLOADS))
-    prune(uploads, upload_bytes() - held, upload_days(), _remove_folder)
+    held = sum(size_of(folder) for folder in needed if folder.parent == _resolved(runs / UPLOADS))
+    prune(uploads, upload_bytes() - held, upload_days(), remove_whole)
     for name, most in ((LATENTS, latent_bytes()), (TEXT, text_bytes())):
         cached = [path for folder in _entries(cache / name) for path in _entries(folder)]
         prune(cached, most, float("inf"), lambda path: path.unlink(missing_ok=True))
@@ -79,7 +80,7 @@ def prune(paths: Iterable[Path], most: float, days: float, remove: Callable[[Pat
 
     Returns the removed paths.
     """
-    known = sorted(((_used(path), _size(path), path) for path in paths), key=lambda item: (item[0], str(item[2])))
+    known = sorted(((_used(path), size_of(path), path) for path in paths), key=lambda item: (item[0], str(item[2])))
     total, oldest, gone = sum(size for _, size, _ in known), time.time() - days * DAY, []
     for used, size, path in known:
         if used >= oldest and total <= most:
@@ -94,14 +95,6 @@ def prune(paths: Iterable[Path], most: float, days: float, remove: Callable[[Pat
     return gone
 
 
-def _remove_folder(path: Path) -> None:
-    """Renames the folder before removing it, so that nobody finds half of it."""
-    aside = path.with_name(f".{path.name.lstrip('.')}.gone") if not path.name.endswith(".gone") else path
-    if aside != path:
-        path.rename(aside)
-    shutil.rmtree(aside)
-
-
 def _entries(folder: Path) -> list[Path]:
     try:
         return [path for path in folder.iterdir() if not path.is_symlink()]
@@ -114,15 +107,6 @@ def _used(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _size(path: Path) -> int:
-    try:
-        if path.is_dir():
-            return sum(_size(inner) for inner in _entries(path))
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _resolved(path: str | Path) -> Path:

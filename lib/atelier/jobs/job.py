@@ -14,10 +14,9 @@ from atelier.config.job import JobConfig, job_from_dict, job_to_dict
 from atelier.config.kohya.toml_out import dataset_toml, training_toml
 from atelier.hosts.contract import ModelInfo
 from atelier.jobs.control import Control
-from atelier.jobs.files import plain, read_json
+from atelier.jobs.files import plain, read_json, size_of
 from atelier.jobs.lock import FolderLock
 from atelier.jobs.record import ENDED, Record
-from atelier.jobs.storage import size_of
 
 ACTIONS = ("stop", "pause", "resume", "save", "sample")
 SIZE_SECONDS = 5.0

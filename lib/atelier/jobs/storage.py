@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 from atelier.config.errors import AtelierError
+from atelier.jobs.files import remove_whole, size_of
 from atelier.jobs.housekeeping import LATENTS, TEXT
 
 CACHES = {"latents": LATENTS, "text": TEXT, "class_pictures": "class_pictures"}
 """Folders below the cache folder, by the name of what is in them. All of it is made again when it is needed."""
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; links count for nothing. What cannot be read counts as 0."""
-    total, waiting = 0, [path]
-    while waiting:
-        here = waiting.pop()
-        try:
-            if here.is_symlink():
-                continue
-            if not here.is_dir():
-                total += here.stat().st_size
-                continue
-            with os.scandir(here) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(Path(entry.path))
-                    elif not entry.is_symlink():
-                        total += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue
-    return total
 
 
 def cache_sizes(cache: Path) -> dict[str, int]:
@@ -54,18 +31,14 @@ def clear_cache(cache: Path, name: str) -> int:
 
 
 def remove_folder(folder: Path) -> None:
-    """Removes a folder, if it is there. It is renamed first, so that nobody finds half of it.
+    """Removes a folder, if it is there.
 
     Raises `AtelierError` when the system refuses.
     """
     if not folder.exists():
         return
-    aside = folder.with_name(f".{folder.name.lstrip('.')}.gone")
     try:
-        if aside.exists():  # left by an earlier attempt
-            shutil.rmtree(aside)
-        folder.rename(aside)
-        shutil.rmtree(aside)
+        remove_whole(folder)
     except OSError as error:
         reason = error.strerror or error
         raise AtelierError(f"{folder} cannot be removed ({reason}). Close programs that use it.") from error

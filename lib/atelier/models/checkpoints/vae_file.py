@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,13 @@ from torch import Tensor, nn
 
 from atelier.config.errors import AtelierError, shortened
 from atelier.config.files.paths import exists, expanded
-from atelier.models.assets import released_config
 from atelier.models.checkpoints.folder import open_tensor_file, vae_config_of, vae_folder, vae_names, vae_tensors_of
 from atelier.models.checkpoints.load import SUFFIXES, identity_of_files
 from atelier.models.checkpoints.stated import stated_config
 from atelier.models.family import Family, TensorSource
 from atelier.models.registry import family_named
 from atelier.models.unet.ldm_names import VAE_PREFIX
+from atelier.models.views.configs import autoencoder_config
 from atelier.models.views.from_ldm import weights_from_ldm
 from atelier.models.views.view import view
 
@@ -113,24 +112,7 @@ def _diffusers_config(path: Path, shapes: Mapping[str, Sequence[int]]) -> dict[s
     """The configuration beside the file, as in a folder of diffusers; else from the shapes."""
     if (path.parent / "config.json").is_file() and path.stem.startswith("diffusion_pytorch_model"):
         return vae_config_of(path.parent)
-    levels = _count(shapes, "encoder.down_blocks.")
-    channels = [shapes[f"encoder.down_blocks.{level}.resnets.0.conv2.weight"][0] for level in range(levels)]
-    config = released_config(LAYOUT, "vae")
-    config.update(
-        block_out_channels=channels,
-        layers_per_block=_count(shapes, "encoder.down_blocks.0.resnets."),
-        down_block_types=["DownEncoderBlock2D"] * levels,
-        up_block_types=["UpDecoderBlock2D"] * levels,
-        in_channels=shapes["encoder.conv_in.weight"][1],
-        out_channels=shapes["decoder.conv_out.weight"][0],
-        latent_channels=shapes["decoder.conv_in.weight"][1],
-        norm_num_groups=math.gcd(32, *channels),
-    )
-    return config
-
-
-def _count(shapes: Mapping[str, Sequence[int]], prefix: str) -> int:
-    return len({name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)})
+    return autoencoder_config(LAYOUT, shapes, "encoder.down_blocks.", "resnets.")
 
 
 def at_base(vae: OwnVae, base: nn.Module | None, device: torch.device) -> nn.Module:

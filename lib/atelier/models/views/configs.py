@@ -131,12 +131,17 @@ def vae_config(family: str, shapes: Shapes) -> dict[str, Any] | None:
     own = {key.removeprefix(VAE_PREFIX): shape for key, shape in shapes.items() if key.startswith(VAE_PREFIX)}
     if "encoder.conv_in.weight" not in own:
         return None
-    levels = _count(own, "encoder.down.")
-    channels = [own[f"encoder.down.{level}.block.0.conv2.weight"][0] for level in range(levels)]
+    return autoencoder_config(family, own, "encoder.down.", "block.")
+
+
+def autoencoder_config(family: str, own: Shapes, down: str, block: str) -> dict[str, Any]:
+    """The configuration by the VAE's own shapes. `down` and `block`: how its layout calls levels and their blocks."""
+    levels = _count(own, down)
+    channels = [own[f"{down}{level}.{block}0.conv2.weight"][0] for level in range(levels)]
     config = released_config(family, "vae")
     config.update(
         block_out_channels=channels,
-        layers_per_block=_count(own, "encoder.down.0.block."),
+        layers_per_block=_count(own, f"{down}0.{block}"),
         down_block_types=["DownEncoderBlock2D"] * levels,
         up_block_types=["UpDecoderBlock2D"] * levels,
         in_channels=own["encoder.conv_in.weight"][1],

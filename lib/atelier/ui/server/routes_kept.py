@@ -8,9 +8,10 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from atelier.hosts.contract import Host
+from atelier.jobs.files import size_of
 from atelier.jobs.housekeeping import UPLOADS
 from atelier.jobs.queue import Jobs
-from atelier.jobs.storage import CACHES, cache_sizes, size_of
+from atelier.jobs.storage import CACHES, cache_sizes
 from atelier.ui.server.answers import DISK, FORM, Answers, Route, about
 from atelier.ui.server.form import LastForm, form_of
 from atelier.ui.server.security import Access, Refused
